@@ -1,0 +1,95 @@
+# splitd: one network, many nodes.  `make` builds build/splitd and build/splitctl,
+# `make demo` runs the main job, `make test` the tests.  README.md has the rest.
+#
+#   BUILD=dir     where everything that is made goes
+#   SAN=address,undefined | thread   compile with sanitizers (into its own folder)
+#   V=1           print the commands
+
+comma := ,
+CC ?= gcc
+SAN ?=
+BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+CFLAGS ?= -O2 -g
+VERSION := 0.1.0
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+        $(if $(CI),-Werror)
+BASE := -std=c11 -D_GNU_SOURCE -DSPLITD_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -fno-math-errno -pthread \
+        $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer) \
+        $(shell pkg-config --cflags openblas libcjson 2>/dev/null)
+LINK := -pthread $(if $(SAN),-fsanitize=$(SAN))
+Q := $(if $(V),,@)
+
+# What each folder needs from outside (DESIGN.md section 10; scripts/check-includes holds us to it).
+LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lpng $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas) -lm
+LIBS_daemon   := -luv -lnng -lmicrohttpd -lmbedcrypto
+LIBS_cli      := -luv -lcurl
+
+LIB_DIRS := tiling quant proto libsplit
+src = $(sort $(wildcard $(1)/*.c))
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+.PHONY: all
+all: $(BUILD)/splitd $(BUILD)/splitctl
+
+# ---- libraries: one archive a folder, so that a test links only what its folder may know
+define archive
+$$(BUILD)/lib$(1).a: $$(call obj,$$(call src,$(1))) $(2)
+	@mkdir -p $$(@D)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach d,tiling quant proto,$(eval $(call archive,$(d))))
+$(eval $(call archive,libsplit,$$(BUILD)/obj/gen/onnx.pb.o))
+$(eval $(call archive,cli))
+# The daemon without its main(), for tests.
+$(BUILD)/libdaemon.a: $(call obj,$(filter-out daemon/main.c,$(call src,daemon)))
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+A = $(BUILD)/lib$(1).a
+$(BUILD)/splitd: $(call obj,daemon/main.c) $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
+
+$(BUILD)/splitctl: $(call A,cli) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_cli) $(LIBS_libsplit)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC $<")
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<
+
+# ---- ONNX schema: Debian's onnx.proto through nanopb (generated code is not ours to warn about)
+$(BUILD)/gen/onnx.pb.c $(BUILD)/gen/onnx.pb.h &: libsplit/onnx.options /usr/include/onnx/onnx.proto
+	@mkdir -p $(BUILD)/gen
+	$(Q)nanopb_generator.py -q -I/usr/include/onnx -D $(BUILD)/gen -f $< /usr/include/onnx/onnx.proto
+
+$(BUILD)/obj/gen/onnx.pb.o: $(BUILD)/gen/onnx.pb.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/libsplit/onnx.o: $(BUILD)/gen/onnx.pb.h
+
+# ---- unit tests: test/<folder>/*.c make one Criterion program, linked with what the folder may know
+KNOWS_tiling   := tiling
+KNOWS_quant    := quant
+KNOWS_proto    := proto tiling
+KNOWS_libsplit := libsplit quant tiling
+KNOWS_daemon   := daemon libsplit proto quant tiling
+KNOWS_cli      := cli libsplit proto quant tiling
+UNITS := $(foreach d,tiling quant proto libsplit daemon,$(if $(wildcard test/$(d)/*.c),$(d)))
+
+define unit
+$$(BUILD)/test-$(1): $$(call obj,$$(call src,test/$(1))) $$(foreach k,$$(KNOWS_$(1)),$$(BUILD)/lib$$(k).a)
+	$$(Q)$$(CC) $$(LINK) $$(LDFLAGS) -o $$@ $$^ -lcriterion $$(if $$(filter daemon,$(1)),$$(LIBS_daemon)) \
+	    $$(if $$(filter libsplit daemon,$(1)),$$(LIBS_libsplit)) -lm
+.PHONY: test-$(1)
+test-$(1): $$(BUILD)/test-$(1)
+	$$(BUILD)/test-$(1)
+endef
+$(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,74 @@
+/* daemon/config.h - cluster.json, the same file on every node.
+ *
+ *   { "cluster": "attic",                      name, the same on all nodes
+ *     "coordinator": "pi1",                    the node that clients talk to
+ *     "nodes": [ { "name": "pi1",
+ *                  "address": "tcp://10.0.0.11:7070",   or ipc:///path
+ *                  "weight": 1,                relative speed, 1..1000 (default 1)
+ *                  "max_memory": "700MB" } ],  for weights and activations (default: no limit)
+ *     "models": [ { "name": "resnet18",        [a-z0-9._-], as it stands in URLs
+ *                   "file": "/var/lib/splitd/models/resnet18.onnx",
+ *                   "sidecar": "..." } ],      default: the .json beside the file
+ *     "http": { "listen": "127.0.0.1:8080" },
+ *     "insecure": false,                       true allows addresses beyond loopback without TLS
+ *     "heartbeat_ms": 100, "lost_ms": 300,     10..10000; lost at least twice heartbeat
+ *     "request_timeout_ms": 30000,             100..600000
+ *     "queue": 64 }                            requests that may wait, 1..4096
+ *
+ * Unknown keys, missing keys, wrong types and impossible values are errors that name file,
+ * place, value and what is allowed. */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libsplit/diag.h"
+
+enum {
+    CONFIG_MAX_NODES = 16,
+    CONFIG_MAX_MODELS = 64,
+    CONFIG_NAME_MAX = 64,  /* bytes without the NUL, as proto/hello.h */
+    CONFIG_PATH_MAX = 1023,
+    CONFIG_ADDRESS_MAX = 127,
+    CONFIG_MAX_FILE_BYTES = 1 << 20,
+};
+
+struct config_node {
+    char name[CONFIG_NAME_MAX + 1];
+    char address[CONFIG_ADDRESS_MAX + 1]; /* NNG address */
+    int32_t weight;
+    int64_t max_memory; /* bytes, 0: no limit */
+};
+
+struct config_model {
+    char name[CONFIG_NAME_MAX + 1];
+    char file[CONFIG_PATH_MAX + 1];
+    char sidecar[CONFIG_PATH_MAX + 1]; /* "": beside the file, if it is there */
+};
+
+struct config {
+    char cluster[CONFIG_NAME_MAX + 1];
+    int32_t coordinator; /* index in node[] */
+    int32_t nnodes, nmodels;
+    struct config_node node[CONFIG_MAX_NODES];
+    struct config_model model[CONFIG_MAX_MODELS];
+    char http_host[64];
+    uint16_t http_port;
+    bool insecure;
+    int32_t heartbeat_ms, lost_ms, request_timeout_ms, queue;
+    uint8_t sha[32]; /* SHA-256 of the file's bytes */
+};
+
+/* Parses `json` of `len` bytes; `file` is only quoted in messages.  Returns 0, or -EINVAL with
+ * `*why`; `*c` is written only on success. */
+int config_parse(struct config *c, const char *json, size_t len, const char *file,
+                 struct diag *why);
+int config_load(struct config *c, const char *file, struct diag *why);
+
+/* The index of the node called `name`; `name` NULL: the one called like this host.  -ENOENT
+ * with a sentence that lists the names. */
+int config_self(const struct config *c, const char *name, struct diag *why);
+
+#endif

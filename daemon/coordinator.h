@@ -1,0 +1,107 @@
+/* daemon/coordinator.h - requests in, frames over the nodes, answers out.
+ *
+ * Owns the epoch: whenever a node comes or goes, the nodes that are there get a new plan and a
+ * frame that was under way is run again from its kept input.  Clients see only a slower answer. */
+#ifndef DAEMON_COORDINATOR_H
+#define DAEMON_COORDINATOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "daemon/config.h"
+#include "daemon/mesh.h"
+#include "libsplit/graph.h"
+#include "libsplit/image.h"
+#include "libsplit/sidecar.h"
+#include "proto/frame.h"
+#include "tiling/plan.h"
+
+struct coordinator;
+
+/* What happened to a request; maps to an HTTP status in daemon/api.c. */
+enum outcome {
+    OUTCOME_OK,
+    OUTCOME_BAD_REQUEST, /* 400: shape, type, picture */
+    OUTCOME_NOT_FOUND,   /* 404: no such model */
+    OUTCOME_BUSY,        /* 503: the queue is full */
+    OUTCOME_UNAVAILABLE, /* 503: no nodes, model not ready */
+    OUTCOME_TIMEOUT,     /* 504 */
+    OUTCOME_FAILED       /* 500 */
+};
+
+struct request_tensor {
+    const char *name;
+    struct shape shape;
+    float *values; /* ONNX order, owned by the request */
+};
+
+/* One inference.  The caller fills the first block and keeps the object until `done`. */
+struct request {
+    const char *model;
+    /* Either one encoded picture (borrowed until done)... */
+    const uint8_t *picture;
+    size_t picture_bytes;
+    /* ...or tensors, values in ONNX order (borrowed until done). */
+    const struct request_tensor *input;
+    int32_t ninputs;
+    void *ctx;
+    void (*done)(struct request *r, enum outcome outcome, const char *why); /* loop thread */
+
+    /* Valid in `done` with OUTCOME_OK. */
+    int32_t noutputs;
+    struct request_tensor *output;   /* all outputs of the model */
+    const struct image *source;      /* the decoded picture, NULL for tensors */
+    const struct sidecar *sidecar;
+    uint32_t frame, epoch;
+    int32_t nodes;      /* that computed it */
+    int64_t elapsed_ns; /* from submit to done */
+
+    void *priv; /* the coordinator's */
+};
+
+int coordinator_new(struct coordinator **c, uv_loop_t *loop, const struct config *config,
+                    struct diag *why);
+void coordinator_attach(struct coordinator *c, struct mesh *mesh);
+/* Ends every request with OUTCOME_UNAVAILABLE, then calls `closed` on the loop. */
+void coordinator_close(struct coordinator *c, void (*closed)(void *ctx), void *ctx);
+
+/* Takes `r` in and calls r->done exactly once, always later, from the loop.  Loop thread. */
+void coordinator_submit(struct coordinator *c, struct request *r);
+/* The client left: `done` will still be called, with OUTCOME_FAILED, once nothing uses `r`. */
+void coordinator_cancel(struct coordinator *c, struct request *r);
+
+/* For the API.  Loop thread; what is returned stays until the loop goes on. */
+struct model_info {
+    const char *name;
+    bool ready;             /* all nodes that are up hold it and its plan */
+    const char *problem;    /* why it will never be ready, "" if it may */
+    const struct onnx_model *onnx; /* NULL while it loads */
+    const struct sidecar *sidecar;
+};
+int32_t coordinator_models(const struct coordinator *c);
+void coordinator_model(const struct coordinator *c, int32_t i, struct model_info *info);
+bool coordinator_ready(const struct coordinator *c); /* a node is up and no model is still loading */
+
+/* Per node figures of the last frame of a model, for status and the demo's table. */
+struct node_info {
+    const char *name, *address;
+    bool up;
+    int32_t row_lo, row_hi, rows; /* of the first tensor that is cut; 0 0 0 if it has none */
+    struct msg_frame_done last;
+    uint64_t arena_bytes, weight_bytes;
+};
+uint32_t coordinator_epoch(const struct coordinator *c);
+void coordinator_node(const struct coordinator *c, int32_t node, int32_t model,
+                      struct node_info *info);
+
+/* Events of the mesh: up, down, messages from nodes, and HALOs with HEADER_TO_HOST. */
+void coordinator_up(struct coordinator *c, int32_t node, const struct msg_hello *hello);
+void coordinator_down(struct coordinator *c, int32_t node, const char *why);
+void coordinator_message(struct coordinator *c, int32_t node, const struct header *h,
+                         const uint8_t *body);
+uint8_t *coordinator_claim(struct coordinator *c, int32_t node, const struct header *h);
+void coordinator_arrived(struct coordinator *c, int32_t node, const struct header *h);
+void coordinator_failed(struct coordinator *c, int32_t node, const struct header *h);
+
+#endif

@@ -1,0 +1,71 @@
+/* daemon/mesh.h - one stream to every other node of the cluster.
+ *
+ * The node with the lower index dials, the other listens; a link is up only after HELLO and
+ * HELLO_ACK.  Links come up, and come back after a loss, by themselves.  A link is lost when
+ * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
+ * its link, never more.  Implemented on nng_stream (one send and one receive aio per link).
+ *
+ * Threads: all functions but mesh_send*() belong to the loop thread.  The events claim,
+ * arrived and failed come on NNG's threads and must not block; the others on the loop. */
+#ifndef DAEMON_MESH_H
+#define DAEMON_MESH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "daemon/config.h"
+#include "proto/header.h"
+#include "proto/hello.h"
+
+struct mesh;
+
+struct mesh_events {
+    void *ctx;
+    void (*up)(void *ctx, int32_t node, const struct msg_hello *hello);
+    void (*down)(void *ctx, int32_t node, const char *why);
+    /* Everything but HELLO, HEARTBEAT, BYE and HALO.  `body` is borrowed for the call. */
+    void (*message)(void *ctx, int32_t node, const struct header *h, const uint8_t *body);
+    /* A HALO of h->length bytes begins: where it goes, or NULL to drop it.  Then exactly one
+     * of arrived (all bytes are there) and failed (the link died on the way). */
+    uint8_t *(*claim)(void *ctx, int32_t node, const struct header *h);
+    void (*arrived)(void *ctx, int32_t node, const struct header *h);
+    void (*failed)(void *ctx, int32_t node, const struct header *h);
+};
+
+/* Starts listening and dialling as node `self`.  Returns 0 or a negative errno with a sentence
+ * (-EADDRINUSE: who listens where). `config` must outlive the mesh. */
+int mesh_open(struct mesh **m, uv_loop_t *loop, const struct config *config, int32_t self,
+              const struct mesh_events *events, struct diag *why);
+
+/* Says BYE on every link, closes everything within 500 ms, then calls `closed` on the loop. */
+void mesh_close(struct mesh *m, void (*closed)(void *ctx), void *ctx);
+
+bool mesh_is_up(const struct mesh *m, int32_t node); /* self is always up */
+
+/* Sends a control message; copies `body`.  A message to self comes back as an event.  Returns 0,
+ * -ENOTCONN, or -ENOBUFS when the link's queue is full (the link is then taken down: a peer
+ * that does not read is as good as lost). Any thread. */
+int mesh_send(struct mesh *m, int32_t node, const struct header *h, const void *body);
+
+/* A message whose bytes stay with the sender: set up once, sent many times, nothing copied or
+ * allocated.  `payload` must stay untouched from mesh_send_slot() until `busy` is false. */
+struct mesh_slot {
+    struct header header;
+    const uint8_t *payload; /* header.length bytes */
+    _Atomic bool busy;      /* in the link's queue */
+    struct mesh_slot *next; /* private */
+    uint8_t bytes[HEADER_BYTES]; /* private: the encoded header */
+};
+/* Returns 0, -EBUSY (it is still on its way) or -ENOTCONN.  Any thread. */
+int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s);
+
+/* For status: bytes and messages since the start, round trip of the last heartbeat in us. */
+struct mesh_link_stats {
+    uint64_t sent_bytes, received_bytes, sent_messages, received_messages;
+    int64_t rtt_us; /* -1: not known */
+};
+void mesh_stats(const struct mesh *m, int32_t node, struct mesh_link_stats *s);
+
+#endif

@@ -1,0 +1,34 @@
+/* daemon/worker.h - a node's part: receives models and programs, runs frames.
+ *
+ * Programs are loaded on libuv's thread pool; frames run on one compute thread, in the order in
+ * which the coordinator starts them.  Nothing is allocated while a frame runs. */
+#ifndef DAEMON_WORKER_H
+#define DAEMON_WORKER_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "daemon/config.h"
+#include "daemon/mesh.h"
+#include "daemon/store.h"
+
+struct worker;
+
+int worker_new(struct worker **w, uv_loop_t *loop, const struct config *config, int32_t self,
+               struct store *store, struct diag *why);
+/* After this the worker may send.  (The mesh needs the worker's events first.) */
+void worker_attach(struct worker *w, struct mesh *mesh);
+/* Cancels what runs, joins the compute thread, then calls `closed` on the loop.  Within 500 ms. */
+void worker_close(struct worker *w, void (*closed)(void *ctx), void *ctx);
+
+/* Events of the mesh, for messages without HEADER_TO_HOST.  Loop thread: MODEL_OFFER,
+ * MODEL_CHUNK, PLAN, FRAME, CANCEL from the coordinator (from anyone else: the message is
+ * dropped and logged). */
+void worker_message(struct worker *w, int32_t node, const struct header *h, const uint8_t *body);
+void worker_down(struct worker *w, int32_t node);
+/* NNG threads. */
+uint8_t *worker_claim(struct worker *w, int32_t node, const struct header *h);
+void worker_arrived(struct worker *w, int32_t node, const struct header *h);
+void worker_failed(struct worker *w, int32_t node, const struct header *h);
+
+#endif

@@ -1,0 +1,41 @@
+/* libsplit/exec.h - interprets one node's program, frame after frame.
+ *
+ * All tensors of a program lie in one arena whose offsets are planned once, from when each
+ * buffer is first written and last read.  Nothing is allocated while a frame runs. */
+#ifndef LIBSPLIT_EXEC_H
+#define LIBSPLIT_EXEC_H
+
+#include <stdint.h>
+
+#include "libsplit/exchange.h"
+#include "libsplit/graph.h"
+#include "quant/codec.h"
+#include "tiling/program.h"
+
+struct exec; /* one frame at a time; several of one program may run side by side */
+
+struct exec_stats {
+    int64_t compute_ns, wait_ns, pack_ns; /* running operators; waiting for messages; coding them */
+    int64_t sent_bytes, received_bytes;   /* payload, host included */
+    int32_t sent_messages, received_messages;
+    int64_t halo_sent_bytes; /* to other nodes, the host left out */
+};
+
+/* `g` (packed for `pr`), `geo` and `pr` (checked) are kept and must outlive the executor.
+ * `pixels` says how the bytes of a picture become values of the network's first input; NULL
+ * if none are expected.  Returns NULL with `*why` filled when memory is short. */
+struct exec *exec_new(const struct graph *g, const struct geometry *geo, const struct program *pr,
+                      const struct codec_pixels *pixels, struct diag *why);
+void exec_free(struct exec *e);
+
+/* Runs one frame.  Returns 0 (`*stats` filled, may be NULL), an error of the exchange, or
+ * -EBADMSG (a message does not decode). */
+int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
+
+/* Bytes of the arena (activations), without weights.  Needs no executor: used to say before
+ * loading what a program will take. */
+int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
+                         const struct program *pr);
+int64_t exec_weight_bytes(const struct graph *g, const struct program *pr);
+
+#endif

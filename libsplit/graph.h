@@ -1,0 +1,196 @@
+/* libsplit/graph.h - a network ready to be planned and run: tensors, operators, weights.
+ *
+ * Made from an ONNX model for fixed input shapes; does not change afterwards.  Tensors are
+ * NHWC f32.  Every operator yields one tensor; operators stand in an order in which they
+ * can run.  Operator i and tensor i here are operator i and tensor i of the geometry. */
+#ifndef LIBSPLIT_GRAPH_H
+#define LIBSPLIT_GRAPH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libsplit/diag.h"
+#include "libsplit/onnx.h"
+#include "libsplit/shape.h"
+#include "tiling/geometry.h"
+#include "tiling/program.h"
+
+enum op_type {
+    OP_CONV,           /* also Gemm and MatMul with a constant: a 1x1 or whole-map kernel */
+    OP_CONV_TRANSPOSE,
+    OP_MAX_POOL,
+    OP_AVERAGE_POOL,
+    OP_AFFINE,         /* x * scale[c] + bias[c]: BatchNormalization that could not be folded */
+    OP_ACTIVATION,     /* op.act alone */
+    OP_BINARY,         /* Add Sub Mul Div, with broadcasting; either side may be constant */
+    OP_CONCAT,
+    OP_SLICE,
+    OP_PAD,
+    OP_DEPTH_TO_SPACE,
+    OP_SOFTMAX,
+    OP_PARTIAL,        /* a node's share of a reduction over rows and columns */
+    OP_COMBINE,        /* the shares of all nodes, in node order */
+    OP_RESHAPE,        /* Reshape, Flatten, Transpose that move values */
+    OP_RESIZE,
+    OP_TYPES
+};
+/* "Conv", "MaxPool"...: for messages and dumps. */
+const char *op_type_name(enum op_type t);
+
+enum act_kind {
+    ACT_NONE, ACT_RELU, ACT_CLIP, ACT_LEAKY_RELU, ACT_PRELU, ACT_SIGMOID, ACT_HARD_SIGMOID,
+    ACT_HARD_SWISH, ACT_TANH, ACT_SILU
+};
+
+/* An activation.  RELU: max(x, 0).  CLIP: min(max(x, a), b).  LEAKY_RELU: x < 0 ? a*x : x.
+ * PRELU: the same with slope[c], one per channel.  HARD_SIGMOID: clamp(a*x + b, 0, 1).
+ * HARD_SWISH: x * clamp(x/6 + 1/2, 0, 1).  SILU: x * sigmoid(x). */
+struct act {
+    enum act_kind kind;
+    float a, b;
+    const float *slope; /* owned by the graph */
+};
+
+/* Where the weight of (output channel, input channel of its group, kernel row, kernel
+ * column) lies in a constant: element co*stride[0] + ci*stride[1] + y*stride[2] + x*stride[3]. */
+struct weight_ref {
+    const struct onnx_tensor *t; /* borrowed from the model, or owned by the graph */
+    int64_t stride[4];
+};
+
+struct window {
+    int32_t kernel[2], stride[2], dilation[2]; /* [ROW], [COL] */
+    int32_t pad[2], pad_end[2];                /* zeros before the first and after the last pixel */
+};
+
+enum binary_kind { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV };
+enum pad_mode { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE };
+enum reduce_kind { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX };
+enum resize_mode { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC };
+enum resize_coordinates { RESIZE_HALF_PIXEL, RESIZE_PYTORCH_HALF_PIXEL, RESIZE_ALIGN_CORNERS,
+                          RESIZE_ASYMMETRIC, RESIZE_TF_HALF_PIXEL };
+enum resize_nearest { RESIZE_ROUND_PREFER_FLOOR, RESIZE_ROUND_PREFER_CEIL, RESIZE_FLOOR, RESIZE_CEIL };
+
+enum { OP_MAX_INPUTS = GEO_MAX_INPUTS };
+
+struct op {
+    enum op_type type;
+    const char *name; /* of the ONNX node, owned by the graph */
+    int32_t ninputs;
+    int32_t *input; /* tensors; owned by the graph */
+    int32_t output; /* tensor */
+    struct act act; /* applied to every output value */
+    union {
+        struct {
+            struct window win;
+            int32_t group;
+            struct weight_ref weight;
+            float *scale; /* (cout), multiplies the weights when they are packed; NULL: 1 */
+            float *bias;  /* (cout); NULL: 0 */
+        } conv;           /* OP_CONV, OP_CONV_TRANSPOSE */
+        struct {
+            struct window win;
+            bool count_include_pad; /* OP_AVERAGE_POOL */
+        } pool;
+        struct {
+            float *scale, *bias; /* (channels) */
+        } affine;
+        struct {
+            enum binary_kind kind;
+            /* The constant side, NULL if both are tensors.  Element of (image, row, column,
+             * channel) at image*stride[3] + row*stride[ROW] + col*stride[COL] + c*stride[CHAN]. */
+            float *constant;
+            int64_t stride[AXES + 1];
+            bool constant_first; /* constant - x, constant / x */
+        } binary;
+        struct {
+            enum axis axis;
+        } concat; /* along rows, columns or channels */
+        struct {
+            int32_t start[AXES], step[AXES]; /* output i reads start + i*step; step may be < 0 */
+        } slice;
+        struct {
+            enum pad_mode mode;
+            float value;
+            int32_t before[AXES]; /* may be negative: crops */
+        } pad;
+        struct {
+            int32_t block;
+            bool crd; /* ONNX mode CRD; else DCR */
+        } depth_to_space;
+        struct {
+            bool over[AXES]; /* axes that one softmax runs over */
+            bool log;
+        } softmax;
+        struct {
+            enum reduce_kind kind;
+            int64_t count; /* values behind one result: rows * columns of the input */
+        } reduce;          /* OP_PARTIAL, OP_COMBINE */
+        struct {
+            /* Output value at ONNX coordinates o of `to` is input value at row-major index
+             * of o permuted by `perm` within `from`: a Transpose (perm) then a Reshape. */
+            struct shape from, to;
+            int8_t perm[SHAPE_MAX_RANK];
+        } reshape;
+        struct {
+            enum resize_mode mode;
+            enum resize_coordinates coordinates;
+            enum resize_nearest nearest;
+            float scale[2]; /* output / input, rows and columns */
+            float cubic_a;
+        } resize;
+    } u;
+    void *packed; /* what the kernel prepared; owned by the graph, see graph_pack() */
+};
+
+struct tensor {
+    const char *name;    /* ONNX name, owned by the graph */
+    int32_t dim[AXES];   /* rows, columns, channels; rows of an OP_PARTIAL output: one per node, 0 here */
+    int32_t batch;
+    int32_t op;          /* producer, GEO_NO_OP for an input */
+};
+
+/* A named end of the network. */
+struct port {
+    const char *name; /* ONNX name */
+    int32_t tensor;
+    struct shape shape; /* as ONNX sees it */
+};
+
+struct graph {
+    const struct onnx_model *model; /* borrowed: weights point into it */
+    int32_t ntensors, nops, ninputs, noutputs;
+    struct tensor *tensor;
+    struct op *op;
+    struct port *input, *output;
+    void *store; /* private: everything owned by the graph */
+};
+
+/* Extents to use for an input whose shape the model leaves open.  A symbolic batch needs
+ * none: it is 1. */
+struct graph_input {
+    const char *name; /* NULL: the only input */
+    int32_t rank;
+    int32_t dim[SHAPE_MAX_RANK];
+};
+
+/* Imports, infers shapes, runs all passes (libsplit/passes.h).  Returns 0 or -EINVAL (a
+ * missing input, impossible shape, symbolic extent that nothing fixes), -ENOTSUP (an
+ * operator or attribute outside the list; the sentence names node, operator, file),
+ * -ENOMEM.  On success graph_done() frees; `m` must outlive the graph. */
+int graph_build(struct graph *g, const struct onnx_model *m, const struct graph_input *inputs,
+                int32_t ninputs, struct diag *why);
+void graph_done(struct graph *g);
+
+/* The geometry of `g` on `nodes` nodes; geometry_done() frees. Returns 0 or -ENOMEM. */
+int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo);
+
+/* Lets the kernels lay out the weights of every operator that `pr` runs (NULL: all).  May be
+ * called again with another program; what is packed stays.  Not thread-safe; must be done
+ * before graph and program reach an executor.  Returns 0 or -ENOMEM. */
+int graph_pack(struct graph *g, const struct program *pr, struct diag *why);
+
+/* Names for program_dump(). */
+struct program_names graph_names(const struct graph *g);
+
+#endif

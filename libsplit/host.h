@@ -1,0 +1,30 @@
+/* libsplit/host.h - the host's side of a frame: inputs out, outputs in.
+ *
+ * Pure functions on the host's program (node number `nodes` of a plan). */
+#ifndef LIBSPLIT_HOST_H
+#define LIBSPLIT_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libsplit/graph.h"
+#include "quant/codec.h"
+
+/* One input of a frame, NHWC, exactly one of the two. */
+struct host_input {
+    const float *values;
+    const uint8_t *pixels;
+};
+
+/* Writes the message of SEND step `s` into `to` (codec_bound() of the box times the batch).
+ * `input` is indexed like graph.input[].  Returns its length in bytes. */
+size_t host_pack(const struct graph *g, const struct step *s, const struct host_input *input,
+                 uint8_t *to);
+
+/* Decodes the message of RECV step `s` into its place in `output[i]`, the whole NHWC tensor of
+ * graph.output[i] (every output that is this tensor is filled).  Returns 0 or an error of
+ * codec_get(). */
+int host_unpack(const struct graph *g, const struct step *s, const uint8_t *msg, size_t len,
+                float *const *output);
+
+#endif

@@ -1,0 +1,57 @@
+/* libsplit/kernel.h - computing a part of one operator's output.
+ *
+ * One table row per operator type (libsplit/kernels.c).  A faster kernel replaces a row, or
+ * becomes a choice made in its prepare(); nothing else in the library knows kernels. */
+#ifndef LIBSPLIT_KERNEL_H
+#define LIBSPLIT_KERNEL_H
+
+#include <stddef.h>
+
+#include "libsplit/graph.h"
+
+/* A part of one image of a tensor in memory.  Value (r, c, k), in coordinates of the whole
+ * tensor, lies at data[(r - box.lo[ROW]) * row_stride + (c - box.lo[COL]) * pixel_stride +
+ * (k - box.lo[CHAN])].  Strides in floats. */
+struct view {
+    float *data;
+    struct box box;
+    ptrdiff_t row_stride, pixel_stride;
+};
+
+static inline float *view_at(const struct view *v, int32_t r, int32_t c, int32_t k)
+{
+    return v->data + (r - v->box.lo[ROW]) * v->row_stride +
+           (c - v->box.lo[COL]) * v->pixel_stride + (k - v->box.lo[CHAN]);
+}
+
+struct kernel_call {
+    const struct graph *graph;
+    const struct op *op;
+    const struct view *in; /* [op->ninputs], each holds at least what the reach says */
+    struct view out;       /* holds at least `region` */
+    struct box region;     /* the part of the output to write, not empty */
+    int32_t image;         /* index in the batch (for constants that vary with it) */
+    int32_t nodes;         /* OP_COMBINE: rows of its input */
+    float *scratch;        /* scratch_bytes(), 64-byte aligned */
+};
+
+struct kernel {
+    /* Lays out weights once; the result becomes op->packed.  NULL: nothing to prepare.
+     * Returns 0 or -ENOMEM. */
+    int (*prepare)(const struct graph *g, const struct op *op, void **packed);
+    void (*release)(void *packed);
+    /* Most scratch that a call on any region can want.  NULL: none. */
+    size_t (*scratch_bytes)(const struct graph *g, const struct op *op);
+    /* Writes `region` of the output, activation included.  Cannot fail, allocates nothing.
+     * The value of an output pixel does not depend on how the map is cut into regions:
+     * bit-equal for every cut (test/libsplit/test_kernels.c). */
+    void (*run)(const struct kernel_call *call);
+};
+
+extern const struct kernel kernels[OP_TYPES];
+
+/* Applies op->act to `n` pixels of `channels` floats, channel `k0` first, in place. */
+void act_apply(const struct act *act, float *x, ptrdiff_t pixel_stride, int32_t n, int32_t k0,
+               int32_t channels);
+
+#endif

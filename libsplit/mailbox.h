@@ -1,0 +1,41 @@
+/* libsplit/mailbox.h - slots in which messages of one frame wait for the thread that needs them.
+ *
+ * One slot per transfer that a program receives, its storage set aside beforehand: nothing is
+ * allocated when a message comes, and no message can take more than its slot.  One writer
+ * (a link's callback, or the sending thread) and one reader (the compute thread) per slot. */
+#ifndef LIBSPLIT_MAILBOX_H
+#define LIBSPLIT_MAILBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tiling/geometry.h"
+#include "tiling/program.h"
+
+struct mailbox;
+
+/* Slots for every RECV of `pr`, each of codec_bound() of its box (times the batch).
+ * Returns NULL when memory is short. */
+struct mailbox *mailbox_new(const struct program *pr, const struct geometry *g);
+void mailbox_free(struct mailbox *m);
+
+/* Any thread.  The storage of `transfer` if `m` waits for one of `len` bytes and none has come
+ * in this frame; else NULL.  Must be followed by mailbox_post() or mailbox_abandon(). */
+uint8_t *mailbox_claim(struct mailbox *m, int32_t transfer, size_t len);
+void mailbox_post(struct mailbox *m, int32_t transfer, size_t len);
+void mailbox_abandon(struct mailbox *m, int32_t transfer); /* the claim came to nothing */
+
+/* The reader.  Spins briefly, then sleeps, until the message of `transfer` is posted, the
+ * mailbox is cancelled (-ECANCELED) or `deadline_ns` of CLOCK_MONOTONIC has passed
+ * (-ETIMEDOUT).  On 0 the message stays until mailbox_clear(). */
+int mailbox_wait(struct mailbox *m, int32_t transfer, int64_t deadline_ns, const uint8_t **msg,
+                 size_t *len);
+
+/* True when every slot holds a message. */
+int mailbox_full(struct mailbox *m);
+
+void mailbox_cancel(struct mailbox *m); /* any thread; waiting readers return */
+void mailbox_clear(struct mailbox *m);  /* for the next frame; no claim may be open */
+size_t mailbox_bytes(const struct mailbox *m);
+
+#endif

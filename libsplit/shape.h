@@ -1,0 +1,46 @@
+/* libsplit/shape.h - how an ONNX tensor lies in memory.
+ *
+ * ONNX speaks of axes ("NCHW"), splitd of rows, columns and channels, stored image by
+ * image, row by row, pixel by pixel, the channel running fastest (NHWC).  A shape holds
+ * the ONNX extents and says which ONNX axis is the row, the column and the channel.  What
+ * is left over is the batch.  Relabelling operators (Flatten of 1x1, Squeeze, Transpose
+ * that only renames) therefore change a shape and move no byte. */
+#ifndef LIBSPLIT_SHAPE_H
+#define LIBSPLIT_SHAPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tiling/box.h"
+
+enum { SHAPE_MAX_RANK = 8, SHAPE_TEXT_BYTES = 96 };
+
+struct shape {
+    int32_t rank;                /* 0..SHAPE_MAX_RANK */
+    int32_t dim[SHAPE_MAX_RANK]; /* ONNX extents, >= 0 */
+    int8_t axis[AXES];           /* the ONNX axis that is ROW, COL, CHAN; -1: none (extent 1) */
+};
+
+/* The usual assignment.  Rank 4 and more: the last two axes are rows and columns, the one
+ * before them channels, the rest batch.  Rank 3 (batch, channels, rows), rank 2 (batch,
+ * channels), rank 1 (channels), rank 0 (one value). */
+struct shape shape_make(int32_t rank, const int32_t *dim);
+
+/* Extents as splitd stores them; all 1 where the shape has no such axis. */
+int32_t shape_len(const struct shape *s, enum axis a);
+int32_t shape_batch(const struct shape *s);
+int64_t shape_values(const struct shape *s); /* product of all extents, may be 0 */
+
+/* True when both describe the same bytes in memory: equal batch, rows, columns, channels. */
+bool shape_same_memory(const struct shape *a, const struct shape *b);
+bool shape_same_dims(const struct shape *a, const struct shape *b);
+
+/* Copies between ONNX's row-major order and splitd's order.  Both hold shape_values(). */
+void shape_from_onnx(const struct shape *s, float *restrict nhwc, const float *restrict onnx);
+void shape_to_onnx(const struct shape *s, float *restrict onnx, const float *restrict nhwc);
+
+/* "1x3x224x224"; returns `text`. */
+const char *shape_text(const struct shape *s, char text[SHAPE_TEXT_BYTES]);
+
+#endif

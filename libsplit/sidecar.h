@@ -1,0 +1,61 @@
+/* libsplit/sidecar.h - what the ONNX file does not say: task, labels, preprocessing.
+ *
+ * model.json beside model.onnx:
+ *
+ *   { "task": "classify",                     raw | classify | image
+ *     "labels": ["cat", ...] or "labels.txt", one a line, beside the sidecar (classify)
+ *     "class_offset": 1,                      class = index - 1 (default 0)
+ *     "input": {
+ *       "channels": "rgb",                    rgb | bgr | gray | y (luma; image task keeps the chroma)
+ *       "scale": 0.0078431,                   value = (pixel * scale - mean[c]) / std[c]
+ *       "mean": [1, 1, 1], "std": [1, 1, 1],  number or one per channel
+ *       "resize": "crop",                     stretch | crop | letterbox | none
+ *       "short_side": 256,                    crop: first resize the shorter side to this
+ *       "fill": 114,                          letterbox: value of the rest (bottom, right)
+ *       "edge": 7 },                          repeat the border by so many pixels (unpadded nets)
+ *     "output": { "scale": 255, "offset": 0 } }  image task: pixel = value * scale + offset
+ *
+ * All keys but "task" have defaults: rgb, scale 1/255, mean 0, std 1, stretch.  Unknown keys,
+ * wrong types and impossible values are errors that name file, place, value and what is
+ * allowed.  Without a sidecar the task is raw. */
+#ifndef LIBSPLIT_SIDECAR_H
+#define LIBSPLIT_SIDECAR_H
+
+#include "libsplit/diag.h"
+#include "libsplit/image.h"
+#include "quant/codec.h"
+
+enum task { TASK_RAW, TASK_CLASSIFY, TASK_IMAGE };
+enum sidecar_channels { CHANNELS_RGB, CHANNELS_BGR, CHANNELS_GRAY, CHANNELS_Y };
+enum sidecar_resize { RESIZE_TO_STRETCH, RESIZE_TO_CROP, RESIZE_TO_LETTERBOX, RESIZE_TO_NONE };
+
+struct sidecar {
+    enum task task;
+    int32_t nlabels;
+    char **labels; /* owned */
+    int32_t class_offset;
+    enum sidecar_channels channels;
+    enum sidecar_resize resize;
+    int32_t short_side; /* 0: no first resize */
+    int32_t fill, edge;
+    struct codec_pixels pixels;
+    float output_scale, output_offset;
+};
+
+void sidecar_default(struct sidecar *s); /* raw, RGB / 255 */
+/* Reads `file`.  Returns 0, an error of open(2), -EINVAL or -ENOMEM; sidecar_done() frees. */
+int sidecar_load(struct sidecar *s, const char *file, struct diag *why);
+int sidecar_parse(struct sidecar *s, const char *json, size_t len, const char *file,
+                  struct diag *why);
+void sidecar_done(struct sidecar *s);
+/* "dir/resnet.onnx" -> "dir/resnet.json"; -ENAMETOOLONG if `cap` bytes are too few. */
+int sidecar_path(const char *onnx_file, char *path, size_t cap);
+
+/* Turns a decoded picture into the network's input pixels, `rows` x `cols` x
+ * s->pixels.channels, NHWC, in the network's channel order.  rows == 0: the network takes any
+ * size; the picture's own (plus edges) is used and returned.  free() the result.  Returns 0,
+ * -EINVAL (resize "none" and another size; sentence) or -ENOMEM. */
+int sidecar_prepare(const struct sidecar *s, const struct image *im, int32_t *rows, int32_t *cols,
+                    uint8_t **pixels, struct diag *why);
+
+#endif

@@ -1,0 +1,50 @@
+/* libsplit/split.h - the public API: run a CNN on N virtual nodes of this process.
+ *
+ *     struct split_model *m;
+ *     struct split_session *s;
+ *     split_load(&m, "resnet18.onnx", &why);
+ *     split_open(&s, m, &(struct split_options){ .nodes = 4 }, &why);
+ *     split_run(s, &image, &answer, NULL, &why);
+ *
+ * The same engine, plans and programs as the daemon's, with threads in place of machines.
+ * Every function returns 0 or a negative errno and then a sentence in `*why`. */
+#ifndef LIBSPLIT_SPLIT_H
+#define LIBSPLIT_SPLIT_H
+
+#include "libsplit/diag.h"
+#include "libsplit/exec.h"
+#include "libsplit/graph.h"
+#include "tiling/plan.h"
+
+struct split_model;   /* an ONNX file; shared by any number of sessions */
+struct split_session; /* a model, its input shapes, a plan, N nodes */
+
+struct split_options {
+    int32_t nodes;                    /* 0 means 1 */
+    const int32_t *weights;           /* [nodes] relative speeds; NULL: equal */
+    const struct graph_input *inputs; /* extents that the model leaves open; may be NULL */
+    int32_t ninputs;
+    const struct codec_pixels *pixels; /* needed by split_run_pixels() */
+};
+
+int split_load(struct split_model **m, const char *file, struct diag *why);
+void split_unload(struct split_model *m); /* after its sessions are closed */
+const struct onnx_model *split_onnx(const struct split_model *m);
+
+int split_open(struct split_session **s, const struct split_model *m,
+               const struct split_options *o, struct diag *why);
+void split_close(struct split_session *s);
+
+const struct graph *split_graph(const struct split_session *s);
+const struct plan *split_plan(const struct split_session *s);
+const struct program *split_program(const struct split_session *s, int32_t node);
+
+/* Runs one frame.  `inputs[i]` holds the values of graph.input[i] and `outputs[i]` receives
+ * those of graph.output[i], both in ONNX's row-major order.  `stats` is NULL or [nodes]. */
+int split_run(struct split_session *s, const float *const *inputs, float *const *outputs,
+              struct exec_stats *stats, struct diag *why);
+/* The same for a network with one input, from the bytes of a picture (rows, columns, channels). */
+int split_run_pixels(struct split_session *s, const uint8_t *pixels, float *const *outputs,
+                     struct exec_stats *stats, struct diag *why);
+
+#endif

@@ -1,0 +1,55 @@
+/* proto/plan.h - PLAN: one node's program for one model at one input size.  PLAN_ACK.
+ *
+ *   PLAN      sha256 32 bytes of the model
+ *             depth u8         frames that may be in flight, 1..PLAN_MAX_DEPTH
+ *             pixels u8        0: none, else channels 1..4, then scale f32, mean and std f32 each
+ *             ninputs u8       then per input: rank u8, dims i32 each
+ *             nodes u8, node u8, then per plan node: its index in cluster.json u8
+ *             ntransfers u32, nbuffers u32, nsteps u32
+ *             buffers          tensor u32, box 6 x i32
+ *             steps            kind u8, peer u8, what u32, transfer u32, box 6 x i32
+ *   PLAN_ACK  status i32 (0 or a negative errno), arena u64, weights u64 (bytes), detail text
+ *             (u16 length, at most 512 bytes) */
+#ifndef PROTO_PLAN_H
+#define PROTO_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/model.h"
+#include "tiling/program.h"
+
+enum { PLAN_MAX_DEPTH = 8, PLAN_MAX_INPUTS = 8, PLAN_MAX_RANK = 8, PLAN_DETAIL_MAX = 512 };
+
+struct msg_plan {
+    uint8_t sha[SHA256_BYTES];
+    uint8_t depth;
+    struct {
+        uint8_t channels; /* 0: the network takes no pictures */
+        float scale, mean[4], std[4];
+    } pixels;
+    int32_t ninputs;
+    struct {
+        int32_t rank, dim[PLAN_MAX_RANK];
+    } input[PLAN_MAX_INPUTS];
+    uint8_t member[PLAN_MAX_NODES]; /* plan node -> index in cluster.json */
+    struct program program;         /* nodes, node, steps: owned after a decode */
+};
+
+struct msg_plan_ack {
+    int32_t status;
+    uint64_t arena_bytes, weight_bytes;
+    char detail[PLAN_DETAIL_MAX + 1];
+};
+
+/* Bytes that plan_msg_encode() needs. */
+size_t plan_msg_bytes(const struct msg_plan *m);
+int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap);
+/* Counts are checked against `len` before anything is allocated; the program still has to
+ * pass program_check().  Returns 0 (then program_done(&m->program)), -EBADMSG, -EPROTO or
+ * -ENOMEM. */
+int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len);
+int plan_ack_encode(const struct msg_plan_ack *m, uint8_t *to, size_t cap);
+int plan_ack_decode(struct msg_plan_ack *m, const uint8_t *buf, size_t len);
+
+#endif

@@ -1,0 +1,65 @@
+/* tiling/geometry.h - what a planner needs to know of a network: shapes and reaches.
+ *
+ * Values only: no weights, no kinds of operator, no strings.  libsplit makes one from a
+ * graph; tests make them at random.  Every operator yields exactly one tensor, and
+ * operators stand in an order in which they can run.
+ *
+ * A reduction over rows and columns (global pooling, the mean of squeeze-and-excite) is
+ * two operators.  GEO_PARTIAL reads what a node owns of its first input and yields that
+ * node's row of a tensor with one row per node; the operator after it is an ordinary
+ * one that reads all rows.  The geometry of such a network therefore depends on the
+ * number of nodes. */
+#ifndef TILING_GEOMETRY_H
+#define TILING_GEOMETRY_H
+
+#include "tiling/box.h"
+#include "tiling/reach.h"
+
+enum { GEO_MAX_INPUTS = 64, GEO_MAX_TENSORS = 1 << 16, GEO_NO_OP = -1 };
+
+enum geo_kind {
+    GEO_MAP,     /* needs what its reaches say */
+    GEO_PARTIAL, /* row i of the output is node i's own share; one input */
+};
+
+struct geo_tensor {
+    int32_t dim[AXES]; /* rows, columns, channels; each >= 1 */
+    int32_t batch;     /* images, >= 1; every box stands for that many */
+    int32_t op;        /* the operator that yields it, GEO_NO_OP for an input of the network */
+    bool output;       /* the host wants all of it */
+};
+
+struct geo_input {
+    int32_t tensor;
+    struct reach reach[AXES];
+};
+
+struct geo_op {
+    enum geo_kind kind;
+    int32_t out;           /* tensor */
+    int32_t first, ninputs; /* in geometry.input[] */
+    int64_t weight_bytes;
+    int64_t macs; /* multiply-adds for the whole output, one image */
+};
+
+struct geometry {
+    int32_t nodes; /* what GEO_PARTIAL tensors were made for */
+    int32_t ntensors, nops, ninputs;
+    struct geo_tensor *tensor;
+    struct geo_op *op;
+    struct geo_input *input;
+};
+
+/* Allocates the three arrays, zeroed.  Returns 0, -EINVAL (a count is negative or above
+ * its cap) or -ENOMEM. */
+int geometry_init(struct geometry *g, int32_t nodes, int32_t ntensors, int32_t nops,
+                  int32_t ninputs);
+void geometry_done(struct geometry *g);
+
+/* Returns 0 if `g` keeps every promise of this page, else -EINVAL. */
+int geometry_check(const struct geometry *g);
+
+/* What `op` reads of its input number `i` to compute `out` (GEO_MAP only). */
+struct box geometry_need(const struct geometry *g, int32_t op, int32_t i, struct box out);
+
+#endif

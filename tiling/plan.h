@@ -1,0 +1,83 @@
+/* tiling/plan.h - which node owns, computes and receives which part of every tensor.
+ *
+ * A plan is a pure function of the geometry and the options.  For every tensor t and
+ * node n it holds three boxes:
+ *
+ *   own    the part n is responsible for; disjoint over nodes, together the whole tensor
+ *   run    the part n computes, own or more (a replicated or recomputed tensor)
+ *   want   the part n's own operators read, and, for the host, what it asked for
+ *
+ * and from them the transfers: want minus run, each piece sent by its owner.  The host
+ * (the process that holds the picture and collects the answer) is node number
+ * plan->nodes: it owns the network's inputs, computes nothing, wants its outputs. */
+#ifndef TILING_PLAN_H
+#define TILING_PLAN_H
+
+#include "tiling/geometry.h"
+
+enum { PLAN_MAX_NODES = 16 };
+
+enum plan_placement {
+    PLAN_ROWS,  /* every node a band of rows, in proportion to its weight */
+    PLAN_WHOLE, /* everything on node `whole` */
+};
+
+struct plan_options {
+    enum plan_placement placement;
+    int32_t nodes;                  /* 1..PLAN_MAX_NODES, equal to geometry.nodes */
+    int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
+    int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
+    /* First row of band n of a map of `rows` rows is cut(rows, n), 0 <= n <= nodes; NULL:
+     * in proportion to the weights.  For tests: any monotone function is legal. */
+    int32_t (*cut)(void *ctx, int32_t tensor, int32_t rows, int32_t n);
+    void *cut_ctx;
+};
+
+/* One message: box of `tensor` from its owner to a node that reads it.  The index in
+ * plan.transfer[] names it on the wire. */
+struct plan_transfer {
+    int32_t tensor;
+    int16_t from, to; /* node, or plan.nodes for the host */
+    struct box box;
+};
+
+struct plan_share {
+    struct box own, run, want;
+};
+
+struct plan {
+    const struct geometry *geo; /* borrowed; outlives the plan */
+    int32_t nodes;
+    int32_t ntransfers;
+    struct plan_share *share; /* [tensor][node], nodes + 1 to a row: use plan_share() */
+    struct plan_transfer *transfer;
+};
+
+static inline const struct plan_share *plan_share(const struct plan *p, int32_t tensor,
+                                                  int32_t node)
+{
+    return &p->share[(int64_t)tensor * (p->nodes + 1) + node];
+}
+
+/* The first of `rows` rows that band `n` holds when rows are cut in proportion to
+ * `weight[0..nodes)`; band n is [cut(n), cut(n + 1)).  0 <= n <= nodes. */
+int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n);
+
+/* Returns 0, -EINVAL (an option is out of range) or -ENOMEM.  On success plan_done() frees. */
+int plan_build(struct plan *p, const struct geometry *g, const struct plan_options *o);
+void plan_done(struct plan *p);
+
+/* The invariant of every plan: owned boxes are disjoint and cover their tensor; run holds
+ * own; everything an operator reads to compute its run box is in run or received, exactly
+ * once; every transfer comes from its owner.  Returns 0 or -EPROTO, with the first broken
+ * tensor in `*tensor` (may be NULL). */
+int plan_check(const struct plan *p, int32_t *tensor);
+
+/* Values that cross between nodes, and between nodes and the host, for one frame. */
+struct plan_traffic {
+    int64_t halo_values, halo_messages;
+    int64_t host_values, host_messages;
+};
+void plan_traffic(const struct plan *p, struct plan_traffic *t);
+
+#endif

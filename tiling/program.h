@@ -1,0 +1,65 @@
+/* tiling/program.h - what one node does for one frame, as a flat list of steps.
+ *
+ * A node interprets its program from first to last and knows nothing of partitioning.
+ * SEND never waits; RECV waits for its message.  Order hides the network: the rows that
+ * neighbours wait for are computed first and sent, then the rest.
+ *
+ * The host has a program too (node number `nodes`): it only sends and receives. */
+#ifndef TILING_PROGRAM_H
+#define TILING_PROGRAM_H
+
+#include <stdio.h>
+
+#include "tiling/plan.h"
+
+enum step_kind { STEP_RUN = 1, STEP_SEND = 2, STEP_RECV = 3 };
+
+struct step {
+    enum step_kind kind;
+    int32_t what;     /* RUN: operator.  SEND, RECV: tensor */
+    int32_t transfer; /* SEND, RECV: index in the plan, the message's name on the wire */
+    int32_t peer;     /* SEND, RECV: the other node, or `nodes` for the host */
+    struct box box;   /* RUN: part of the output.  SEND, RECV: part of the tensor */
+};
+
+/* A tensor's storage on this node; `box` holds everything it computes or receives. */
+struct buffer {
+    int32_t tensor;
+    struct box box;
+};
+
+struct program {
+    int32_t node, nodes;
+    int32_t ntransfers; /* of the whole plan: transfer < ntransfers in every step */
+    int32_t nbuffers, nsteps;
+    struct buffer *buffer; /* by rising tensor */
+    struct step *step;
+};
+
+enum { PROGRAM_MAX_STEPS = 1 << 20 };
+
+/* Compiles the part of `node` (0..nodes; nodes is the host).  Returns 0 or -ENOMEM. */
+int program_compile(struct program *pr, const struct plan *p, int32_t node);
+void program_done(struct program *pr);
+
+/* Checks a program that came from elsewhere against the geometry of the node's own copy of
+ * the model: indices in range, boxes inside their tensors, buffers present and large
+ * enough, every value written (by RUN or RECV) before it is read.  After 0 the executor
+ * may trust it.  Returns 0 or -EPROTO, with the first bad step in `*step` (may be NULL;
+ * -1 if a buffer is bad). */
+int program_check(const struct program *pr, const struct geometry *g, int32_t *step);
+
+/* The buffer of `tensor`, NULL if the node never holds any of it. */
+const struct buffer *program_buffer(const struct program *pr, int32_t tensor);
+
+/* Names for the text dump; NULL entries print as numbers. */
+struct program_names {
+    const char *(*op)(const void *ctx, int32_t op);
+    const char *(*tensor)(const void *ctx, int32_t tensor);
+    const void *ctx;
+};
+/* One line per step: "RUN conv1 rows 0..14", "SEND conv1 rows 13..14 to 1 (7168 bytes)". */
+void program_dump(const struct program *pr, const struct geometry *g,
+                  const struct program_names *names, FILE *to);
+
+#endif
