@@ -88,6 +88,65 @@ test-$(1): $$(BUILD)/test-$(1)
 endef
 $(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
 
+# ---- the two commands of the README: everything they need is installed first
+.PHONY: demo test
+demo:
+	@scripts/install-deps build
+	@$(MAKE) --no-print-directory all
+	@scripts/demo
+
+# ASan's reports go to files: a leak does not fail a Criterion test (scripts/run-tests looks).
+SAN_ENV := $(if $(findstring address,$(SAN)),ASAN_OPTIONS=log_path=$(BUILD)/asan:handle_segv=0 SAN_REPORTS=$(BUILD)/asan)
+UNIT_PROGRAMS := $(foreach d,$(UNITS),$(BUILD)/test-$(d))
+
+.PHONY: test-units test-threads test-all
+test-units: $(UNIT_PROGRAMS)
+	@rm -f $(BUILD)/asan.*
+	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS)
+
+# Plain programs with threads, for ThreadSanitizer (Criterion does not run under it).
+THREAD_PROGRAMS := $(patsubst test/threads/%.c,$(BUILD)/%,$(call src,test/threads))
+$(BUILD)/threads_%: $(BUILD)/obj/test/threads/threads_%.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
+test-threads: $(THREAD_PROGRAMS)
+	@scripts/run-tests $(THREAD_PROGRAMS)
+
+test:
+	@scripts/install-deps build test
+	@$(MAKE) --no-print-directory test-all
+
+test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS)
+	@rm -f $(BUILD)/asan.*
+	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cluster/run.sh $(BUILD)"
+
+# ---- fuzzing: one libFuzzer program per decoder, SECONDS each, corpus kept in build/fuzz/corpus
+SECONDS ?= 60
+FUZZERS := $(patsubst test/fuzz/%.c,%,$(call src,test/fuzz))
+.PHONY: fuzz fuzz-programs
+fuzz:
+	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang SAN=address,undefined,fuzzer-no-link fuzz-programs
+	@scripts/fuzz build/fuzz $(SECONDS) $(FUZZERS)
+fuzz-programs: $(addprefix $(BUILD)/,$(FUZZERS))
+$(BUILD)/fuzz_%: $(BUILD)/obj/test/fuzz/fuzz_%.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+	$(Q)$(CC) -fsanitize=address,undefined,fuzzer $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
+
+# ---- style, borders, static analysis
+SOURCES := $(foreach d,$(LIB_DIRS) daemon cli,$(call src,$(d)))
+HEADERS := $(foreach d,$(LIB_DIRS) daemon cli,$(wildcard $(d)/*.h))
+TESTS := $(wildcard test/*/*.[ch])
+SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)' scripts/* test/*/*.sh .ci/run 2>/dev/null)
+.PHONY: check format
+check: $(BUILD)/gen/onnx.pb.h
+	clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
+	scripts/check-includes
+	shellcheck $(SCRIPTS)
+	@printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
+	    --checks='-*,bugprone-*,clang-analyzer-*,performance-*,portability-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,-bugprone-implicit-widening-of-multiplication-result,-bugprone-reserved-identifier,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling' \
+	    -- $(BASE) 2>&1 | grep -vE 'warnings (generated|treated)|^$$|Suppressed' || true
+	@echo "check: done"
+format:
+	clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
+
 .PHONY: clean
 clean:
 	rm -rf build
