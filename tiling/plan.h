@@ -1,9 +1,11 @@
 /* tiling/plan.h - which node owns, computes and receives which part of every tensor.
  *
  * A plan is a pure function of the geometry and the options.  For every tensor t and
- * node n it holds three boxes:
+ * node n it holds four boxes:
  *
- *   own    the part n is responsible for; disjoint over nodes, together the whole tensor
+ *   part   the part that falls to n: its band of rows; disjoint over the nodes without the
+ *          host, together the whole tensor.  It is what n contributes to a GEO_PARTIAL
+ *   own    the part n sends to others: part, but the host owns all of the network's inputs
  *   run    the part n computes, own or more (a replicated or recomputed tensor)
  *   want   the part n's own operators read, and, for the host, what it asked for
  *
@@ -42,7 +44,7 @@ struct plan_transfer {
 };
 
 struct plan_share {
-    struct box own, run, want;
+    struct box part, own, run, want;
 };
 
 struct plan {
