@@ -67,7 +67,7 @@ $(BUILD)/obj/gen/onnx.pb.o: $(BUILD)/gen/onnx.pb.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/obj/libsplit/onnx.o: $(BUILD)/gen/onnx.pb.h
+$(BUILD)/obj/libsplit/onnx_wire.o: $(BUILD)/gen/onnx.pb.h
 
 # ---- unit tests: test/<folder>/*.c make one Criterion program, linked with what the folder may know
 KNOWS_tiling   := tiling

@@ -12,7 +12,7 @@
 
 #include "libsplit/diag.h"
 
-enum { ONNX_MAX_RANK = 8, ONNX_MAX_NAME = 256, ONNX_MAX_NODES = 1 << 16, ONNX_MAX_NODE_IO = 1024 };
+enum { ONNX_MAX_RANK = 8, ONNX_MAX_NAME = 1024, ONNX_MAX_NODES = 1 << 16, ONNX_MAX_NODE_IO = 1024 };
 
 /* TensorProto.DataType, the ones that CNN files use. */
 enum onnx_type {
@@ -98,6 +98,10 @@ void onnx_forget(const struct onnx_model *m, const struct onnx_tensor *t);
  * float16, bfloat16, double and every integer. */
 float onnx_float(const struct onnx_tensor *t, int64_t i);
 int64_t onnx_int(const struct onnx_tensor *t, int64_t i);
+double onnx_double(const struct onnx_tensor *t, int64_t i);
+/* Bytes of one element; 0 for a type that no tensor of a model can have here (string). */
+size_t onnx_type_bytes(enum onnx_type t);
+bool onnx_type_is_float(enum onnx_type t);
 
 /* NULL when the node has no such attribute of that type. */
 const struct onnx_attr *onnx_attr(const struct onnx_node *n, const char *name,

@@ -26,6 +26,9 @@ struct shape {
  * before them channels, the rest batch.  Rank 3 (batch, channels, rows), rank 2 (batch,
  * channels), rank 1 (channels), rank 0 (one value). */
 struct shape shape_make(int32_t rank, const int32_t *dim);
+/* Channels last, as TensorFlow writes: rank 4 and more (..., rows, columns, channels), rank 3
+ * (batch, rows, channels); below that the usual assignment. */
+struct shape shape_make_last(int32_t rank, const int32_t *dim);
 
 /* Extents as splitd stores them; all 1 where the shape has no such axis. */
 int32_t shape_len(const struct shape *s, enum axis a);
@@ -35,6 +38,11 @@ int64_t shape_values(const struct shape *s); /* product of all extents, may be 0
 /* True when both describe the same bytes in memory: equal batch, rows, columns, channels. */
 bool shape_same_memory(const struct shape *a, const struct shape *b);
 bool shape_same_dims(const struct shape *a, const struct shape *b);
+/* True when an ONNX Reshape (row-major order kept) from one to the other leaves every value
+ * where it is in memory, so that the operator is only a new name. */
+bool shape_relabels(const struct shape *from, const struct shape *to);
+/* Distance between neighbours on each ONNX axis in row-major order. */
+void shape_steps(const struct shape *s, int64_t step[SHAPE_MAX_RANK]);
 
 /* Copies between ONNX's row-major order and splitd's order.  Both hold shape_values(). */
 void shape_from_onnx(const struct shape *s, float *restrict nhwc, const float *restrict onnx);
