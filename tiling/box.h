@@ -49,6 +49,14 @@ static inline int64_t box_values(struct box b)
     return (int64_t)box_len(b, ROW) * box_len(b, COL) * box_len(b, CHAN);
 }
 
+/* `b` with rows [lo, hi) in place of its own; box_none() if that is empty. */
+static inline struct box box_rows(struct box b, int32_t lo, int32_t hi)
+{
+    b.lo[ROW] = lo;
+    b.hi[ROW] = hi;
+    return box_empty(b) ? box_none() : b;
+}
+
 bool box_equal(struct box a, struct box b);
 bool box_inside(struct box inner, struct box outer); /* an empty `inner` is inside anything */
 struct box box_intersect(struct box a, struct box b);

@@ -59,6 +59,23 @@ void geometry_done(struct geometry *g);
 /* Returns 0 if `g` keeps every promise of this page, else -EINVAL. */
 int geometry_check(const struct geometry *g);
 
+/* All of tensor `t`. */
+static inline struct box geometry_whole(const struct geometry *g, int32_t t)
+{
+    return box_whole(g->tensor[t].dim);
+}
+
+static inline bool geometry_is_input(const struct geometry *g, int32_t t)
+{
+    return g->tensor[t].op == GEO_NO_OP;
+}
+
+/* Does tensor `t` hold one row per node? */
+static inline bool geometry_is_partial(const struct geometry *g, int32_t t)
+{
+    return !geometry_is_input(g, t) && g->op[g->tensor[t].op].kind == GEO_PARTIAL;
+}
+
 /* What `op` reads of its input number `i` to compute `out` (GEO_MAP only). */
 struct box geometry_need(const struct geometry *g, int32_t op, int32_t i, struct box out);
 

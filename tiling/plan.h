@@ -30,7 +30,8 @@ struct plan_options {
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
     /* First row of band n of a map of `rows` rows is cut(rows, n), 0 <= n <= nodes; NULL:
-     * in proportion to the weights.  For tests: any monotone function is legal. */
+     * in proportion to the weights.  For tests: any function that rises from 0 to `rows`
+     * is legal, any other -EINVAL. */
     int32_t (*cut)(void *ctx, int32_t tensor, int32_t rows, int32_t n);
     void *cut_ctx;
 };
@@ -68,6 +69,9 @@ int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n);
 /* Returns 0, -EINVAL (an option is out of range) or -ENOMEM.  On success plan_done() frees. */
 int plan_build(struct plan *p, const struct geometry *g, const struct plan_options *o);
 void plan_done(struct plan *p);
+
+/* What `node` (not the host) reads of input `i` of `op` to compute its run box. */
+struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node);
 
 /* The invariant of every plan: owned boxes are disjoint and cover their tensor; run holds
  * own; everything an operator reads to compute its run box is in run or received, exactly

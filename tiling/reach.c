@@ -6,10 +6,7 @@ static int64_t clamp64(int64_t v, int64_t lo, int64_t hi) { return v < lo ? lo :
  * points outside of every tensor, just like the true one. */
 static int32_t to_offset(int64_t v) { return (int32_t)clamp64(v, INT32_MIN, INT32_MAX); }
 
-static int64_t floor_div(int64_t a, int64_t b) /* b > 0 */
-{
-    return a / b - (a % b < 0);
-}
+static int64_t floor_div(int64_t a, int64_t b) /* b > 0 */ { return a / b - (a % b < 0); }
 
 struct reach reach_same(void) { return (struct reach){ .num = 1, .den = 1 }; }
 

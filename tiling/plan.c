@@ -1,0 +1,237 @@
+#include "tiling/plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Most weights that a node streams to compute a one-row tensor itself rather than wait for
+ * a message. */
+#define REPLICATE_MAX_WEIGHT_BYTES ((int64_t)4 << 20)
+
+enum { MAX_WEIGHT = 1000000 };
+
+static struct plan_share *share_of(struct plan *p, int32_t tensor, int32_t node)
+{
+    return &p->share[(int64_t)tensor * (p->nodes + 1) + node];
+}
+
+int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n)
+{
+    int64_t before = 0, total = 0; /* sums of weights: < 2^24 */
+    for (int32_t i = 0; i < nodes; i++) {
+        if (i == n)
+            before = total;
+        total += weight[i];
+    }
+    return n == nodes ? rows : (int32_t)(rows * before / total);
+}
+
+static int options_check(const struct plan_options *o, const struct geometry *g)
+{
+    if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES || o->nodes != g->nodes)
+        return -EINVAL;
+    switch (o->placement) {
+    case PLAN_WHOLE:
+        return o->whole >= 0 && o->whole < o->nodes ? 0 : -EINVAL;
+    case PLAN_ROWS:
+        for (int32_t n = 0; n < o->nodes; n++)
+            if (o->weight[n] < 1 || o->weight[n] > MAX_WEIGHT)
+                return -EINVAL;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+/* The node that takes tensors which are not cut. */
+static int32_t lone_node(const struct plan_options *o)
+{
+    if (o->placement == PLAN_WHOLE)
+        return o->whole;
+    int32_t strongest = 0;
+    for (int32_t n = 1; n < o->nodes; n++)
+        if (o->weight[n] > o->weight[strongest])
+            strongest = n;
+    return strongest;
+}
+
+static int cut_in_bands(struct plan *p, const struct plan_options *o, int32_t t)
+{
+    const struct box whole = geometry_whole(p->geo, t);
+    const int32_t rows = whole.hi[ROW];
+    int32_t lo = 0;
+    for (int32_t n = 0; n < p->nodes; n++) {
+        const int32_t hi = o->cut ? o->cut(o->cut_ctx, t, rows, n + 1)
+                                  : plan_cut(o->weight, o->nodes, rows, n + 1);
+        if (hi < lo || hi > rows)
+            return -EINVAL;
+        share_of(p, t, n)->part = box_rows(whole, lo, hi);
+        lo = hi;
+    }
+    return lo == rows ? 0 : -EINVAL;
+}
+
+/* The parts of tensor `t`. */
+static int divide(struct plan *p, const struct plan_options *o, int32_t t)
+{
+    const struct box whole = geometry_whole(p->geo, t);
+    if (geometry_is_partial(p->geo, t)) {
+        for (int32_t n = 0; n < p->nodes; n++)
+            share_of(p, t, n)->part = box_rows(whole, n, n + 1);
+        return 0;
+    }
+    if (o->placement == PLAN_ROWS && whole.hi[ROW] > 1)
+        return cut_in_bands(p, o, t);
+    share_of(p, t, lone_node(o))->part = whole;
+    return 0;
+}
+
+static int place(struct plan *p, const struct plan_options *o)
+{
+    const struct geometry *g = p->geo;
+    for (int32_t t = 0; t < g->ntensors; t++) {
+        const int r = divide(p, o, t);
+        if (r)
+            return r;
+
+        struct plan_share *host = share_of(p, t, p->nodes);
+        if (geometry_is_input(g, t))
+            host->own = host->run = geometry_whole(g, t);
+        else
+            for (int32_t n = 0; n < p->nodes; n++) {
+                struct plan_share *s = share_of(p, t, n);
+                s->own = s->run = s->part;
+            }
+        if (g->tensor[t].output)
+            host->want = geometry_whole(g, t);
+    }
+    return 0;
+}
+
+struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node)
+{
+    const struct geo_op *it = &p->geo->op[op];
+    if (it->kind == GEO_PARTIAL)
+        return plan_share(p, p->geo->input[it->first].tensor, node)->part;
+    return geometry_need(p->geo, op, i, plan_share(p, it->out, node)->run);
+}
+
+/* Is `op` cheap enough for every node that needs its result to compute it?  So are the small
+ * layers between a reduction and the map that it scales (squeeze-and-excite): one exchange
+ * of partial sums instead of two round trips. */
+static bool is_replicated(const struct geometry *g, const struct geo_op *op)
+{
+    if (op->kind != GEO_MAP || g->tensor[op->out].dim[ROW] != 1 ||
+        op->weight_bytes > REPLICATE_MAX_WEIGHT_BYTES)
+        return false;
+    for (int32_t i = 0; i < op->ninputs; i++) {
+        const int32_t in = g->input[op->first + i].tensor;
+        if (g->tensor[in].dim[ROW] != 1 && !geometry_is_partial(g, in))
+            return false;
+    }
+    return true;
+}
+
+/* Fixes run and want of all tensors.  When the walk comes to an operator, all readers of its
+ * output have been there, so what is wanted of the output is known. */
+static void demand(struct plan *p)
+{
+    const struct geometry *g = p->geo;
+    for (int32_t o = g->nops - 1; o >= 0; o--) {
+        const struct geo_op *op = &g->op[o];
+        const bool replicated = is_replicated(g, op);
+        for (int32_t n = 0; n < p->nodes; n++) {
+            struct plan_share *out = share_of(p, op->out, n);
+            if (replicated && !box_empty(out->want))
+                out->run = geometry_whole(g, op->out);
+            for (int32_t i = 0; i < op->ninputs; i++) {
+                struct plan_share *in = share_of(p, g->input[op->first + i].tensor, n);
+                in->want = box_hull(in->want, plan_reads(p, o, i, n));
+            }
+        }
+    }
+}
+
+/* Writes the transfers of `t` to node `to`, unless `out` is NULL, and returns how many. */
+static int32_t list_transfers(const struct plan *p, int32_t t, int32_t to,
+                              struct plan_transfer *out)
+{
+    const struct plan_share *receiver = plan_share(p, t, to);
+    struct box missing[BOX_SUBTRACT_MAX];
+    const int pieces = box_subtract(receiver->want, receiver->run, missing);
+    int32_t count = 0;
+    for (int i = 0; i < pieces; i++)
+        for (int32_t from = 0; from <= p->nodes; from++) {
+            const struct box b = box_intersect(missing[i], plan_share(p, t, from)->own);
+            if (box_empty(b))
+                continue;
+            if (out)
+                out[count] = (struct plan_transfer){ t, (int16_t)from, (int16_t)to, b };
+            count++;
+        }
+    return count;
+}
+
+static int32_t list_all_transfers(const struct plan *p, struct plan_transfer *out)
+{
+    int32_t count = 0; /* at most GEO_MAX_TENSORS * 17 * 6 * 17 < 2^27 */
+    for (int32_t t = 0; t < p->geo->ntensors; t++)
+        for (int32_t to = 0; to <= p->nodes; to++)
+            count += list_transfers(p, t, to, out ? out + count : NULL);
+    return count;
+}
+
+int plan_build(struct plan *p, const struct geometry *g, const struct plan_options *o)
+{
+    int r = geometry_check(g);
+    if (!r)
+        r = options_check(o, g);
+    if (r)
+        return r;
+
+    struct plan made = { .geo = g, .nodes = o->nodes };
+    made.share = calloc((size_t)g->ntensors * (size_t)(o->nodes + 1) + 1, sizeof(*made.share));
+    if (!made.share)
+        return -ENOMEM;
+    r = place(&made, o);
+    if (r)
+        goto out;
+    demand(&made);
+
+    made.ntransfers = list_all_transfers(&made, NULL);
+    made.transfer = calloc((size_t)made.ntransfers + 1, sizeof(*made.transfer));
+    if (!made.transfer) {
+        r = -ENOMEM;
+        goto out;
+    }
+    list_all_transfers(&made, made.transfer);
+
+out:
+    if (r)
+        plan_done(&made);
+    else
+        *p = made;
+    return r;
+}
+
+void plan_done(struct plan *p)
+{
+    free(p->share);
+    free(p->transfer);
+    *p = (struct plan){ 0 };
+}
+
+void plan_traffic(const struct plan *p, struct plan_traffic *t)
+{
+    struct plan_traffic sum = { 0 };
+    for (int32_t i = 0; i < p->ntransfers; i++) {
+        const struct plan_transfer *m = &p->transfer[i];
+        const int64_t values = box_values(m->box) * p->geo->tensor[m->tensor].batch;
+        if (m->from == p->nodes || m->to == p->nodes) {
+            sum.host_values += values;
+            sum.host_messages++;
+        } else {
+            sum.halo_values += values;
+            sum.halo_messages++;
+        }
+    }
+    *t = sum;
+}
