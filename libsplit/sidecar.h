@@ -51,6 +51,14 @@ void sidecar_done(struct sidecar *s);
 /* "dir/resnet.onnx" -> "dir/resnet.json"; -ENAMETOOLONG if `cap` bytes are too few. */
 int sidecar_path(const char *onnx_file, char *path, size_t cap);
 
+/* The part of the picture that the network looks at, at the network's scale: resized, cut
+ * or letterboxed to `rows` x `cols`, no edge, colours as they are.  0 rows or columns: the
+ * picture's own.  `seen` is initialised by the call.  A crop window larger than the picture
+ * makes the picture grow to cover it.  Returns 0, -EINVAL (resize "none" and another size;
+ * sentence) or -ENOMEM. */
+int sidecar_view(const struct sidecar *s, const struct image *im, int32_t rows, int32_t cols,
+                 struct image *seen, struct diag *why);
+
 /* Turns a decoded picture into the network's input pixels, `rows` x `cols` x
  * s->pixels.channels, NHWC, in the network's channel order.  rows == 0: the network takes any
  * size; the picture's own (plus edges) is used and returned.  free() the result.  Returns 0,

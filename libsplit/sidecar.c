@@ -1,0 +1,454 @@
+#include "libsplit/sidecar.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "libsplit/file.h"
+
+enum { MAX_FILE_BYTES = 1 << 20, MAX_LABELS = 1 << 16, MAX_PLACE_BYTES = 96 };
+
+/* ---- the grammar: a new setting is one field in struct sidecar and one row here */
+
+enum kind {
+    WORD,        /* one of `words`; the enum at `off` gets its index */
+    WHOLE,       /* int32_t, min..max */
+    NUMBER,      /* float, min..max */
+    PER_CHANNEL, /* a NUMBER for all channels, or an array with one for each */
+    LABELS,      /* array of strings, or the name of a file beside the sidecar */
+    SECTION,     /* object with the rows of `keys` */
+};
+
+enum { MAX_WORDS = 4 };
+
+struct key {
+    const char *name;
+    enum kind kind;
+    size_t off; /* in struct sidecar */
+    double min, max;
+    const char *words[MAX_WORDS];
+    const struct key *keys; /* ends with a row without a name */
+};
+
+#define AT(f) offsetof(struct sidecar, f)
+
+static const struct key input_keys[] = {
+    { "channels", WORD, AT(channels), 0, 0, { "rgb", "bgr", "gray", "y" }, NULL },
+    { "scale", NUMBER, AT(pixels.scale), 1e-9, 1e9, { NULL }, NULL },
+    { "mean", PER_CHANNEL, AT(pixels.mean), -1e9, 1e9, { NULL }, NULL },
+    { "std", PER_CHANNEL, AT(pixels.std), 1e-9, 1e9, { NULL }, NULL },
+    { "resize", WORD, AT(resize), 0, 0, { "stretch", "crop", "letterbox", "none" }, NULL },
+    { "short_side", WHOLE, AT(short_side), 1, IMAGE_MAX_SIDE, { NULL }, NULL },
+    { "fill", WHOLE, AT(fill), 0, 255, { NULL }, NULL },
+    { "edge", WHOLE, AT(edge), 0, 1024, { NULL }, NULL },
+    { 0 },
+};
+
+static const struct key output_keys[] = {
+    { "scale", NUMBER, AT(output_scale), 1e-9, 1e9, { NULL }, NULL },
+    { "offset", NUMBER, AT(output_offset), -1e9, 1e9, { NULL }, NULL },
+    { 0 },
+};
+
+static const struct key top_keys[] = {
+    { "task", WORD, AT(task), 0, 0, { "raw", "classify", "image" }, NULL },
+    { "labels", LABELS, 0, 0, 0, { NULL }, NULL },
+    { "class_offset", WHOLE, AT(class_offset), -100000, 100000, { NULL }, NULL },
+    { "input", SECTION, 0, 0, 0, { NULL }, input_keys },
+    { "output", SECTION, 0, 0, 0, { NULL }, output_keys },
+    { 0 },
+};
+
+/* ---- one value into its field */
+
+struct parse {
+    struct sidecar *s;
+    const char *file;
+    struct diag *why;
+};
+
+/* Where in the file: "input.mean[2]". */
+struct place {
+    char text[MAX_PLACE_BYTES];
+};
+
+static struct place place_of(const char *section, const char *key)
+{
+    struct place p;
+
+    snprintf(p.text, sizeof p.text, "%s%s%.60s", section, section[0] ? "." : "", key);
+    return p;
+}
+
+static void *field(const struct parse *p, const struct key *k) { return (char *)p->s + k->off; }
+
+static int set_word(const struct parse *p, const struct key *k, const cJSON *v, const char *place)
+{
+    char allowed[80] = "";
+    size_t n = 0;
+
+    for (unsigned i = 0; i < MAX_WORDS && k->words[i]; i++) {
+        if (cJSON_IsString(v) && strcmp(v->valuestring, k->words[i]) == 0) {
+            memcpy(field(p, k), &i, sizeof i);
+            return 0;
+        }
+        n += (size_t)snprintf(allowed + n, sizeof allowed - n, "%s\"%s\"", i > 0 ? ", " : "",
+                              k->words[i]);
+    }
+    if (cJSON_IsString(v))
+        return diag(p->why, -EINVAL, "%s: %s: \"%.40s\" is none of %s", p->file, place,
+                    v->valuestring, allowed);
+    return diag(p->why, -EINVAL, "%s: %s: expected one of %s", p->file, place, allowed);
+}
+
+static int check_number(const struct parse *p, const struct key *k, const cJSON *v,
+                        const char *place)
+{
+    if (!cJSON_IsNumber(v))
+        return diag(p->why, -EINVAL, "%s: %s: expected a number of %g to %g", p->file, place,
+                    k->min, k->max);
+    if (!(v->valuedouble >= k->min && v->valuedouble <= k->max))
+        return diag(p->why, -EINVAL, "%s: %s: %g is not in %g to %g", p->file, place,
+                    v->valuedouble, k->min, k->max);
+    return 0;
+}
+
+static int set_whole(const struct parse *p, const struct key *k, const cJSON *v, const char *place)
+{
+    int rc = check_number(p, k, v, place);
+    if (rc < 0)
+        return rc;
+    const int32_t n = (int32_t)v->valuedouble;
+    if (v->valuedouble != n)
+        return diag(p->why, -EINVAL, "%s: %s: %g is not a whole number", p->file, place,
+                    v->valuedouble);
+    memcpy(field(p, k), &n, sizeof n);
+    return 0;
+}
+
+static int set_number(const struct parse *p, const struct key *k, const cJSON *v, const char *place)
+{
+    int rc = check_number(p, k, v, place);
+    if (rc < 0)
+        return rc;
+    const float x = (float)v->valuedouble;
+    memcpy(field(p, k), &x, sizeof x);
+    return 0;
+}
+
+static int set_per_channel(const struct parse *p, const struct key *k, const cJSON *v,
+                           const char *place)
+{
+    const int32_t channels = p->s->pixels.channels;
+    const cJSON *item = v;
+    float *to = field(p, k);
+
+    if (cJSON_IsArray(v)) {
+        if (cJSON_GetArraySize(v) != channels)
+            return diag(p->why, -EINVAL,
+                        "%s: %s: %d numbers; expected one, or one for each of %d "
+                        "channels",
+                        p->file, place, cJSON_GetArraySize(v), channels);
+        item = v->child;
+    }
+    for (int32_t c = 0; c < channels; c++) {
+        struct place at = place_of("", place);
+        if (cJSON_IsArray(v))
+            snprintf(at.text, sizeof at.text, "%.80s[%d]", place, c);
+        int rc = check_number(p, k, item, at.text);
+        if (rc < 0)
+            return rc;
+        to[c] = (float)item->valuedouble;
+        if (cJSON_IsArray(v))
+            item = item->next;
+    }
+    return 0;
+}
+
+/* ---- labels */
+
+static int add_label(const struct parse *p, const char *text, size_t len, const char *place)
+{
+    struct sidecar *s = p->s;
+
+    if (s->nlabels == MAX_LABELS)
+        return diag(p->why, -EINVAL, "%s: %s: more than %d labels", p->file, place, MAX_LABELS);
+    /* They are printed on terminals as they are. */
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+            return diag(p->why, -EINVAL, "%s: %s: label %d has a control character (%d)", p->file,
+                        place, s->nlabels, text[i]);
+
+    /* Room grows at powers of two: 0 -> 1 -> 2 -> 4 ... */
+    if ((s->nlabels & (s->nlabels - 1)) == 0) {
+        const size_t room = s->nlabels > 0 ? 2 * (size_t)s->nlabels : 1;
+        char **more = realloc(s->labels, room * sizeof *more);
+        if (!more)
+            return diag(p->why, -ENOMEM, "%s: %s: out of memory", p->file, place);
+        s->labels = more;
+    }
+    char *label = strndup(text, len);
+    if (!label)
+        return diag(p->why, -ENOMEM, "%s: %s: out of memory", p->file, place);
+    s->labels[s->nlabels++] = label;
+    return 0;
+}
+
+/* One label a line; the last line may lack its end; CR LF is fine. */
+static int split_lines(const struct parse *p, const char *text, size_t len)
+{
+    const char *const end = text + len;
+
+    while (text < end) {
+        const char *stop = memchr(text, '\n', (size_t)(end - text));
+        const char *next = stop ? stop + 1 : end;
+        size_t n = (size_t)((stop ? stop : end) - text);
+        if (n > 0 && text[n - 1] == '\r')
+            n--;
+        int rc = add_label(p, text, n, "labels");
+        if (rc < 0)
+            return rc;
+        text = next;
+    }
+    return 0;
+}
+
+static int read_labels(const struct parse *p, const char *name)
+{
+    char path[PATH_MAX];
+    const char *slash = strrchr(p->file, '/');
+    const int dir_len = slash ? (int)(slash - p->file) + 1 : 0;
+    uint8_t *text;
+    size_t len;
+
+    if (name[0] == '\0' || strchr(name, '/'))
+        return diag(p->why, -EINVAL,
+                    "%s: labels: \"%.40s\" is not the name of a file beside the sidecar", p->file,
+                    name);
+    if (snprintf(path, sizeof path, "%.*s%s", dir_len, p->file, name) >= (int)sizeof path)
+        return diag(p->why, -ENAMETOOLONG, "%s: labels: the name is too long", p->file);
+
+    int rc = file_read(path, MAX_FILE_BYTES, &text, &len, p->why);
+    if (rc < 0)
+        return rc;
+    const struct parse inner = { p->s, path, p->why };
+    rc = split_lines(&inner, (const char *)text, len);
+    free(text);
+    return rc;
+}
+
+static int set_labels(const struct parse *p, const cJSON *v)
+{
+    const cJSON *item;
+
+    if (cJSON_IsString(v))
+        return read_labels(p, v->valuestring);
+    if (!cJSON_IsArray(v))
+        return diag(p->why, -EINVAL, "%s: labels: expected an array of strings or a file's name",
+                    p->file);
+    cJSON_ArrayForEach(item, v) {
+        if (!cJSON_IsString(item))
+            return diag(p->why, -EINVAL, "%s: labels[%d]: expected a string", p->file,
+                        p->s->nlabels);
+        int rc = add_label(p, item->valuestring, strlen(item->valuestring), "labels");
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- objects */
+
+static int set_section(const struct parse *p, const struct key *keys, const cJSON *object,
+                       const char *name);
+
+static int set_key(const struct parse *p, const struct key *k, const cJSON *v, const char *section)
+{
+    const struct place place = place_of(section, k->name);
+
+    switch (k->kind) {
+    case WORD:
+        return set_word(p, k, v, place.text);
+    case WHOLE:
+        return set_whole(p, k, v, place.text);
+    case NUMBER:
+        return set_number(p, k, v, place.text);
+    case PER_CHANNEL:
+        return set_per_channel(p, k, v, place.text);
+    case LABELS:
+        return set_labels(p, v);
+    case SECTION:
+        return set_section(p, k->keys, v, place.text);
+    }
+    return -EINVAL;
+}
+
+/* Every key known and there once. */
+static int check_keys(const struct parse *p, const struct key *keys, const cJSON *object,
+                      const char *section)
+{
+    const cJSON *v;
+
+    cJSON_ArrayForEach(v, object) {
+        const struct place place = place_of(section, v->string);
+        const struct key *k = keys;
+        while (k->name && strcmp(k->name, v->string) != 0)
+            k++;
+        if (!k->name) {
+            char allowed[160] = "";
+            size_t n = 0;
+            for (k = keys; k->name; k++)
+                n += (size_t)snprintf(allowed + n, sizeof allowed - n, "%s%s", n > 0 ? ", " : "",
+                                      k->name);
+            return diag(p->why, -EINVAL, "%s: %s: unknown key; allowed are %s", p->file, place.text,
+                        allowed);
+        }
+        if (cJSON_GetObjectItemCaseSensitive(object, v->string) != v)
+            return diag(p->why, -EINVAL, "%s: %s: given twice", p->file, place.text);
+    }
+    return 0;
+}
+
+/* In the table's order, not the file's: "mean" needs to know "channels". */
+static int set_section(const struct parse *p, const struct key *keys, const cJSON *object,
+                       const char *name)
+{
+    if (!cJSON_IsObject(object))
+        return diag(p->why, -EINVAL, "%s: %s: expected an object", p->file,
+                    name[0] ? name : "the top level");
+
+    int rc = check_keys(p, keys, object, name);
+    for (const struct key *k = keys; rc == 0 && k->name; k++) {
+        const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, k->name);
+        if (v)
+            rc = set_key(p, k, v, name);
+        if (rc == 0 && k->kind == WORD && k->off == AT(channels))
+            p->s->pixels.channels =
+                p->s->channels == CHANNELS_RGB || p->s->channels == CHANNELS_BGR ? 3 : 1;
+    }
+    return rc;
+}
+
+/* Settings that mean nothing beside the others are mistakes. */
+static int check_sense(const struct parse *p, const cJSON *root)
+{
+    const cJSON *in = cJSON_GetObjectItemCaseSensitive(root, "input");
+    const struct {
+        const cJSON *object;
+        const char *key, *place, *needs;
+        bool met;
+    } rules[] = {
+        { root, "labels", "labels", "task \"classify\"", p->s->task == TASK_CLASSIFY },
+        { root, "class_offset", "class_offset", "task \"classify\"", p->s->task == TASK_CLASSIFY },
+        { root, "output", "output", "task \"image\"", p->s->task == TASK_IMAGE },
+        { in, "short_side", "input.short_side", "resize \"crop\"", p->s->resize == RESIZE_TO_CROP },
+        { in, "fill", "input.fill", "resize \"letterbox\"", p->s->resize == RESIZE_TO_LETTERBOX },
+    };
+
+    if (!cJSON_GetObjectItemCaseSensitive(root, "task"))
+        return diag(p->why, -EINVAL, "%s: task: missing; \"raw\", \"classify\" or \"image\"",
+                    p->file);
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (!rules[i].met && cJSON_GetObjectItemCaseSensitive(rules[i].object, rules[i].key))
+            return diag(p->why, -EINVAL, "%s: %s: allowed with %s only", p->file, rules[i].place,
+                        rules[i].needs);
+    return 0;
+}
+
+static int line_of(const char *json, const char *at)
+{
+    int line = 1;
+
+    for (; json < at; json++)
+        line += *json == '\n';
+    return line;
+}
+
+/* Only white space may follow the value. */
+static bool only_space(const char *at, const char *end)
+{
+    while (at < end && strchr(" \t\r\n", *at) && *at != '\0')
+        at++;
+    return at == end;
+}
+
+int sidecar_parse(struct sidecar *s, const char *json, size_t len, const char *file,
+                  struct diag *why)
+{
+    const char *at = json;
+    struct sidecar made;
+    const struct parse p = { &made, file, why };
+
+    if (len > MAX_FILE_BYTES)
+        return diag(why, -EINVAL, "%s: %zu bytes; up to %d are allowed", file, len, MAX_FILE_BYTES);
+    cJSON *root = cJSON_ParseWithLengthOpts(json, len, &at, false);
+    if (!root || !only_space(at, json + len)) {
+        cJSON_Delete(root);
+        return diag(why, -EINVAL, "%s:%d: not JSON", file, line_of(json, at));
+    }
+
+    sidecar_default(&made);
+    int rc = set_section(&p, top_keys, root, "");
+    if (rc == 0)
+        rc = check_sense(&p, root);
+    cJSON_Delete(root);
+    if (rc < 0)
+        sidecar_done(&made);
+    else
+        *s = made;
+    return rc;
+}
+
+int sidecar_load(struct sidecar *s, const char *file, struct diag *why)
+{
+    uint8_t *text;
+    size_t len;
+
+    int rc = file_read(file, MAX_FILE_BYTES, &text, &len, why);
+    if (rc < 0)
+        return rc;
+    rc = sidecar_parse(s, (const char *)text, len, file, why);
+    free(text);
+    return rc;
+}
+
+void sidecar_default(struct sidecar *s)
+{
+    *s = (struct sidecar){
+        .task = TASK_RAW,
+        .channels = CHANNELS_RGB,
+        .resize = RESIZE_TO_STRETCH,
+        .pixels = { .channels = 3, .scale = 1.0f / 255 },
+        .output_scale = 255,
+    };
+    for (int c = 0; c < CODEC_MAX_PIXEL_CHANNELS; c++)
+        s->pixels.std[c] = 1;
+}
+
+void sidecar_done(struct sidecar *s)
+{
+    for (int32_t i = 0; i < s->nlabels; i++)
+        free(s->labels[i]);
+    free(s->labels);
+    sidecar_default(s);
+}
+
+int sidecar_path(const char *onnx_file, char *path, size_t cap)
+{
+    static const char ending[] = ".json";
+    const char *slash = strrchr(onnx_file, '/');
+    const char *dot = strrchr(slash ? slash : onnx_file, '.');
+    const size_t stem = dot ? (size_t)(dot - onnx_file) : strlen(onnx_file);
+
+    if (stem + sizeof ending > cap)
+        return -ENAMETOOLONG;
+    memcpy(path, onnx_file, stem);
+    memcpy(path + stem, ending, sizeof ending);
+    return 0;
+}
