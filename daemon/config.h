@@ -15,6 +15,9 @@
  *     "request_timeout_ms": 30000,             100..600000
  *     "queue": 64 }                            requests that may wait, 1..4096
  *
+ * cluster, coordinator and nodes are required; the values above are the defaults of the rest,
+ * and no models.  A tcp:// address beyond loopback is refused unless "insecure" is true.
+ *
  * Unknown keys, missing keys, wrong types and impossible values are errors that name file,
  * place, value and what is allowed. */
 #ifndef DAEMON_CONFIG_H

@@ -3,7 +3,8 @@
  * Knows HTTP, not inference: daemon/api.c is the handler.  Refuses, with 400 and a closed
  * connection, what libmicrohttpd 0.9.75 lets through (Content-Length beside Transfer-Encoding, two
  * Content-Lengths, unknown codings), 413 beyond max_body (before reading it), and cuts off
- * clients that are silent for 10 s or hold more than 256 connections. */
+ * clients that are silent for 10 s or hold more than 256 connections.  All bodies together may
+ * take 4 * max_body; a request beyond that gets 503. */
 #ifndef DAEMON_HTTP_H
 #define DAEMON_HTTP_H
 
@@ -16,21 +17,31 @@
 struct http_server;
 struct http_call; /* one request that waits for its answer */
 
-/* Loop thread.  `body` stays until http_reply().  The handler answers now or later, exactly once. */
+/* Loop thread.  `body` stays until http_reply(), method and path only for the call.  The
+ * handler answers now or later, exactly once, also after http_close() (the answer then goes
+ * nowhere). */
 typedef void (*http_handler)(void *ctx, struct http_call *call, const char *method,
                              const char *path, const uint8_t *body, size_t len);
 
+/* Listens on `host` (a numeric address or a name) and `port` (0: any free one).  Returns 0 or
+ * a negative errno with a sentence (-EADDRINUSE...). */
 int http_open(struct http_server **s, uv_loop_t *loop, const char *host, uint16_t port,
               size_t max_body, http_handler handler, void *ctx, struct diag *why);
+uint16_t http_port(const struct http_server *s); /* the one that it listens on */
+
+/* Stops listening, sends what is answered within 200 ms, closes every connection, and calls
+ * `closed` on the loop once every call has been answered by its handler. */
 void http_close(struct http_server *s, void (*closed)(void *ctx), void *ctx);
 
-/* A request header, NULL if it is not there. */
+/* A request header, NULL if it is not there.  Valid from the handler until http_reply(), but
+ * not after http_close(). */
 const char *http_header(const struct http_call *call, const char *name);
 
 struct http_field {
     const char *name, *value;
 };
-/* Takes `body` (free()d when sent).  `fields`: extra response headers. */
+/* Takes `body` (free()d when sent; NULL with len 0: none), also when memory is short.
+ * `fields`: extra response headers. */
 void http_reply(struct http_call *call, unsigned status, const char *content_type,
                 const struct http_field *fields, size_t nfields, uint8_t *body, size_t len);
 

@@ -1,0 +1,502 @@
+#include "daemon/config.h"
+
+#include <arpa/inet.h>
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <mbedtls/md.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libsplit/file.h"
+
+/* Where we are in the file, for messages: "cluster.json: nodes[2].weight". */
+struct place {
+    const char *file;
+    char path[64]; /* of the object, "" at the top, else with its dot */
+    struct diag *why;
+};
+
+/* One setting.  A new one is a field in a struct and a row in a table. */
+struct key {
+    const char *name;
+    int (*set)(const struct place *p, const struct key *k, const cJSON *v, void *object);
+    size_t off, size; /* the field; size is used by texts only */
+    int32_t min, max; /* whole numbers only */
+    bool required;
+    const char *meaning; /* completes "expected ..." */
+};
+
+enum { MAX_KEYS = 16 };
+
+__attribute__((format(printf, 3, 4))) static int fail(const struct place *p, const char *key,
+                                                      const char *fmt, ...)
+{
+    char text[320];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return diag(p->why, -EINVAL, "%s: %s%s: %s", p->file, p->path, key, text);
+}
+
+static int set_text(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    if (!cJSON_IsString(v) || v->valuestring[0] == '\0')
+        return fail(p, k->name, "expected %s", k->meaning);
+    const size_t len = strlen(v->valuestring);
+    if (len >= k->size)
+        return fail(p, k->name, "longer than the %zu bytes that are allowed", k->size - 1);
+    memcpy((char *)object + k->off, v->valuestring, len + 1);
+    return 0;
+}
+
+static int set_int(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    if (!cJSON_IsNumber(v))
+        return fail(p, k->name, "expected %s", k->meaning);
+    const double x = v->valuedouble;
+    if (!(x >= k->min && x <= k->max) || x != (int32_t)x)
+        return fail(p, k->name, "%g is not a whole number in %d..%d (%s)", x, k->min, k->max,
+                    k->meaning);
+    const int32_t value = (int32_t)x;
+    memcpy((char *)object + k->off, &value, sizeof value);
+    return 0;
+}
+
+static int set_bool(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    if (!cJSON_IsBool(v))
+        return fail(p, k->name, "expected %s", k->meaning);
+    const bool value = cJSON_IsTrue(v);
+    memcpy((char *)object + k->off, &value, sizeof value);
+    return 0;
+}
+
+/* "700MB", "1.5GiB" -> bytes; 0 if it is no such text. */
+static int64_t parse_size(const char *text)
+{
+    static const struct {
+        const char *unit;
+        double bytes;
+    } units[] = { { "KB", 1e3 },    { "MB", 1e6 },       { "GB", 1e9 },
+                  { "KiB", 1024. }, { "MiB", 1048576. }, { "GiB", 1073741824. } };
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9')
+        return 0;
+    const double x = strtod(text, &end);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(end, units[i].unit) == 0 && x * units[i].bytes < 1e15)
+            return (int64_t)(x * units[i].bytes);
+    return 0;
+}
+
+static int set_size(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    const int64_t bytes = cJSON_IsString(v) ? parse_size(v->valuestring) : 0;
+    if (bytes < 1000000)
+        return fail(p, k->name, "expected %s", k->meaning);
+    memcpy((char *)object + k->off, &bytes, sizeof bytes);
+    return 0;
+}
+
+/* Fills `object` from `json` by the rows of `keys`. */
+static int fill(const struct place *p, const struct key *keys, int nkeys, const cJSON *json,
+                void *object)
+{
+    bool seen[MAX_KEYS] = { false };
+    const cJSON *v;
+
+    if (!cJSON_IsObject(json))
+        return fail(p, "", "expected an object { ... }");
+    cJSON_ArrayForEach(v, json) {
+        int i = 0;
+        while (i < nkeys && strcmp(keys[i].name, v->string) != 0)
+            i++;
+        if (i == nkeys)
+            return fail(p, v->string, "unknown setting");
+        if (seen[i])
+            return fail(p, v->string, "set twice");
+        seen[i] = true;
+        int rc = keys[i].set(p, &keys[i], v, object);
+        if (rc < 0)
+            return rc;
+    }
+    for (int i = 0; i < nkeys; i++)
+        if (keys[i].required && !seen[i])
+            return fail(p, keys[i].name, "missing (expected %s)", keys[i].meaning);
+    return 0;
+}
+
+/* ---- the grammar */
+
+#define FIELD(s, f) offsetof(struct s, f), sizeof((struct s *)0)->f
+
+static const struct key node_keys[] = {
+    { "name", set_text, FIELD(config_node, name), 0, 0, true, "a name such as \"pi1\"" },
+    { "address", set_text, FIELD(config_node, address), 0, 0, true,
+      "an address such as \"tcp://10.0.0.11:7070\" or \"ipc:///run/splitd/pi1\"" },
+    { "weight", set_int, FIELD(config_node, weight), 1, 1000, false, "relative speed" },
+    { "max_memory", set_size, FIELD(config_node, max_memory), 0, 0, false,
+      "a size of at least 1MB such as \"700MB\"" },
+};
+
+static const struct key model_keys[] = {
+    { "name", set_text, FIELD(config_model, name), 0, 0, true, "a name such as \"resnet18\"" },
+    { "file", set_text, FIELD(config_model, file), 0, 0, true, "the path of an ONNX file" },
+    { "sidecar", set_text, FIELD(config_model, sidecar), 0, 0, false,
+      "the path of the model's .json" },
+};
+
+struct listen {
+    char text[80];
+};
+static const struct key http_keys[] = {
+    { "listen", set_text, FIELD(listen, text), 0, 0, true,
+      "host and port such as \"127.0.0.1:8080\"" },
+};
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
+
+static struct place inside(const struct place *p, const char *name, int32_t i)
+{
+    struct place in = *p;
+    if (i < 0)
+        snprintf(in.path, sizeof in.path, "%s.", name);
+    else
+        snprintf(in.path, sizeof in.path, "%s[%d].", name, i);
+    return in;
+}
+
+static bool all_of(const char *text, const char *set) { return text[strspn(text, set)] == '\0'; }
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGIT "0123456789"
+
+/* A port in 1..65535, or -1. */
+static int32_t parse_port(const char *text)
+{
+    if (text[0] == '\0' || strlen(text) > 5 || !all_of(text, DIGIT))
+        return -1;
+    const long port = strtol(text, NULL, 10);
+    return port >= 1 && port <= 65535 ? (int32_t)port : -1;
+}
+
+/* Splits "host:port" or "[v6]:port"; brackets are taken off. */
+static int split_host_port(const char *text, char *host, size_t cap, uint16_t *port)
+{
+    const char *colon = strrchr(text, ':');
+    if (!colon || colon == text)
+        return -EINVAL;
+    const bool v6 = text[0] == '[' && colon[-1] == ']';
+    const char *from = v6 ? text + 1 : text, *to = v6 ? colon - 1 : colon;
+    const size_t len = (size_t)(to - from);
+    const int32_t n = parse_port(colon + 1);
+    if (n < 0 || len == 0 || len >= cap)
+        return -EINVAL;
+
+    char name[CONFIG_ADDRESS_MAX + 1];
+    struct in6_addr v6_addr;
+    if (len >= sizeof name)
+        return -EINVAL;
+    memcpy(name, from, len);
+    name[len] = '\0';
+    if (v6 ? inet_pton(AF_INET6, name, &v6_addr) != 1 : !all_of(name, LOWER UPPER DIGIT ".-"))
+        return -EINVAL;
+    memcpy(host, name, len + 1);
+    *port = (uint16_t)n;
+    return 0;
+}
+
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    if (inet_pton(AF_INET6, host, &v6) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&v6);
+    return strcmp(host, "localhost") == 0;
+}
+
+enum { IPC_PATH_BYTES = 100 }; /* sun_path has 108, NNG wants some */
+
+static int check_address(const struct place *p, const char *address, bool insecure)
+{
+    char host[CONFIG_ADDRESS_MAX + 1];
+    uint16_t port;
+
+    if (strncmp(address, "ipc://", 6) == 0) {
+        if (address[6] != '/' || address[7] == '\0')
+            return fail(p, "address", "\"%s\": after ipc:// an absolute path is expected", address);
+        if (strlen(address + 6) >= IPC_PATH_BYTES)
+            return fail(p, "address", "\"%s\": the path must be shorter than %d bytes", address,
+                        IPC_PATH_BYTES);
+        return 0;
+    }
+    if (strncmp(address, "tcp://", 6) != 0)
+        return fail(p, "address", "\"%s\": expected tcp://host:port or ipc:///path", address);
+    if (split_host_port(address + 6, host, sizeof host, &port) < 0)
+        return fail(p, "address", "\"%s\": after tcp:// expected host:port with a port in 1..65535",
+                    address);
+    if (!insecure && !is_loopback(host))
+        return fail(p, "address",
+                    "\"%s\": not loopback: TLS is not configured; set \"insecure\": true to allow "
+                    "plain TCP",
+                    address);
+    return 0;
+}
+
+static int set_nodes(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    struct config *c = object;
+    const cJSON *item;
+
+    if (!cJSON_IsArray(v))
+        return fail(p, k->name, "expected %s", k->meaning);
+    const int n = cJSON_GetArraySize(v);
+    if (n < 1 || n > CONFIG_MAX_NODES)
+        return fail(p, k->name, "%d nodes, expected 1..%d", n, CONFIG_MAX_NODES);
+    cJSON_ArrayForEach(item, v) {
+        const struct place in = inside(p, k->name, c->nnodes);
+        struct config_node *node = &c->node[c->nnodes];
+        node->weight = 1;
+        int rc = fill(&in, node_keys, COUNT(node_keys), item, node);
+        if (rc < 0)
+            return rc;
+        if (!all_of(node->name, LOWER UPPER DIGIT "._-"))
+            return fail(&in, "name", "\"%s\": expected letters, digits, '.', '_' and '-'",
+                        node->name);
+        c->nnodes++;
+    }
+    return 0;
+}
+
+static int set_models(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    struct config *c = object;
+    const cJSON *item;
+
+    if (!cJSON_IsArray(v))
+        return fail(p, k->name, "expected %s", k->meaning);
+    if (cJSON_GetArraySize(v) > CONFIG_MAX_MODELS)
+        return fail(p, k->name, "%d models, expected 0..%d", cJSON_GetArraySize(v),
+                    CONFIG_MAX_MODELS);
+    cJSON_ArrayForEach(item, v) {
+        const struct place in = inside(p, k->name, c->nmodels);
+        struct config_model *model = &c->model[c->nmodels];
+        int rc = fill(&in, model_keys, COUNT(model_keys), item, model);
+        if (rc < 0)
+            return rc;
+        /* The name is a segment of a URL, where "." and ".." mean something else. */
+        if (!all_of(model->name, LOWER DIGIT "._-") || model->name[0] == '.')
+            return fail(&in, "name",
+                        "\"%s\": expected a-z, 0-9, '.', '_' and '-', not beginning with '.'",
+                        model->name);
+        c->nmodels++;
+    }
+    return 0;
+}
+
+static int set_http(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    struct config *c = object;
+    struct listen listen = { "" };
+    const struct place in = inside(p, k->name, -1);
+
+    int rc = fill(&in, http_keys, COUNT(http_keys), v, &listen);
+    if (rc < 0)
+        return rc;
+    if (split_host_port(listen.text, c->http_host, sizeof c->http_host, &c->http_port) < 0)
+        return fail(&in, "listen", "\"%s\": expected host:port with a port in 1..65535",
+                    listen.text);
+    return 0;
+}
+
+/* struct config has the coordinator's index; its name is resolved once all nodes are known. */
+struct top {
+    struct config c; /* first: rows address it by its own offsets */
+    char coordinator[CONFIG_NAME_MAX + 1];
+};
+
+static const struct key top_keys[] = {
+    { "cluster", set_text, FIELD(config, cluster), 0, 0, true, "the cluster's name" },
+    { "coordinator", set_text, FIELD(top, coordinator), 0, 0, true, "the name of a node" },
+    { "nodes", set_nodes, 0, 0, 0, 0, true, "a list of nodes [ { \"name\": ... }, ... ]" },
+    { "models", set_models, 0, 0, 0, 0, false, "a list of models [ { \"name\": ... }, ... ]" },
+    { "http", set_http, 0, 0, 0, 0, false, "{ \"listen\": \"host:port\" }" },
+    { "insecure", set_bool, FIELD(config, insecure), 0, 0, false, "true or false" },
+    { "heartbeat_ms", set_int, FIELD(config, heartbeat_ms), 10, 10000, false, "milliseconds" },
+    { "lost_ms", set_int, FIELD(config, lost_ms), 10, 10000, false, "milliseconds" },
+    { "request_timeout_ms", set_int, FIELD(config, request_timeout_ms), 100, 600000, false,
+      "milliseconds" },
+    { "queue", set_int, FIELD(config, queue), 1, 4096, false, "requests that may wait" },
+};
+_Static_assert(sizeof top_keys / sizeof top_keys[0] <= MAX_KEYS, "a key has no place in seen[]");
+
+/* ---- rules that tie settings together */
+
+static int check_nodes(const struct place *p, const struct config *c)
+{
+    for (int32_t i = 0; i < c->nnodes; i++) {
+        const struct place in = inside(p, "nodes", i);
+        int rc = check_address(&in, c->node[i].address, c->insecure);
+        if (rc < 0)
+            return rc;
+        for (int32_t j = 0; j < i; j++) {
+            if (strcmp(c->node[i].name, c->node[j].name) == 0)
+                return fail(&in, "name", "\"%s\" is nodes[%d] already", c->node[i].name, j);
+            if (strcmp(c->node[i].address, c->node[j].address) == 0)
+                return fail(&in, "address", "\"%s\" is the address of \"%s\" already",
+                            c->node[i].address, c->node[j].name);
+        }
+    }
+    return 0;
+}
+
+static int check_models(const struct place *p, const struct config *c)
+{
+    for (int32_t i = 0; i < c->nmodels; i++)
+        for (int32_t j = 0; j < i; j++)
+            if (strcmp(c->model[i].name, c->model[j].name) == 0) {
+                const struct place in = inside(p, "models", i);
+                return fail(&in, "name", "\"%s\" is models[%d] already", c->model[i].name, j);
+            }
+    return 0;
+}
+
+/* "pi1, pi2, pi3" */
+static const char *node_names(const struct config *c, char *text, size_t cap)
+{
+    size_t at = 0;
+    text[0] = '\0';
+    for (int32_t i = 0; i < c->nnodes && at < cap; i++) {
+        const int n = snprintf(text + at, cap - at, "%s%s", i ? ", " : "", c->node[i].name);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    return text;
+}
+
+static int find_node(const struct config *c, const char *name)
+{
+    for (int32_t i = 0; i < c->nnodes; i++)
+        if (strcmp(c->node[i].name, name) == 0)
+            return i;
+    return -ENOENT;
+}
+
+static int check(const struct place *p, struct top *t)
+{
+    struct config *c = &t->c;
+    char names[240];
+
+    int rc = check_nodes(p, c);
+    if (rc < 0)
+        return rc;
+    rc = check_models(p, c);
+    if (rc < 0)
+        return rc;
+    c->coordinator = find_node(c, t->coordinator);
+    if (c->coordinator < 0)
+        return fail(p, "coordinator", "\"%s\" is not one of the nodes: %s", t->coordinator,
+                    node_names(c, names, sizeof names));
+    if (c->lost_ms < 2 * c->heartbeat_ms)
+        return fail(p, "lost_ms", "%d must be at least twice heartbeat_ms (%d)", c->lost_ms,
+                    c->heartbeat_ms);
+    return 0;
+}
+
+static int line_of(const char *json, const char *at)
+{
+    int line = 1;
+    for (; json < at; json++)
+        line += *json == '\n';
+    return line;
+}
+
+static int sha256(const char *bytes, size_t len, uint8_t sha[32])
+{
+    const mbedtls_md_info_t *md = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+    return md && mbedtls_md(md, (const unsigned char *)bytes, len, sha) == 0 ? 0 : -EINVAL;
+}
+
+int config_parse(struct config *c, const char *json, size_t len, const char *file, struct diag *why)
+{
+    const struct place p = { .file = file, .why = why };
+    const char *at = json;
+
+    if (len > CONFIG_MAX_FILE_BYTES)
+        return diag(why, -EINVAL, "%s: %zu bytes, expected at most %d", file, len,
+                    CONFIG_MAX_FILE_BYTES);
+    if (memchr(json, 0, len))
+        return diag(why, -EINVAL, "%s: not JSON: it contains a zero byte", file);
+    cJSON *root = cJSON_ParseWithLengthOpts(json, len, &at, false);
+    if (!root)
+        return diag(why, -EINVAL, "%s:%d: not JSON", file, line_of(json, at));
+
+    struct top *t = calloc(1, sizeof *t);
+    int rc;
+    if (!t) {
+        rc = diag(why, -ENOMEM, "%s: out of memory", file);
+        goto out;
+    }
+    for (const char *rest = at; rest < json + len; rest++)
+        if (!strchr(" \t\r\n", *rest)) {
+            rc = diag(why, -EINVAL, "%s:%d: text after the end of the JSON object", file,
+                      line_of(json, rest));
+            goto out;
+        }
+
+    snprintf(t->c.http_host, sizeof t->c.http_host, "127.0.0.1");
+    t->c.http_port = 8080;
+    t->c.heartbeat_ms = 100;
+    t->c.lost_ms = 300;
+    t->c.request_timeout_ms = 30000;
+    t->c.queue = 64;
+    rc = fill(&p, top_keys, COUNT(top_keys), root, t);
+    if (rc == 0)
+        rc = check(&p, t);
+    if (rc == 0 && sha256(json, len, t->c.sha) < 0)
+        rc = diag(why, -EINVAL, "%s: mbedTLS was built without SHA-256", file);
+    if (rc == 0)
+        *c = t->c;
+out:
+    free(t);
+    cJSON_Delete(root);
+    return rc;
+}
+
+int config_load(struct config *c, const char *file, struct diag *why)
+{
+    uint8_t *bytes;
+    size_t len;
+
+    int rc = file_read(file, CONFIG_MAX_FILE_BYTES, &bytes, &len, why);
+    if (rc < 0)
+        return rc;
+    rc = config_parse(c, (const char *)bytes, len, file, why);
+    free(bytes);
+    return rc;
+}
+
+int config_self(const struct config *c, const char *name, struct diag *why)
+{
+    char host[256] = "", names[240];
+
+    if (!name) {
+        if (gethostname(host, sizeof host - 1) < 0)
+            return diag(why, -errno, "the host has no name: say --node NAME");
+        name = host;
+    }
+    const int i = find_node(c, name);
+    if (i < 0)
+        return diag(why, -ENOENT, "%s \"%s\" is not one of the nodes of cluster \"%s\": %s",
+                    host[0] ? "host name" : "node", name, c->cluster,
+                    node_names(c, names, sizeof names));
+    return i;
+}

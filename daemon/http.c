@@ -1,0 +1,553 @@
+#include "daemon/http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+
+enum {
+    SILENT_SECONDS = 10,
+    MAX_CONNECTIONS = 256,
+    CONNECTION_BYTES = 32 * 1024, /* headers and MHD's own buffers */
+    BODIES = 4,                   /* bodies of the largest size that may be held at once */
+    TICK_MS = 250, /* MHD 0.9.75 says "no timeout" at its connection limit and then hangs */
+    FLUSH_MS = 200,
+    BACKLOG = 128,
+};
+
+struct http_server {
+    uv_loop_t *loop;
+    struct MHD_Daemon *mhd;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    http_handler handler;
+    void *ctx;
+    size_t max_body, held_bytes; /* of all calls' bodies */
+    uint16_t port;
+    int32_t open_handles;
+    struct http_call *calls; /* all that are not freed */
+    bool closing, stopped;
+    uint64_t stop_at; /* closing: no later than this, uv_now() */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+enum call_state {
+    CALL_READING,  /* the body comes in */
+    CALL_WAITING,  /* with the handler */
+    CALL_ANSWERED, /* `response` is there, MHD has not asked for it */
+    CALL_QUEUED    /* MHD has the response */
+};
+
+struct http_call {
+    struct http_server *server;
+    struct http_call *next, **link;
+    struct MHD_Connection *connection; /* NULL once it is gone */
+    enum call_state state;
+    bool suspended;
+    uint8_t *body;
+    size_t len, cap;
+    size_t dropped;  /* bytes of a body that is refused */
+    unsigned status; /* of the answer; 0 while there is none */
+    struct MHD_Response *response;
+};
+
+static void run(struct http_server *s);
+
+static void on_timer(uv_timer_t *t) { run(t->data); }
+
+/* Lets MHD work in the next turn of the loop, never within its own callbacks. */
+static void wake(struct http_server *s)
+{
+    if (!s->stopped)
+        uv_timer_start(&s->timer, on_timer, 0, 0);
+}
+
+/* ---- calls */
+
+static struct http_call *call_new(struct http_server *s, struct MHD_Connection *connection)
+{
+    struct http_call *call = calloc(1, sizeof *call);
+    if (!call)
+        return NULL;
+    call->server = s;
+    call->connection = connection;
+    call->next = s->calls;
+    call->link = &s->calls;
+    if (s->calls)
+        s->calls->link = &call->next;
+    s->calls = call;
+    return call;
+}
+
+static void call_drop_body(struct http_call *call)
+{
+    call->server->held_bytes -= call->cap;
+    free(call->body);
+    call->body = NULL;
+    call->len = call->cap = 0;
+}
+
+static void maybe_closed(struct http_server *s);
+
+static void call_free(struct http_call *call)
+{
+    struct http_server *s = call->server;
+
+    *call->link = call->next;
+    if (call->next)
+        call->next->link = call->link;
+    call_drop_body(call);
+    if (call->response)
+        MHD_destroy_response(call->response);
+    free(call);
+    maybe_closed(s);
+}
+
+/* ---- responses */
+
+static struct MHD_Response *make_response(const char *content_type, const struct http_field *fields,
+                                          size_t nfields, uint8_t *body, size_t len)
+{
+    struct MHD_Response *r = MHD_create_response_from_buffer(
+        len, body, body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!r) {
+        free(body);
+        return NULL;
+    }
+    if (content_type)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    for (size_t i = 0; i < nfields; i++)
+        MHD_add_response_header(r, fields[i].name, fields[i].value);
+    return r;
+}
+
+/* A refusal before the handler is asked; the connection ends with it. */
+static enum MHD_Result refuse(struct MHD_Connection *connection, unsigned status,
+                              const char *sentence)
+{
+    static const struct http_field close_field = { MHD_HTTP_HEADER_CONNECTION, "close" };
+    static const struct http_field busy[] = { { MHD_HTTP_HEADER_CONNECTION, "close" },
+                                              { MHD_HTTP_HEADER_RETRY_AFTER, "1" } };
+    const bool retry = status == MHD_HTTP_SERVICE_UNAVAILABLE;
+    char *text = NULL;
+
+    const int n = asprintf(&text, "{\"error\":\"%s\"}", sentence);
+    if (n < 0)
+        return MHD_NO;
+    struct MHD_Response *r = make_response("application/json", retry ? busy : &close_field,
+                                           retry ? 2 : 1, (uint8_t *)text, (size_t)n);
+    if (!r)
+        return MHD_NO;
+    const enum MHD_Result ok = MHD_queue_response(connection, status, r);
+    MHD_destroy_response(r);
+    return ok;
+}
+
+static enum MHD_Result queue_answer(struct http_call *call)
+{
+    struct MHD_Response *r = call->response;
+
+    call->response = NULL;
+    call->state = CALL_QUEUED;
+    if (!r)
+        return refuse(call->connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+    if (call->server->closing)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
+    const enum MHD_Result ok = MHD_queue_response(call->connection, call->status, r);
+    MHD_destroy_response(r);
+    return ok;
+}
+
+void http_reply(struct http_call *call, unsigned status, const char *content_type,
+                const struct http_field *fields, size_t nfields, uint8_t *body, size_t len)
+{
+    call_drop_body(call);
+    if (!call->connection) { /* the server was closed meanwhile */
+        free(body);
+        call_free(call);
+        return;
+    }
+    call->response = make_response(content_type, fields, nfields, body, len);
+    call->status = status;
+    call->state = CALL_ANSWERED;
+    if (call->suspended) {
+        call->suspended = false;
+        MHD_resume_connection(call->connection);
+        wake(call->server);
+    }
+}
+
+const char *http_header(const struct http_call *call, const char *name)
+{
+    return call->connection ? MHD_lookup_connection_value(call->connection, MHD_HEADER_KIND, name)
+                            : NULL;
+}
+
+/* ---- requests */
+
+struct framing {
+    int32_t lengths, codings;
+    const char *length, *coding;
+};
+
+static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *key,
+                                  const char *value)
+{
+    struct framing *f = cls;
+    (void)kind;
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+        f->lengths++;
+        f->length = value;
+    } else if (strcasecmp(key, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+        f->codings++;
+        f->coding = value;
+    }
+    return MHD_YES;
+}
+
+/* RFC 9112 section 6.3: two readers that frame a message differently can be played against
+ * each other (request smuggling).  NULL if the framing is beyond doubt. */
+static const char *framing_doubt(const struct framing *f)
+{
+    if (f->lengths > 0 && f->codings > 0)
+        return "Content-Length and Transfer-Encoding exclude each other";
+    if (f->lengths > 1)
+        return "more than one Content-Length";
+    if (f->codings > 1 || (f->codings == 1 && (!f->coding || strcasecmp(f->coding, "chunked"))))
+        return "the only Transfer-Encoding that is known here is chunked";
+    if (f->lengths == 1 &&
+        (!f->length || f->length[0] == '\0' || f->length[strspn(f->length, "0123456789")] != '\0'))
+        return "Content-Length is not a number";
+    return NULL;
+}
+
+/* True when decimal `text` (digits only) is more than `max`. */
+static bool more_than(const char *text, size_t max)
+{
+    size_t value = 0;
+    for (; *text; text++) {
+        const size_t digit = (size_t)(*text - '0');
+        if (value > (max - digit) / 10)
+            return true;
+        value = value * 10 + digit;
+    }
+    return value > max;
+}
+
+static enum MHD_Result begin(struct http_server *s, struct MHD_Connection *connection, void **slot)
+{
+    struct framing f = { 0 };
+    char text[80];
+
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, see_header, &f);
+    const char *doubt = framing_doubt(&f);
+    if (doubt)
+        return refuse(connection, MHD_HTTP_BAD_REQUEST, doubt);
+    if (f.length && more_than(f.length, s->max_body)) {
+        snprintf(text, sizeof text, "the body is larger than %zu bytes", s->max_body);
+        return refuse(connection, MHD_HTTP_CONTENT_TOO_LARGE, text);
+    }
+    if (s->closing)
+        return refuse(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is stopping");
+    *slot = call_new(s, connection);
+    return *slot ? MHD_YES : MHD_NO;
+}
+
+/* Grows the body's storage to `need` bytes.  Returns 0, -ENOBUFS or -ENOMEM. */
+static int reserve(struct http_call *call, size_t need)
+{
+    struct http_server *s = call->server;
+
+    if (need <= call->cap)
+        return 0;
+    size_t cap = call->cap ? 2 * call->cap : 4096;
+    if (cap < need)
+        cap = need;
+    if (cap > s->max_body)
+        cap = s->max_body;
+    if (s->held_bytes - call->cap + cap > BODIES * s->max_body)
+        return -ENOBUFS;
+    uint8_t *body = realloc(call->body, cap);
+    if (!body)
+        return -ENOMEM;
+    s->held_bytes += cap - call->cap;
+    call->body = body;
+    call->cap = cap;
+    return 0;
+}
+
+/* MHD takes no answer in the middle of a body: after a failure the rest is thrown away, and
+ * when it does not end soon, the connection is.  Returns whether to read on. */
+static bool receive(struct http_call *call, const char *data, size_t len)
+{
+    const size_t max_body = call->server->max_body;
+
+    if (call->status == 0) {
+        if (len > max_body - call->len)
+            call->status = MHD_HTTP_CONTENT_TOO_LARGE;
+        else if (reserve(call, call->len + len) < 0)
+            call->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+    }
+    if (call->status != 0) {
+        call_drop_body(call);
+        call->dropped += len;
+        return call->dropped <= max_body;
+    }
+    memcpy(call->body + call->len, data, len);
+    call->len += len;
+    return true;
+}
+
+static enum MHD_Result refuse_body(struct http_call *call)
+{
+    const unsigned status = call->status;
+    char text[80];
+
+    call->state = CALL_QUEUED;
+    if (status == MHD_HTTP_CONTENT_TOO_LARGE)
+        snprintf(text, sizeof text, "the body is larger than %zu bytes", call->server->max_body);
+    else
+        snprintf(text, sizeof text, "too many large requests at once");
+    return refuse(call->connection, status, text);
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *data_len, void **slot)
+{
+    struct http_server *s = cls;
+    struct http_call *call = *slot;
+    (void)version;
+
+    if (!call)
+        return begin(s, connection, slot);
+    if (call->state == CALL_READING && *data_len > 0) {
+        const bool go_on = receive(call, data, *data_len);
+        *data_len = 0;
+        return go_on ? MHD_YES : MHD_NO;
+    }
+    if (call->state == CALL_READING) {
+        if (call->status != 0)
+            return refuse_body(call);
+        call->state = CALL_WAITING;
+        s->handler(s->ctx, call, method, url, call->body, call->len);
+        if (call->state == CALL_WAITING) {
+            call->suspended = true;
+            MHD_suspend_connection(connection);
+            return MHD_YES;
+        }
+    }
+    if (call->state == CALL_ANSWERED)
+        return queue_answer(call);
+    if (call->state == CALL_WAITING) /* http_close() woke it */
+        return refuse(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is stopping");
+    return MHD_YES;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **slot,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct http_call *call = *slot;
+    (void)cls, (void)connection, (void)code;
+
+    if (!call)
+        return;
+    *slot = NULL;
+    call->connection = NULL;
+    if (call->state != CALL_WAITING) /* else the handler still holds it */
+        call_free(call);
+}
+
+__attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *fmt, va_list ap)
+{
+    char text[256];
+    (void)cls;
+    vsnprintf(text, sizeof text, fmt, ap);
+    text[strcspn(text, "\n")] = '\0';
+    log_event(LOG_DEBUG, "http", "text=\"%s\"", text);
+}
+
+/* ---- the loop */
+
+static void stop(struct http_server *s);
+
+static void run(struct http_server *s)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+
+    if (s->stopped)
+        return;
+    MHD_run(s->mhd);
+    if (s->closing && (!s->calls || uv_now(s->loop) >= s->stop_at)) {
+        stop(s);
+        return;
+    }
+    if (MHD_get_timeout(s->mhd, &ms) != MHD_YES || ms > TICK_MS)
+        ms = TICK_MS;
+    if (s->closing && ms > 10)
+        ms = 10;
+    uv_timer_start(&s->timer, on_timer, ms, 0);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    (void)status, (void)events;
+    run(poll->data);
+}
+
+/* ---- opening and closing */
+
+static int listen_on(const struct addrinfo *at)
+{
+    const int one = 1;
+    int err;
+    const int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    err = -errno;
+    close(fd);
+    return err;
+}
+
+static int open_socket(const char *host, uint16_t port, struct diag *why)
+{
+    const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+                                    .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+    struct addrinfo *found;
+    char service[8];
+
+    snprintf(service, sizeof service, "%u", port);
+    const int gai = getaddrinfo(host, service, &hints, &found);
+    if (gai != 0)
+        return diag(why, -EADDRNOTAVAIL, "http.listen: %s: %s", host, gai_strerror(gai));
+    const int fd = listen_on(found);
+    freeaddrinfo(found);
+    if (fd < 0)
+        return diag(why, fd, "http.listen: %s:%u: %s", host, port, strerror(-fd));
+    return fd;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage at;
+    socklen_t len = sizeof at;
+    char service[8];
+
+    if (getsockname(fd, (struct sockaddr *)&at, &len) < 0 ||
+        getnameinfo((struct sockaddr *)&at, len, NULL, 0, service, sizeof service,
+                    NI_NUMERICSERV) != 0)
+        return 0;
+    return (uint16_t)strtoul(service, NULL, 10);
+}
+
+int http_open(struct http_server **out, uv_loop_t *loop, const char *host, uint16_t port,
+              size_t max_body, http_handler handler, void *ctx, struct diag *why)
+{
+    struct http_server *s = calloc(1, sizeof *s);
+    int rc;
+
+    if (!s)
+        return diag(why, -ENOMEM, "http: out of memory");
+    s->loop = loop;
+    s->handler = handler;
+    s->ctx = ctx;
+    s->max_body = max_body;
+
+    const int fd = open_socket(host, port, why);
+    if (fd < 0) {
+        rc = fd;
+        goto fail;
+    }
+    s->port = port_of(fd);
+    s->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)SILENT_SECONDS, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
+    if (!s->mhd) {
+        close(fd);
+        rc = diag(why, -EIO, "http.listen: %s:%u: libmicrohttpd does not start", host, port);
+        goto fail;
+    }
+
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+    rc = info ? uv_poll_init(loop, &s->poll, info->epoll_fd) : -ENOTSUP;
+    if (rc < 0) {
+        MHD_stop_daemon(s->mhd);
+        diag(why, rc, "http.listen: %s:%u: %s", host, port, uv_strerror(rc));
+        goto fail;
+    }
+    uv_timer_init(loop, &s->timer);
+    s->open_handles = 2;
+    s->poll.data = s->timer.data = s;
+    uv_poll_start(&s->poll, UV_READABLE, on_poll);
+    wake(s);
+    *out = s;
+    return 0;
+fail:
+    free(s);
+    return rc;
+}
+
+uint16_t http_port(const struct http_server *s) { return s->port; }
+
+static void maybe_closed(struct http_server *s)
+{
+    if (!s->stopped || s->open_handles > 0 || s->calls)
+        return;
+    s->closed(s->closed_ctx);
+    free(s);
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+    struct http_server *s = h->data;
+    s->open_handles--;
+    maybe_closed(s);
+}
+
+/* MHD must not be stopped while a connection is suspended. */
+static void resume_all(struct http_server *s)
+{
+    for (struct http_call *call = s->calls; call; call = call->next)
+        if (call->suspended) {
+            call->suspended = false;
+            MHD_resume_connection(call->connection);
+        }
+}
+
+static void stop(struct http_server *s)
+{
+    s->stopped = true;
+    uv_close((uv_handle_t *)&s->poll, on_handle_closed); /* before its descriptor is gone */
+    uv_close((uv_handle_t *)&s->timer, on_handle_closed);
+    resume_all(s);
+    MHD_run(s->mhd);
+    MHD_stop_daemon(s->mhd); /* on_completed() for all that are left */
+}
+
+void http_close(struct http_server *s, void (*closed)(void *ctx), void *ctx)
+{
+    s->closing = true;
+    s->closed = closed;
+    s->closed_ctx = ctx;
+    s->stop_at = uv_now(s->loop) + FLUSH_MS;
+    const MHD_socket fd = MHD_quiesce_daemon(s->mhd);
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
+    wake(s);
+}
