@@ -5,7 +5,17 @@
  *                               element; output parameter "classification": k gives top-k as
  *                               BYTES "score:index:label", "picture": "png" | "jpeg" (image task)
  *                               gives the encoded picture as BYTES
- *   GET  /splitd/status         nodes, epoch, models, figures of the last frame (JSON)
+ *   GET  /splitd/status         nodes, epoch, models, figures of each model's last frame:
+ *
+ *     { "cluster": "attic", "coordinator": "pi1", "version": "0.1.0", "epoch": 3, "ready": true,
+ *       "nodes":  [ { "name": "pi1", "address": "tcp://...", "up": true } ],
+ *       "models": [ { "name": "resnet18", "ready": true, "problem": "",
+ *                     "task": "raw" | "classify" | "image",
+ *                     "nodes": [ { "name": "pi1", "rows": [0, 56],      of the first cut tensor
+ *                                  "of_rows": 112, "compute_ms": 1.5, "wait_ms": 0.25,
+ *                                  "pack_ms": 0.01, "sent_bytes": 1, "received_bytes": 1,
+ *                                  "halo_sent_bytes": 1, "arena_bytes": 1,
+ *                                  "weight_bytes": 1 } ] } ] }
  *
  * Errors are {"error": "..."} with 400, 404, 405, 413, 500, 503 (Retry-After) or 504. */
 #ifndef DAEMON_API_H
