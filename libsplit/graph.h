@@ -52,7 +52,9 @@ struct act {
 };
 
 /* Where the weight of (output channel, input channel of its group, kernel row, kernel
- * column) lies in a constant: element co*stride[0] + ci*stride[1] + y*stride[2] + x*stride[3]. */
+ * column) lies in a constant: element co*stride[0] + ci*stride[1] + y*stride[2] + x*stride[3].
+ * OP_CONV counts co over all groups and ci within its group; OP_CONV_TRANSPOSE, whose ONNX
+ * weights are (Cin, Cout / group, y, x), counts co within its group and ci over all groups. */
 struct weight_ref {
     const struct onnx_tensor *t; /* borrowed from the model, or owned by the graph */
     int64_t stride[4];

@@ -27,4 +27,9 @@ size_t host_pack(const struct graph *g, const struct step *s, const struct host_
 int host_unpack(const struct graph *g, const struct step *s, const uint8_t *msg, size_t len,
                 float *const *output);
 
+/* Fills the outputs that are inputs of the network: the host has them already and no message
+ * brings them.  `pixels` may be NULL if no input has pixels. */
+void host_pass(const struct graph *g, const struct host_input *input,
+               const struct codec_pixels *pixels, float *const *output);
+
 #endif

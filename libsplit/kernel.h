@@ -16,6 +16,7 @@ struct view {
     float *data;
     struct box box;
     ptrdiff_t row_stride, pixel_stride;
+    ptrdiff_t image_stride; /* from here to the same value of the next image */
 };
 
 static inline float *view_at(const struct view *v, int32_t r, int32_t c, int32_t k)
@@ -27,10 +28,14 @@ static inline float *view_at(const struct view *v, int32_t r, int32_t c, int32_t
 struct kernel_call {
     const struct graph *graph;
     const struct op *op;
-    const struct view *in; /* [op->ninputs], each holds at least what the reach says */
+    /* [op->ninputs], each holds at least what the reach says; no data and an empty box where
+     * that is nothing.  A view shows image number `image`; image 0 where the input's batch is
+     * not the output's, and always for OP_RESHAPE, which walks image_stride itself. */
+    const struct view *in;
     struct view out;       /* holds at least `region` */
     struct box region;     /* the part of the output to write, not empty */
     int32_t image;         /* index in the batch (for constants that vary with it) */
+    struct box share;      /* OP_PARTIAL: the part of the input to reduce, may be empty */
     int32_t nodes;         /* OP_COMBINE: rows of its input */
     float *scratch;        /* scratch_bytes(), 64-byte aligned */
 };
@@ -42,6 +47,8 @@ struct kernel {
     void (*release)(void *packed);
     /* Most scratch that a call on any region can want.  NULL: none. */
     size_t (*scratch_bytes)(const struct graph *g, const struct op *op);
+    /* Bytes that prepare() will take.  NULL: none. */
+    size_t (*packed_bytes)(const struct graph *g, const struct op *op);
     /* Writes `region` of the output, activation included.  Cannot fail, allocates nothing.
      * The value of an output pixel does not depend on how the map is cut into regions:
      * bit-equal for every cut (test/libsplit/test_kernels.c). */
@@ -49,6 +56,9 @@ struct kernel {
 };
 
 extern const struct kernel kernels[OP_TYPES];
+
+/* Frees what graph_pack() laid out; graph_done() calls it first. */
+void graph_unpack(struct graph *g);
 
 /* Applies op->act to `n` pixels of `channels` floats, channel `k0` first, in place. */
 void act_apply(const struct act *act, float *x, ptrdiff_t pixel_stride, int32_t n, int32_t k0,

@@ -38,10 +38,32 @@ size_t codec_put_f32(uint8_t *restrict to, const float *restrict values, size_t 
 /* Encodes `n` bytes of pixels as CODEC_U8.  Returns the bytes written (1 + n). */
 size_t codec_put_u8(uint8_t *restrict to, const uint8_t *restrict pixels, size_t n);
 
+/* What the receiver makes of bytes [first, first + n) of a picture; `bytes` is the first of
+ * them. */
+void codec_pixel_values(float *restrict values, const uint8_t *restrict bytes, size_t first,
+                        size_t n, const struct codec_pixels *pixels);
+
 /* Decodes a message of any bytes into exactly `n` floats.  `pixels` may be NULL where no
  * picture is expected.  Returns 0, -EBADMSG (the length does not fit n) or -EPROTO
  * (unknown mode, or pixels where none are expected); `values` is undefined then. */
 int codec_get(float *restrict values, size_t n, const uint8_t *restrict msg, size_t len,
               const struct codec_pixels *pixels);
+
+/* The same in pieces, for values that do not stand in one run in memory: the mode byte, then
+ * runs in any order, value `first` of the message first. */
+static inline size_t codec_len(enum codec_mode mode, size_t n)
+{
+    return 1 + (mode == CODEC_U8 ? n : 4 * n);
+}
+void codec_set_mode(uint8_t *to, enum codec_mode mode);
+void codec_set_f32(uint8_t *restrict to, size_t first, const float *restrict values, size_t n);
+void codec_set_u8(uint8_t *restrict to, size_t first, const uint8_t *restrict pixels, size_t n);
+
+/* Returns what codec_get() of this message would; after 0, codec_get_run() of any run within
+ * its `n` values cannot fail. */
+int codec_check(const uint8_t *msg, size_t len, size_t n, const struct codec_pixels *pixels);
+/* Values [first, first + n) of a checked message. */
+void codec_get_run(float *restrict values, size_t first, size_t n, const uint8_t *restrict msg,
+                   const struct codec_pixels *pixels);
 
 #endif

@@ -1,0 +1,72 @@
+#include "libsplit/host.h"
+
+#include <string.h>
+
+#include "libsplit/runs.h"
+
+/* Values of the box of step `s`, all images. */
+static size_t message_values(const struct graph *g, const struct step *s)
+{
+    return (size_t)box_values(s->box) * (size_t)g->tensor[s->what].batch;
+}
+
+static const struct host_input *input_of(const struct graph *g, const struct host_input *input,
+                                         int32_t tensor)
+{
+    int32_t i = 0;
+    while (i < g->ninputs - 1 && g->input[i].tensor != tensor)
+        i++;
+    return &input[i];
+}
+
+size_t host_pack(const struct graph *g, const struct step *s, const struct host_input *input,
+                 uint8_t *to)
+{
+    const struct tensor *t = &g->tensor[s->what];
+    const struct host_input *in = input_of(g, input, s->what);
+    const enum codec_mode mode = in->pixels ? CODEC_U8 : CODEC_F32;
+    codec_set_mode(to, mode);
+    struct runs r;
+    for (bool more = runs_begin(&r, box_whole(t->dim), s->box, t->batch); more;
+         more = runs_next(&r)) {
+        if (in->pixels)
+            codec_set_u8(to, r.first, in->pixels + r.offset, r.len);
+        else
+            codec_set_f32(to, r.first, in->values + r.offset, r.len);
+    }
+    return codec_len(mode, message_values(g, s));
+}
+
+int host_unpack(const struct graph *g, const struct step *s, const uint8_t *msg, size_t len,
+                float *const *output)
+{
+    const struct tensor *t = &g->tensor[s->what];
+    const int err = codec_check(msg, len, message_values(g, s), NULL);
+    if (err)
+        return err;
+    for (int32_t i = 0; i < g->noutputs; i++) {
+        if (g->output[i].tensor != s->what)
+            continue;
+        struct runs r;
+        for (bool more = runs_begin(&r, box_whole(t->dim), s->box, t->batch); more;
+             more = runs_next(&r))
+            codec_get_run(output[i] + r.offset, r.first, r.len, msg, NULL);
+    }
+    return 0;
+}
+
+void host_pass(const struct graph *g, const struct host_input *input,
+               const struct codec_pixels *pixels, float *const *output)
+{
+    for (int32_t i = 0; i < g->noutputs; i++) {
+        const struct tensor *t = &g->tensor[g->output[i].tensor];
+        if (t->op != GEO_NO_OP)
+            continue;
+        const struct host_input *in = input_of(g, input, g->output[i].tensor);
+        const size_t n = (size_t)box_values(box_whole(t->dim)) * (size_t)t->batch;
+        if (in->values)
+            memcpy(output[i], in->values, n * sizeof(float));
+        else
+            codec_pixel_values(output[i], in->pixels, 0, n, pixels);
+    }
+}

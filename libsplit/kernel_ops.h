@@ -1,0 +1,68 @@
+/* libsplit/kernel_ops.h - the kernels behind the table of libsplit/kernels.c.
+ *
+ * The contract of every function is that of the member of struct kernel it stands for. */
+#ifndef LIBSPLIT_KERNEL_OPS_H
+#define LIBSPLIT_KERNEL_OPS_H
+
+#include "libsplit/kernel.h"
+
+/* kernel_conv.c: strips of im2col times packed weights; depthwise directly. */
+int conv_prepare(const struct graph *g, const struct op *op, void **packed);
+size_t conv_packed_bytes(const struct graph *g, const struct op *op);
+size_t conv_scratch_bytes(const struct graph *g, const struct op *op);
+void conv_run(const struct kernel_call *call);
+
+/* kernel_conv_transpose.c: one product per contributing input row, scattered over columns. */
+int conv_transpose_prepare(const struct graph *g, const struct op *op, void **packed);
+size_t conv_transpose_packed_bytes(const struct graph *g, const struct op *op);
+size_t conv_transpose_scratch_bytes(const struct graph *g, const struct op *op);
+void conv_transpose_run(const struct kernel_call *call);
+
+/* kernel_pool.c */
+void max_pool_run(const struct kernel_call *call);
+void average_pool_run(const struct kernel_call *call);
+
+/* kernel_elementwise.c */
+void affine_run(const struct kernel_call *call);
+void activation_run(const struct kernel_call *call);
+void binary_run(const struct kernel_call *call);
+
+/* kernel_move.c: values change place only. */
+void concat_run(const struct kernel_call *call);
+void slice_run(const struct kernel_call *call);
+void pad_run(const struct kernel_call *call);
+void depth_to_space_run(const struct kernel_call *call);
+void reshape_run(const struct kernel_call *call);
+
+/* kernel_resize.c */
+void resize_run(const struct kernel_call *call);
+
+/* kernel_softmax.c */
+void softmax_run(const struct kernel_call *call);
+
+/* kernel_reduce.c */
+size_t partial_scratch_bytes(const struct graph *g, const struct op *op);
+void partial_run(const struct kernel_call *call);
+void combine_run(const struct kernel_call *call);
+
+/* Applies call->op->act to the whole region; the last act of most kernels. */
+void act_region(const struct kernel_call *call);
+
+/* Extents of input `i` of the operator, the whole tensor's. */
+static inline const int32_t *input_dim(const struct kernel_call *call, int32_t i)
+{
+    return call->graph->tensor[call->op->input[i]].dim;
+}
+static inline const int32_t *output_dim(const struct kernel_call *call)
+{
+    return call->graph->tensor[call->op->output].dim;
+}
+
+static inline int32_t min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
+static inline int32_t max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
+static inline int32_t clamp_i32(int32_t x, int32_t lo, int32_t hi)
+{
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+#endif

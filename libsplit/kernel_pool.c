@@ -1,0 +1,92 @@
+#include <math.h>
+#include <string.h>
+
+#include "libsplit/kernel_ops.h"
+
+/* The taps of a window at output pixel `at` of one axis that fall on the map. */
+struct taps {
+    int32_t first; /* input coordinate of tap `lo` */
+    int32_t lo, hi;
+    int32_t padded; /* taps on the map or on its padding */
+};
+
+static struct taps taps_at(const struct window *w, enum axis a, int32_t at, int32_t len)
+{
+    const int32_t start = at * w->stride[a] - w->pad[a];
+    struct taps t = { .lo = w->kernel[a] };
+    for (int32_t k = w->kernel[a] - 1; k >= 0; k--) {
+        const int32_t i = start + k * w->dilation[a];
+        if (i < len + w->pad_end[a])
+            t.padded++;
+        if (i < 0 || i >= len)
+            continue;
+        if (t.hi == 0)
+            t.hi = k + 1;
+        t.lo = k;
+        t.first = i;
+    }
+    if (t.hi == 0)
+        t.lo = 0;
+    return t;
+}
+
+typedef void (*pool_pixel)(const struct kernel_call *call, float *restrict to, struct taps rows,
+                           struct taps cols);
+
+static void run(const struct kernel_call *call, pool_pixel pixel)
+{
+    const struct window *w = &call->op->u.pool.win;
+    const int32_t *dim = input_dim(call, 0);
+    const struct box *r = &call->region;
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
+        const struct taps rows = taps_at(w, ROW, y, dim[ROW]);
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
+            pixel(call, view_at(&call->out, y, x, r->lo[CHAN]), rows, taps_at(w, COL, x, dim[COL]));
+    }
+    act_region(call);
+}
+
+/* The input pixel under tap (ky, kx), from the region's first channel. */
+static const float *under(const struct kernel_call *call, struct taps rows, struct taps cols,
+                          int32_t ky, int32_t kx)
+{
+    const struct window *w = &call->op->u.pool.win;
+    return view_at(&call->in[0], rows.first + (ky - rows.lo) * w->dilation[ROW],
+                   cols.first + (kx - cols.lo) * w->dilation[COL], call->region.lo[CHAN]);
+}
+
+static void max_pixel(const struct kernel_call *call, float *restrict to, struct taps rows,
+                      struct taps cols)
+{
+    const int32_t n = box_len(call->region, CHAN);
+    for (int32_t k = 0; k < n; k++)
+        to[k] = -INFINITY;
+    for (int32_t ky = rows.lo; ky < rows.hi; ky++)
+        for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
+            const float *restrict from = under(call, rows, cols, ky, kx);
+            for (int32_t k = 0; k < n; k++)
+                to[k] = from[k] > to[k] ? from[k] : to[k];
+        }
+}
+
+static void average_pixel(const struct kernel_call *call, float *restrict to, struct taps rows,
+                          struct taps cols)
+{
+    const int32_t n = box_len(call->region, CHAN);
+    memset(to, 0, (size_t)n * sizeof(float));
+    for (int32_t ky = rows.lo; ky < rows.hi; ky++)
+        for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
+            const float *restrict from = under(call, rows, cols, ky, kx);
+            for (int32_t k = 0; k < n; k++)
+                to[k] += from[k];
+        }
+    const int32_t count = call->op->u.pool.count_include_pad
+                              ? rows.padded * cols.padded
+                              : (rows.hi - rows.lo) * (cols.hi - cols.lo);
+    const float divisor = (float)max_i32(count, 1); /* a window on padding alone gives 0 */
+    for (int32_t k = 0; k < n; k++)
+        to[k] /= divisor;
+}
+
+void max_pool_run(const struct kernel_call *call) { run(call, max_pixel); }
+void average_pool_run(const struct kernel_call *call) { run(call, average_pixel); }

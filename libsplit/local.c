@@ -1,0 +1,246 @@
+#include "libsplit/local.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libsplit/mailbox.h"
+
+struct node {
+    struct exchange exchange; /* first: see node_of() */
+    struct local *local;
+    int32_t index;
+    struct exec *exec; /* NULL for the host */
+    struct mailbox *box;
+    struct exec_stats stats;
+    pthread_t thread;
+    bool started;
+};
+
+struct local {
+    const struct graph *g;
+    const struct program *host; /* its program */
+    bool takes_pixels;
+    struct codec_pixels pixels;
+    int32_t nodes;
+    struct node *node; /* [nodes + 1], the host last */
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t start, done;
+    uint64_t frame; /* threads run one frame each time it changes */
+    int32_t running;
+    int error; /* the first of the frame */
+    bool quit;
+};
+
+/* ---- Exchange between threads ---- */
+
+static struct node *node_of(struct exchange *x) { return (struct node *)x; }
+
+static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size_t cap)
+{
+    return mailbox_claim(node_of(x)->local->node[peer].box, transfer, cap);
+}
+
+static int send(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
+{
+    mailbox_post(node_of(x)->local->node[peer].box, transfer, len);
+    return 0;
+}
+
+/* Nobody can be lost without local_run() knowing, so nothing is waited for in vain. */
+static int recv(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
+{
+    return mailbox_wait(node_of(x)->box, transfer, INT64_MAX, msg, len);
+}
+
+static void release(struct exchange *x, int32_t transfer)
+{
+    (void)x;
+    (void)transfer; /* slots are emptied all at once, before the next frame */
+}
+
+/* ---- Threads ---- */
+
+/* Notes the first error of a frame and ends the frame on all nodes. */
+static void fail(struct local *l, int err)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!l->error)
+        l->error = err;
+    pthread_mutex_unlock(&l->lock);
+    for (int32_t n = 0; n <= l->nodes; n++)
+        mailbox_cancel(l->node[n].box);
+}
+
+/* Waits for a frame after `*seen`.  Returns false when the cluster ends. */
+static bool wait_for_frame(struct local *l, uint64_t *seen)
+{
+    pthread_mutex_lock(&l->lock);
+    while (l->frame == *seen && !l->quit)
+        pthread_cond_wait(&l->start, &l->lock);
+    *seen = l->frame;
+    const bool go = !l->quit;
+    pthread_mutex_unlock(&l->lock);
+    return go;
+}
+
+static void frame_done(struct local *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (--l->running == 0)
+        pthread_cond_signal(&l->done);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void *node_main(void *arg)
+{
+    struct node *n = arg;
+    uint64_t seen = 0;
+    while (wait_for_frame(n->local, &seen)) {
+        const int err = exec_run(n->exec, &n->exchange, &n->stats);
+        if (err)
+            fail(n->local, err);
+        frame_done(n->local);
+    }
+    return NULL;
+}
+
+/* ---- The host ---- */
+
+static int host_send(struct local *l, const struct step *s, const struct host_input *input)
+{
+    struct mailbox *box = l->node[s->peer].box;
+    const size_t n = (size_t)box_values(s->box) * (size_t)l->g->tensor[s->what].batch;
+    uint8_t *to = mailbox_claim(box, s->transfer, codec_bound(n));
+    if (!to)
+        return -ECANCELED;
+    mailbox_post(box, s->transfer, host_pack(l->g, s, input, to));
+    return 0;
+}
+
+static int host_receive(struct local *l, const struct step *s, float *const *output)
+{
+    const uint8_t *msg;
+    size_t len;
+    const int err = mailbox_wait(l->node[l->nodes].box, s->transfer, INT64_MAX, &msg, &len);
+    return err ? err : host_unpack(l->g, s, msg, len, output);
+}
+
+static int run_host(struct local *l, const struct host_input *input, float *const *output)
+{
+    int err = 0;
+    for (int32_t i = 0; i < l->host->nsteps && !err; i++) {
+        const struct step *s = &l->host->step[i];
+        err = s->kind == STEP_SEND ? host_send(l, s, input) : host_receive(l, s, output);
+    }
+    if (!err)
+        host_pass(l->g, input, l->takes_pixels ? &l->pixels : NULL, output);
+    return err;
+}
+
+int local_run(struct local *l, const struct host_input *input, float *const *output,
+              struct exec_stats *stats)
+{
+    for (int32_t i = 0; i < l->g->ninputs; i++)
+        if (input[i].pixels && !l->takes_pixels)
+            return -EINVAL;
+
+    pthread_mutex_lock(&l->lock);
+    l->error = 0;
+    l->running = l->nodes;
+    l->frame++;
+    pthread_cond_broadcast(&l->start);
+    pthread_mutex_unlock(&l->lock);
+
+    const int err = run_host(l, input, output);
+    if (err)
+        fail(l, err);
+
+    pthread_mutex_lock(&l->lock);
+    while (l->running > 0)
+        pthread_cond_wait(&l->done, &l->lock);
+    const int first = l->error;
+    pthread_mutex_unlock(&l->lock);
+
+    for (int32_t n = 0; n <= l->nodes; n++)
+        mailbox_clear(l->node[n].box);
+    if (!first && stats)
+        for (int32_t n = 0; n < l->nodes; n++)
+            stats[n] = l->node[n].stats;
+    return first;
+}
+
+/* ---- Life ---- */
+
+static int node_init(struct local *l, int32_t index, const struct geometry *geo,
+                     const struct program *pr, struct diag *why)
+{
+    struct node *n = &l->node[index];
+    n->exchange = (struct exchange){ reserve, send, recv, release };
+    n->local = l;
+    n->index = index;
+    n->box = mailbox_new(pr, geo);
+    if (!n->box)
+        return diag(why, -ENOMEM, "node %d: not enough memory for its messages", index);
+    if (index == l->nodes)
+        return 0;
+    n->exec = exec_new(l->g, geo, pr, l->takes_pixels ? &l->pixels : NULL, why);
+    return n->exec ? 0 : -ENOMEM;
+}
+
+int local_new(struct local **to, const struct graph *g, const struct geometry *geo,
+              const struct program *programs, const struct codec_pixels *pixels, struct diag *why)
+{
+    struct local *l = calloc(1, sizeof(*l));
+    if (!l)
+        return diag(why, -ENOMEM, "not enough memory");
+    l->g = g;
+    l->nodes = programs[0].nodes;
+    l->host = &programs[l->nodes];
+    l->takes_pixels = pixels != NULL;
+    if (pixels)
+        l->pixels = *pixels;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->start, NULL);
+    pthread_cond_init(&l->done, NULL);
+    int err = 0;
+    l->node = calloc((size_t)l->nodes + 1, sizeof(*l->node));
+    if (!l->node)
+        err = diag(why, -ENOMEM, "not enough memory");
+    for (int32_t n = 0; n <= l->nodes && !err; n++)
+        err = node_init(l, n, geo, &programs[n], why);
+    for (int32_t n = 0; n < l->nodes && !err; n++) {
+        err = -pthread_create(&l->node[n].thread, NULL, node_main, &l->node[n]);
+        if (err)
+            diag(why, err, "node %d: no thread for it: %s", n, strerror(-err));
+        l->node[n].started = !err;
+    }
+    if (err)
+        local_free(l);
+    else
+        *to = l;
+    return err;
+}
+
+void local_free(struct local *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->quit = true;
+    pthread_cond_broadcast(&l->start);
+    pthread_mutex_unlock(&l->lock);
+    for (int32_t n = 0; l->node && n <= l->nodes; n++) {
+        if (l->node[n].started)
+            pthread_join(l->node[n].thread, NULL);
+        exec_free(l->node[n].exec);
+        mailbox_free(l->node[n].box);
+    }
+    free(l->node);
+    pthread_cond_destroy(&l->done);
+    pthread_cond_destroy(&l->start);
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+}

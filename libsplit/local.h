@@ -1,0 +1,26 @@
+/* libsplit/local.h - a cluster inside one process: one thread per virtual node.
+ *
+ * Nodes meet through mailboxes, as the daemon's do; a sender writes straight into the
+ * receiver's slot.  The caller's thread is the host. */
+#ifndef LIBSPLIT_LOCAL_H
+#define LIBSPLIT_LOCAL_H
+
+#include "libsplit/exec.h"
+#include "libsplit/host.h"
+
+struct local;
+
+/* `programs` has nodes + 1 entries, the host's last.  `g` (packed for them), `geo` and
+ * `programs` are kept and must outlive the cluster; `pixels` (may be NULL) is copied.
+ * Starts the threads.  Returns 0, -ENOMEM or an error of pthread_create(3), with `*why`. */
+int local_new(struct local **l, const struct graph *g, const struct geometry *geo,
+              const struct program *programs, const struct codec_pixels *pixels, struct diag *why);
+void local_free(struct local *l);
+
+/* Runs one frame; one at a time.  `input` and `output` are indexed and laid out as for
+ * host_pack() and host_unpack().  `stats` is NULL or [nodes].  When one node fails, the
+ * others are cancelled, the first error is returned and the next frame may be run. */
+int local_run(struct local *l, const struct host_input *input, float *const *output,
+              struct exec_stats *stats);
+
+#endif

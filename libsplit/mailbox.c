@@ -1,0 +1,229 @@
+#include "libsplit/mailbox.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "quant/codec.h"
+
+/* Polls before the reader sleeps: some microseconds, about what a sleep and a wake-up cost. */
+enum { SPINS = 2000 };
+
+enum { NO_SLOT = -1 };
+
+enum slot_state { SLOT_EMPTY, SLOT_CLAIMED, SLOT_POSTED };
+
+struct slot {
+    _Atomic int state; /* POSTED publishes `len` and the bytes */
+    size_t cap, len;
+    uint8_t *data;
+};
+
+struct mailbox {
+    int32_t ntransfers, nslots;
+    int32_t *slot_of; /* [ntransfers], NO_SLOT where the program receives nothing */
+    struct slot *slot;
+    uint8_t *store;
+    size_t bytes;
+    int spins;
+    _Atomic bool cancelled;
+    /* The reader sleeps until `events` changes; a writer that sees no sleeper saves the call. */
+    _Atomic uint32_t events;
+    _Atomic int sleepers;
+};
+
+static size_t slot_bytes(const struct step *s, const struct geometry *g)
+{
+    return codec_bound((size_t)box_values(s->box) * (size_t)g->tensor[s->what].batch);
+}
+
+/* Gives every RECV a slot. */
+static void lay_out(struct mailbox *m, const struct program *pr, const struct geometry *g)
+{
+    uint8_t *data = m->store;
+    for (int32_t t = 0; t < m->ntransfers; t++)
+        m->slot_of[t] = NO_SLOT;
+    int32_t n = 0;
+    for (int32_t i = 0; i < pr->nsteps; i++) {
+        if (pr->step[i].kind != STEP_RECV)
+            continue;
+        struct slot *s = &m->slot[n];
+        s->cap = slot_bytes(&pr->step[i], g);
+        s->data = data;
+        data += s->cap;
+        m->slot_of[pr->step[i].transfer] = n++;
+    }
+}
+
+struct mailbox *mailbox_new(const struct program *pr, const struct geometry *g)
+{
+    struct mailbox *m = calloc(1, sizeof(*m));
+    if (!m)
+        return NULL;
+    m->ntransfers = pr->ntransfers;
+    for (int32_t i = 0; i < pr->nsteps; i++)
+        if (pr->step[i].kind == STEP_RECV) {
+            m->nslots++;
+            m->bytes += slot_bytes(&pr->step[i], g);
+        }
+    m->spins = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SPINS : 0;
+    m->slot_of = calloc((size_t)m->ntransfers + 1, sizeof(*m->slot_of));
+    m->slot = calloc((size_t)m->nslots + 1, sizeof(*m->slot));
+    m->store = malloc(m->bytes + 1);
+    if (!m->slot_of || !m->slot || !m->store) {
+        mailbox_free(m);
+        return NULL;
+    }
+    memset(m->store, 0, m->bytes); /* no page faults in the first frame */
+    lay_out(m, pr, g);
+    return m;
+}
+
+void mailbox_free(struct mailbox *m)
+{
+    if (!m)
+        return;
+    free(m->store);
+    free(m->slot);
+    free(m->slot_of);
+    free(m);
+}
+
+static struct slot *slot_of(struct mailbox *m, int32_t transfer)
+{
+    if (transfer < 0 || transfer >= m->ntransfers || m->slot_of[transfer] == NO_SLOT)
+        return NULL;
+    return &m->slot[m->slot_of[transfer]];
+}
+
+static void futex_wake_all(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Sleeps while `*word` is `value`, at most until `deadline_ns`. */
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline_ns)
+{
+    const struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000),
+                                    .tv_nsec = (long)(deadline_ns % 1000000000) };
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, &until, NULL,
+            FUTEX_BITSET_MATCH_ANY);
+}
+
+/* After a change that the reader may sleep for.  The order "events, then sleepers" here and
+ * "sleepers, then events" in mailbox_wait() makes sure that one of the two sees the other. */
+static void announce(struct mailbox *m)
+{
+    atomic_fetch_add(&m->events, 1);
+    if (atomic_load(&m->sleepers) > 0)
+        futex_wake_all(&m->events);
+}
+
+uint8_t *mailbox_claim(struct mailbox *m, int32_t transfer, size_t len)
+{
+    struct slot *s = slot_of(m, transfer);
+    int empty = SLOT_EMPTY;
+    if (!s || len > s->cap || atomic_load(&m->cancelled) ||
+        !atomic_compare_exchange_strong(&s->state, &empty, SLOT_CLAIMED))
+        return NULL;
+    return s->data;
+}
+
+void mailbox_post(struct mailbox *m, int32_t transfer, size_t len)
+{
+    struct slot *s = slot_of(m, transfer);
+    s->len = len;
+    atomic_store(&s->state, SLOT_POSTED);
+    announce(m);
+}
+
+void mailbox_abandon(struct mailbox *m, int32_t transfer)
+{
+    atomic_store(&slot_of(m, transfer)->state, SLOT_EMPTY);
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static bool is_posted(struct slot *s)
+{
+    return atomic_load_explicit(&s->state, memory_order_acquire) == SLOT_POSTED;
+}
+
+/* Returns 0 when `s` is posted, -ECANCELED, or -EAGAIN when there is nothing yet. */
+static int look(struct mailbox *m, struct slot *s)
+{
+    if (is_posted(s))
+        return 0;
+    return atomic_load(&m->cancelled) ? -ECANCELED : -EAGAIN;
+}
+
+static int sleep_until_posted(struct mailbox *m, struct slot *s, int64_t deadline_ns)
+{
+    int err;
+    atomic_fetch_add(&m->sleepers, 1);
+    for (;;) {
+        const uint32_t seen = atomic_load(&m->events);
+        err = look(m, s);
+        if (err != -EAGAIN)
+            break;
+        if (now_ns() >= deadline_ns) {
+            err = -ETIMEDOUT;
+            break;
+        }
+        futex_wait(&m->events, seen, deadline_ns);
+    }
+    atomic_fetch_sub(&m->sleepers, 1);
+    return err;
+}
+
+int mailbox_wait(struct mailbox *m, int32_t transfer, int64_t deadline_ns, const uint8_t **msg,
+                 size_t *len)
+{
+    struct slot *s = slot_of(m, transfer);
+    if (!s)
+        return -EINVAL;
+    int err = look(m, s);
+    for (int i = 0; err == -EAGAIN && i < m->spins; i++)
+        err = look(m, s);
+    if (err == -EAGAIN)
+        err = sleep_until_posted(m, s, deadline_ns);
+    if (err)
+        return err;
+    *msg = s->data;
+    *len = s->len;
+    return 0;
+}
+
+int mailbox_full(struct mailbox *m)
+{
+    for (int32_t i = 0; i < m->nslots; i++)
+        if (!is_posted(&m->slot[i]))
+            return 0;
+    return 1;
+}
+
+void mailbox_cancel(struct mailbox *m)
+{
+    atomic_store(&m->cancelled, true);
+    announce(m);
+}
+
+void mailbox_clear(struct mailbox *m)
+{
+    for (int32_t i = 0; i < m->nslots; i++)
+        atomic_store(&m->slot[i].state, SLOT_EMPTY);
+    atomic_store(&m->cancelled, false);
+}
+
+size_t mailbox_bytes(const struct mailbox *m) { return m->bytes; }

@@ -1,0 +1,244 @@
+#include "libsplit/split.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libsplit/local.h"
+#include "libsplit/session.h"
+
+struct split_model {
+    struct onnx_model onnx;
+};
+
+struct split_session {
+    struct graph own;    /* what split_open() built; zeroed after session_open_graph() */
+    struct graph *graph; /* &own or the caller's */
+    struct geometry geo;
+    struct plan plan;
+    struct program program[PLAN_MAX_NODES + 1]; /* the host's last */
+    int32_t nodes;
+    bool takes_pixels;
+    struct local *local;
+    float **input, **output; /* NHWC, indexed like the graph's */
+};
+
+int split_load(struct split_model **to, const char *file, struct diag *why)
+{
+    struct split_model *m = calloc(1, sizeof(*m));
+    if (!m)
+        return diag(why, -ENOMEM, "%s: not enough memory", file);
+    const int err = onnx_open(&m->onnx, file, why);
+    if (err)
+        free(m);
+    else
+        *to = m;
+    return err;
+}
+
+void split_unload(struct split_model *m)
+{
+    if (!m)
+        return;
+    onnx_close(&m->onnx);
+    free(m);
+}
+
+const struct onnx_model *split_onnx(const struct split_model *m) { return &m->onnx; }
+
+/* ---- Opening ---- */
+
+static size_t port_values(const struct graph *g, const struct port *p)
+{
+    const struct tensor *t = &g->tensor[p->tensor];
+    return (size_t)box_values(box_whole(t->dim)) * (size_t)t->batch;
+}
+
+/* One NHWC buffer per port. */
+static float **alloc_ports(const struct graph *g, const struct port *port, int32_t n)
+{
+    float **buffer = calloc((size_t)n + 1, sizeof(*buffer));
+    bool ok = buffer != NULL;
+    for (int32_t i = 0; ok && i < n; i++) {
+        buffer[i] = calloc(port_values(g, &port[i]), sizeof(float));
+        ok = buffer[i] != NULL;
+    }
+    if (ok || !buffer)
+        return buffer;
+    for (int32_t i = 0; i < n; i++)
+        free(buffer[i]);
+    free(buffer);
+    return NULL;
+}
+
+static void free_ports(float **buffer, int32_t n)
+{
+    for (int32_t i = 0; buffer && i < n; i++)
+        free(buffer[i]);
+    free(buffer);
+}
+
+static int make_plan(struct split_session *s, const struct plan_options *o, struct diag *why)
+{
+    int err = graph_geometry(s->graph, o->nodes, &s->geo);
+    if (err)
+        return diag(why, err, "planning for %d nodes: %s", o->nodes, strerror(-err));
+    err = plan_build(&s->plan, &s->geo, o);
+    if (err == -EINVAL)
+        return diag(why, err,
+                    "a node's weight is not in 1..1000000, or the node of a whole "
+                    "placement is not in 0..%d",
+                    o->nodes - 1);
+    if (err)
+        return diag(why, err, "planning for %d nodes: %s", o->nodes, strerror(-err));
+    int32_t bad = 0;
+    err = plan_check(&s->plan, &bad);
+    if (err)
+        return diag(why, err, "planning for %d nodes: the plan of tensor \"%s\" does not hold",
+                    o->nodes, s->graph->tensor[bad].name);
+    return 0;
+}
+
+static int make_programs(struct split_session *s, struct diag *why)
+{
+    for (int32_t n = 0; n <= s->nodes; n++) {
+        const int err = program_compile(&s->program[n], &s->plan, n);
+        if (err)
+            return diag(why, err, "the program of node %d: %s", n, strerror(-err));
+    }
+    return 0;
+}
+
+static int pack_weights(struct split_session *s, struct diag *why)
+{
+    int err = 0;
+    for (int32_t n = 0; n < s->nodes && !err; n++)
+        err = graph_pack(s->graph, &s->program[n], why);
+    return err;
+}
+
+static int open_session(struct split_session *s, const struct plan_options *o,
+                        const struct codec_pixels *pixels, struct diag *why)
+{
+    if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES)
+        return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", o->nodes,
+                    PLAN_MAX_NODES);
+    s->nodes = o->nodes;
+    int err = make_plan(s, o, why);
+    if (!err)
+        err = make_programs(s, why);
+    if (!err)
+        err = pack_weights(s, why);
+    if (err)
+        return err;
+    s->input = alloc_ports(s->graph, s->graph->input, s->graph->ninputs);
+    s->output = alloc_ports(s->graph, s->graph->output, s->graph->noutputs);
+    if (!s->input || !s->output)
+        return diag(why, -ENOMEM, "not enough memory for the inputs and outputs");
+    s->takes_pixels = pixels != NULL;
+    return local_new(&s->local, s->graph, &s->geo, s->program, pixels, why);
+}
+
+int session_open_graph(struct split_session **to, struct graph *g, const struct plan_options *o,
+                       const struct codec_pixels *pixels, struct diag *why)
+{
+    struct split_session *s = calloc(1, sizeof(*s));
+    if (!s)
+        return diag(why, -ENOMEM, "not enough memory for a session");
+    s->graph = g;
+    const int err = open_session(s, o, pixels, why);
+    if (err)
+        split_close(s);
+    else
+        *to = s;
+    return err;
+}
+
+int split_open(struct split_session **to, const struct split_model *m,
+               const struct split_options *o, struct diag *why)
+{
+    const int32_t nodes = o->nodes ? o->nodes : 1;
+    if (nodes < 1 || nodes > PLAN_MAX_NODES)
+        return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", nodes,
+                    PLAN_MAX_NODES);
+    struct plan_options options = { .placement = PLAN_ROWS, .nodes = nodes };
+    for (int32_t n = 0; n < nodes; n++)
+        options.weight[n] = o->weights ? o->weights[n] : 1;
+
+    struct split_session *s = calloc(1, sizeof(*s));
+    if (!s)
+        return diag(why, -ENOMEM, "%s: not enough memory for a session", m->onnx.file);
+    int err = graph_build(&s->own, &m->onnx, o->inputs, o->ninputs, why);
+    if (err) {
+        free(s);
+        return err;
+    }
+    s->graph = &s->own;
+    err = open_session(s, &options, o->pixels, why);
+    if (err)
+        split_close(s);
+    else
+        *to = s;
+    return err;
+}
+
+void split_close(struct split_session *s)
+{
+    if (!s)
+        return;
+    local_free(s->local);
+    free_ports(s->output, s->graph->noutputs);
+    free_ports(s->input, s->graph->ninputs);
+    for (int32_t n = 0; n <= PLAN_MAX_NODES; n++)
+        program_done(&s->program[n]);
+    plan_done(&s->plan);
+    geometry_done(&s->geo);
+    if (s->graph == &s->own)
+        graph_done(&s->own);
+    free(s);
+}
+
+const struct graph *split_graph(const struct split_session *s) { return s->graph; }
+const struct plan *split_plan(const struct split_session *s) { return &s->plan; }
+const struct program *split_program(const struct split_session *s, int32_t node)
+{
+    return &s->program[node];
+}
+
+/* ---- Running ---- */
+
+static int run(struct split_session *s, const struct host_input *input, float *const *outputs,
+               struct exec_stats *stats, struct diag *why)
+{
+    const int err = local_run(s->local, input, s->output, stats);
+    if (err)
+        return diag(why, err, "running on %d nodes: %s", s->nodes, strerror(-err));
+    for (int32_t i = 0; i < s->graph->noutputs; i++)
+        shape_to_onnx(&s->graph->output[i].shape, outputs[i], s->output[i]);
+    return 0;
+}
+
+int split_run(struct split_session *s, const float *const *inputs, float *const *outputs,
+              struct exec_stats *stats, struct diag *why)
+{
+    struct host_input input[OP_MAX_INPUTS];
+    if (s->graph->ninputs > OP_MAX_INPUTS)
+        return diag(why, -EINVAL, "the network has %d inputs, at most %d are possible",
+                    s->graph->ninputs, OP_MAX_INPUTS);
+    for (int32_t i = 0; i < s->graph->ninputs; i++) {
+        shape_from_onnx(&s->graph->input[i].shape, s->input[i], inputs[i]);
+        input[i] = (struct host_input){ .values = s->input[i] };
+    }
+    return run(s, input, outputs, stats, why);
+}
+
+int split_run_pixels(struct split_session *s, const uint8_t *pixels, float *const *outputs,
+                     struct exec_stats *stats, struct diag *why)
+{
+    if (s->graph->ninputs != 1 || !s->takes_pixels)
+        return diag(why, -EINVAL,
+                    "this session takes no picture: the network needs one input "
+                    "and split_options.pixels has to be given");
+    const struct host_input input = { .pixels = pixels };
+    return run(s, &input, outputs, stats, why);
+}

@@ -1,0 +1,86 @@
+#include "libsplit/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Source elements between two onnx_forget(): what packing may hold of the file beside its own
+ * copy. */
+static const int64_t FORGET_EVERY = 4 << 20;
+
+/* Output channels moved together: one cache line of the packed weights is written whole. */
+enum { OUT_BLOCK = 16 };
+
+int64_t weights_count(const struct weight_layout *l)
+{
+    int64_t n = 1;
+    for (int a = 0; a < W_AXES; a++)
+        n *= l->extent[a];
+    return n;
+}
+
+float *weights_alloc(int64_t count)
+{
+    if (count < 0 || count > (INT64_MAX >> 8))
+        return NULL;
+    const size_t bytes =
+        ((size_t)count * sizeof(float) + WEIGHTS_ALIGN) & ~(size_t)(WEIGHTS_ALIGN - 1);
+    float *w = aligned_alloc(WEIGHTS_ALIGN, bytes);
+    if (w)
+        memset(w, 0, bytes);
+    return w;
+}
+
+static inline float element(const struct onnx_tensor *t, int64_t i)
+{
+    if (t->type != ONNX_FLOAT)
+        return onnx_float(t, i);
+    float f; /* the file aligns nothing */
+    memcpy(&f, (const uint8_t *)t->data + 4 * i, sizeof(f));
+    return f;
+}
+
+/* Moves output channels [lo, hi) of group `g`. */
+static void pack_outputs(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
+                         int64_t lo, int64_t hi)
+{
+    const struct onnx_tensor *t = op->u.conv.weight.t;
+    const float *scale = op->u.conv.scale ? op->u.conv.scale + g * l->extent[W_OUT] : NULL;
+    for (int64_t i = 0; i < l->extent[W_IN]; i++)
+        for (int64_t y = 0; y < l->extent[W_ROW]; y++)
+            for (int64_t x = 0; x < l->extent[W_COL]; x++) {
+                const int64_t from = g * l->from[W_GROUP] + i * l->from[W_IN] + y * l->from[W_ROW] +
+                                     x * l->from[W_COL];
+                float *line =
+                    to + g * l->to[W_GROUP] + i * l->to[W_IN] + y * l->to[W_ROW] + x * l->to[W_COL];
+                for (int64_t o = lo; o < hi; o++) {
+                    const float w = element(t, from + o * l->from[W_OUT]);
+                    line[o * l->to[W_OUT]] = scale ? w * scale[o] : w;
+                }
+            }
+}
+
+float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l)
+{
+    float *to = weights_alloc(weights_count(l));
+    if (!to)
+        return NULL;
+
+    /* Walk the file in its own order, so that pages let go are not needed again. */
+    const int64_t outs = l->extent[W_OUT];
+    const int64_t block = l->from[W_OUT] < l->from[W_IN] ? outs : OUT_BLOCK;
+    const int64_t per_out = l->extent[W_IN] * l->extent[W_ROW] * l->extent[W_COL];
+    int64_t read = 0;
+    for (int64_t group = 0; group < l->extent[W_GROUP]; group++)
+        for (int64_t o = 0; o < outs; o += block) {
+            const int64_t end = o + block < outs ? o + block : outs;
+            pack_outputs(to, op, l, group, o, end);
+            read += (end - o) * per_out;
+            if (read >= FORGET_EVERY && g->model) {
+                onnx_forget(g->model, op->u.conv.weight.t);
+                read = 0;
+            }
+        }
+    if (g->model)
+        onnx_forget(g->model, op->u.conv.weight.t);
+    return to;
+}

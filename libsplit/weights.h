@@ -1,0 +1,28 @@
+/* libsplit/weights.h - copies a convolution's weights into the layout that a kernel wants. */
+#ifndef LIBSPLIT_WEIGHTS_H
+#define LIBSPLIT_WEIGHTS_H
+
+#include "libsplit/graph.h"
+
+/* Bytes in front of which nothing else lies in a cache line or SIMD register. */
+enum { WEIGHTS_ALIGN = 64 };
+
+enum weight_axis { W_GROUP, W_OUT, W_IN, W_ROW, W_COL, W_AXES }; /* out, in: of one group */
+
+/* Weight (g, o, i, y, x) of `extent` moves from element sum(index * from) of the constant to
+ * sum(index * to) of the packed weights. */
+struct weight_layout {
+    int64_t extent[W_AXES], from[W_AXES], to[W_AXES];
+};
+
+/* Product of the extents. */
+int64_t weights_count(const struct weight_layout *l);
+
+/* Packs the weights of `op` (OP_CONV or OP_CONV_TRANSPOSE), multiplied by op->u.conv.scale,
+ * and lets go of the model's pages on the way.  free() the result; NULL: no memory. */
+float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l);
+
+/* Zeroed, aligned to WEIGHTS_ALIGN.  NULL: no memory, or more than SIZE_MAX bytes. */
+float *weights_alloc(int64_t count);
+
+#endif
