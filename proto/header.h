@@ -37,6 +37,9 @@ enum msg_type {
     MSG_TYPES
 };
 
+/* The most bytes of a HALO: a picture of 44 million RGB pixels as floats. */
+enum { HALO_MAX_BYTES = 1 << 29 };
+
 /* The HALO is for the process that runs the coordinator, not for its node. */
 enum { HEADER_TO_HOST = 1 };
 
@@ -49,12 +52,12 @@ struct header {
 void header_encode(const struct header *h, uint8_t to[HEADER_BYTES]);
 
 /* Decodes a header of any bytes.  Returns 0, -EPROTO (not ours, unknown type or flag),
- * -EPROTONOSUPPORT (another version: `*h` is still filled) or -EMSGSIZE (longer than
- * header_cap() of its type). */
+ * -EPROTONOSUPPORT (another version: `*h` is still filled, its type as found) or -EMSGSIZE (longer
+ * than header_cap() of its type). */
 int header_decode(struct header *h, const uint8_t from[HEADER_BYTES]);
 
-/* The most bytes that may follow a header of this type.  The receiver allocates nothing
- * before it has checked. */
+/* The most bytes that may follow a header of this type, 0 for an unknown one.  The receiver
+ * allocates nothing before it has checked. */
 uint32_t header_cap(enum msg_type type);
 
 #endif

@@ -3,7 +3,7 @@
  *   HELLO       cluster text, node text, boot u64, config 32 bytes, threads u16
  *   HELLO_ACK   status u8 (enum hello_status), and then the fields of HELLO: who answers
  *
- * A text is a u8 length and that many bytes of UTF-8 without NUL. */
+ * A text is a u8 length, at most HELLO_TEXT_MAX, and then a text of proto/text.h. */
 #ifndef PROTO_HELLO_H
 #define PROTO_HELLO_H
 

@@ -2,14 +2,15 @@
  *
  *   PLAN      sha256 32 bytes of the model
  *             depth u8         frames that may be in flight, 1..PLAN_MAX_DEPTH
- *             pixels u8        0: none, else channels 1..4, then scale f32, mean and std f32 each
- *             ninputs u8       then per input: rank u8, dims i32 each
- *             nodes u8, node u8, then per plan node: its index in cluster.json u8
- *             ntransfers u32, nbuffers u32, nsteps u32
- *             buffers          tensor u32, box 6 x i32
- *             steps            kind u8, peer u8, what u32, transfer u32, box 6 x i32
- *   PLAN_ACK  status i32 (0 or a negative errno), arena u64, weights u64 (bytes), detail text
- *             (u16 length, at most 512 bytes) */
+ *             pixels u8        0: none, else channels 1..4, then scale f32, per channel mean f32,
+ * std f32 ninputs u8       then per input: rank u8, dims i32 each nodes u8, node u8 (below nodes),
+ * then per plan node: its index in cluster.json u8 ntransfers u32, nbuffers u32, nsteps u32 buffers
+ * tensor u32, box 6 x i32 steps            kind u8, peer u8, what u32, transfer u32, box 6 x i32
+ *                              (RUN: peer and transfer are 0)
+ *   PLAN_ACK  status i32 (0 or a negative errno), arena u64, weights u64 (bytes), detail
+ *             (u16 length, then a text of proto/text.h)
+ *
+ * A box is rows, columns, channels: the three low ends, then the three high ends. */
 #ifndef PROTO_PLAN_H
 #define PROTO_PLAN_H
 
@@ -20,6 +21,16 @@
 #include "tiling/program.h"
 
 enum { PLAN_MAX_DEPTH = 8, PLAN_MAX_INPUTS = 8, PLAN_MAX_RANK = 8, PLAN_DETAIL_MAX = 512 };
+enum { PLAN_MAX_TRANSFERS = 1 << 20 }; /* of a whole plan */
+enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 4 + 4 + 24 };
+enum {
+    PLAN_HEAD_MAX_BYTES = SHA256_BYTES + 1 + (1 + 4 + 4 * 8) +
+                          (1 + PLAN_MAX_INPUTS * (1 + 4 * PLAN_MAX_RANK)) + (2 + PLAN_MAX_NODES) +
+                          12,
+    PLAN_MAX_BYTES = PLAN_HEAD_MAX_BYTES + GEO_MAX_TENSORS * PLAN_BUFFER_BYTES +
+                     PROGRAM_MAX_STEPS * PLAN_STEP_BYTES,
+    PLAN_ACK_MAX_BYTES = 4 + 8 + 8 + 2 + PLAN_DETAIL_MAX,
+};
 
 struct msg_plan {
     uint8_t sha[SHA256_BYTES];
@@ -44,11 +55,19 @@ struct msg_plan_ack {
 
 /* Bytes that plan_msg_encode() needs. */
 size_t plan_msg_bytes(const struct msg_plan *m);
+/* Returns the length, -ENOSPC, or -EMSGSIZE: the program has more steps, buffers or transfers
+ * than a message may hold. */
 int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap);
-/* Counts are checked against `len` before anything is allocated; the program still has to
- * pass program_check().  Returns 0 (then program_done(&m->program)), -EBADMSG, -EPROTO or
- * -ENOMEM. */
+/* Any bytes are allowed.  Counts are checked against `len` before anything is allocated.
+ * Returns 0 (then program_done(&m->program)), -EBADMSG (length does not fit), -EPROTO (a field is
+ * out of range) or -ENOMEM; `*m` is written only on success.  After 0 every float is finite, std
+ * is not 0, every input's dimensions are within tiling/box.h and so is every box; indices are
+ * below the caps of tiling, transfer < ntransfers, peer <= nodes and not the node itself.  The
+ * program still has to pass program_check(), and member[] is for the receiver to compare with its
+ * cluster.json. */
 int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len);
+
+/* Like those of proto/model.h; status is 0 or a negative errno, -4095 at the least. */
 int plan_ack_encode(const struct msg_plan_ack *m, uint8_t *to, size_t cap);
 int plan_ack_decode(struct msg_plan_ack *m, const uint8_t *buf, size_t len);
 

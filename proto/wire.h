@@ -6,6 +6,7 @@
 #ifndef PROTO_WIRE_H
 #define PROTO_WIRE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,10 +17,24 @@ struct reader {
     bool failed;
 };
 
+/* `buf` may be NULL when `len` is 0: the reader then stands on a byte of its own, as arithmetic on
+ * a null pointer is undefined. */
+static inline struct reader reader_of(const uint8_t *buf, size_t len)
+{
+    static const uint8_t nothing[1] = { 0 };
+    const uint8_t *at = len > 0 ? buf : nothing;
+    return (struct reader){ .at = at, .end = at + len };
+}
+
+static inline size_t reader_left(const struct reader *r) { return (size_t)(r->end - r->at); }
+
+/* True when the fields took every byte there was, and no more. */
+static inline bool reader_ended(const struct reader *r) { return !r->failed && r->at == r->end; }
+
 static inline uint64_t get_le(struct reader *r, unsigned bytes)
 {
     uint64_t v = 0;
-    if ((size_t)(r->end - r->at) < bytes) {
+    if (reader_left(r) < bytes) {
         r->failed = true;
         r->at = r->end;
         return 0;
@@ -47,7 +62,7 @@ static inline float get_f32(struct reader *r)
 static inline const uint8_t *get_bytes(struct reader *r, size_t n)
 {
     const uint8_t *p = r->at;
-    if ((size_t)(r->end - r->at) < n) {
+    if (reader_left(r) < n) {
         r->failed = true;
         r->at = r->end;
         return NULL;
@@ -66,6 +81,12 @@ static inline void put_le(struct writer *w, uint64_t v, unsigned bytes)
     for (unsigned i = 0; i < bytes; i++, w->at++)
         if (w->at < w->cap)
             w->buf[w->at] = (uint8_t)(v >> (8 * i));
+}
+
+/* What an encoder returns: the length, or -ENOSPC.  Messages stay far below INT_MAX. */
+static inline int writer_length(const struct writer *w)
+{
+    return w->at <= w->cap ? (int)w->at : -ENOSPC;
 }
 
 static inline void put_u8(struct writer *w, uint8_t v) { put_le(w, v, 1); }
