@@ -1,0 +1,338 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "sim.h"
+
+enum { ROUNDS = 600 };
+
+Test(plan_cut, bands_touch_and_are_proportional)
+{
+    struct rng r = { 1 };
+    for (int round = 0; round < 20000; round++) {
+        const int32_t nodes = rng_int(&r, 1, PLAN_MAX_NODES);
+        const int32_t rows = rng_chance(&r, 5) ? BOX_MAX_EXTENT : rng_int(&r, 1, 300);
+        int32_t weight[PLAN_MAX_NODES];
+        int64_t total = 0;
+        for (int32_t n = 0; n < nodes; n++)
+            total += weight[n] = rng_int(&r, 1, rng_chance(&r, 50) ? 5 : 1000000);
+
+        cr_assert_eq(plan_cut(weight, nodes, rows, 0), 0);
+        cr_assert_eq(plan_cut(weight, nodes, rows, nodes), rows);
+        for (int32_t n = 0; n < nodes; n++) {
+            const int64_t len =
+                plan_cut(weight, nodes, rows, n + 1) - plan_cut(weight, nodes, rows, n);
+            const int64_t error = len * total - (int64_t)rows * weight[n];
+            cr_assert(len >= 0);
+            cr_assert(error > -total && error < total, "less than a row from its share");
+        }
+    }
+}
+
+Test(plan_cut, thirteen_columns_on_six_nodes)
+{
+    const int32_t weight[] = { 1, 1, 1, 1, 1, 1 }, want[] = { 0, 2, 4, 6, 8, 10, 13 };
+    for (int32_t n = 0; n <= 6; n++)
+        cr_assert_eq(plan_cut(weight, 6, 13, n), want[n]);
+}
+
+/* The main property: whatever the network, the cuts and the number of nodes, the plan keeps
+ * its invariant and the programs compute what one computer does. */
+Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
+{
+    for (uint64_t seed = 1; seed <= ROUNDS; seed++) {
+        struct rng r = { seed };
+        const int32_t nodes = rng_int(&r, 1, PLAN_MAX_NODES);
+        struct net net;
+        uint64_t cut_seed;
+        struct plan p;
+        net_random(&net, &r, nodes);
+        const struct plan_options o = net_options(&r, nodes, &cut_seed);
+
+        int32_t tensor = -1;
+        cr_assert_eq(plan_build(&p, &net.g, &o), 0, "seed %d", (int)seed);
+        cr_assert_eq(plan_check(&p, &tensor), 0, "seed %d: tensor %d", (int)seed, tensor);
+        const char *wrong = sim_cluster(&net, &p);
+        cr_assert_null(wrong, "seed %d: %s", (int)seed, wrong);
+        plan_done(&p);
+        net_done(&net);
+    }
+}
+
+static void grow(struct box *b, struct rng *r, const int32_t dim[AXES])
+{
+    const int x = rng_int(r, 0, AXES - 1);
+    if (b->hi[x] < dim[x])
+        b->hi[x]++;
+    else if (b->lo[x] > 0)
+        b->lo[x]--;
+}
+
+static void shrink(struct box *b, struct rng *r)
+{
+    const int x = rng_int(r, 0, AXES - 1);
+    if (rng_chance(r, 50))
+        b->lo[x]++;
+    else
+        b->hi[x]--;
+}
+
+static void shift(struct box *b, struct rng *r)
+{
+    const int x = rng_int(r, 0, AXES - 1);
+    const int32_t by = rng_chance(r, 50) ? 1 : -1;
+    b->lo[x] += by;
+    b->hi[x] += by;
+}
+
+/* Breaks `p` in one place.  Returns false if it chose a place that it cannot break. */
+static bool inject_fault(struct plan *p, struct rng *r)
+{
+    const int32_t t = rng_int(r, 0, p->geo->ntensors - 1), n = rng_int(r, 0, p->nodes);
+    struct plan_share *s = &p->share[(int64_t)t * (p->nodes + 1) + n];
+    struct plan_transfer *m = p->ntransfers ? &p->transfer[rng_int(r, 0, p->ntransfers - 1)] : NULL;
+    const struct box before = s->own;
+
+    switch (rng_int(r, 0, 9)) {
+    case 0:
+        grow(&s->own, r, p->geo->tensor[t].dim);
+        return !box_equal(before, s->own);
+    case 1:
+        shrink(&s->own, r);
+        return !box_empty(before);
+    case 2:
+        shift(&s->own, r);
+        return !box_empty(before);
+    case 3:
+        if (box_empty(s->run))
+            return false;
+        s->run = box_none();
+        return !box_empty(before);
+    case 4:
+        if (box_empty(s->want))
+            return false;
+        shrink(&s->want, r);
+        return true;
+    case 5:
+        if (box_empty(s->part))
+            return false;
+        shrink(&s->part, r);
+        return true;
+    default:
+        if (!m)
+            return false;
+    }
+    switch (rng_int(r, 0, 4)) {
+    case 0:
+        *m = p->transfer[--p->ntransfers]; /* drops the last, doubles it or reorders */
+        return true;
+    case 1:
+        shift(&m->box, r);
+        return true;
+    case 2:
+        shrink(&m->box, r);
+        return true;
+    case 3:
+        m->from = (int16_t)((m->from + rng_int(r, 1, p->nodes)) % (p->nodes + 1));
+        return true;
+    default:
+        m->to = (int16_t)((m->to + rng_int(r, 1, p->nodes)) % (p->nodes + 1));
+        return true;
+    }
+}
+
+Test(plan, check_finds_every_injected_fault)
+{
+    int faults = 0;
+    for (uint64_t seed = 1; seed <= 5000; seed++) {
+        struct rng r = { seed };
+        const int32_t nodes = rng_int(&r, 1, PLAN_MAX_NODES);
+        struct net net;
+        uint64_t cut_seed;
+        struct plan p;
+        net_random(&net, &r, nodes);
+        const struct plan_options o = net_options(&r, nodes, &cut_seed);
+        cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+
+        if (inject_fault(&p, &r)) {
+            int32_t tensor = -1;
+            faults++;
+            cr_assert_eq(plan_check(&p, &tensor), -EPROTO, "seed %d", (int)seed);
+            cr_assert(tensor >= 0 && tensor < net.g.ntensors);
+        }
+        plan_done(&p);
+        net_done(&net);
+    }
+    cr_assert_gt(faults, 2000);
+}
+
+static struct plan plan_of(const struct net *net, struct plan_options o)
+{
+    struct plan p;
+    o.nodes = net->g.nodes;
+    for (int32_t n = 0; n < o.nodes; n++)
+        o.weight[n] = o.weight[n] ? o.weight[n] : 1;
+    cr_assert_eq(plan_build(&p, &net->g, &o), 0);
+    cr_assert_eq(plan_check(&p, NULL), 0);
+    const char *wrong = sim_cluster(net, &p);
+    cr_assert_null(wrong, "%s", wrong);
+    return p;
+}
+
+static struct box rows(int32_t lo, int32_t hi, struct box b) { return box_rows(b, lo, hi); }
+
+Test(plan, halo_of_a_convolution)
+{
+    struct net net;
+    net_init(&net, 2);
+    const int32_t in = net_input(&net, 8, 4, 2);
+    const int32_t a = net_conv(&net, in, 3, 1, 1, 0), b = net_conv(&net, a, 3, 1, 1, 0);
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ .weight = { 3, 1 } });
+
+    const struct box all = geometry_whole(&net.g, a);
+    cr_assert(box_equal(plan_share(&p, a, 0)->own, rows(0, 6, all)));
+    cr_assert(box_equal(plan_share(&p, a, 0)->want, rows(0, 7, all)));
+    cr_assert(box_equal(plan_share(&p, a, 1)->run, rows(6, 8, all)));
+    cr_assert(box_equal(plan_share(&p, a, 1)->want, rows(5, 8, all)));
+    cr_assert(box_equal(plan_share(&p, b, p.nodes)->want, all));
+
+    struct plan_traffic t;
+    plan_traffic(&p, &t);
+    cr_assert_eq(t.halo_messages, 2);
+    cr_assert_eq(t.halo_values, 2 * 4 * 2);
+    cr_assert_eq(t.host_messages, 4);
+    cr_assert_eq(t.host_values, (7 + 3 + 8) * 4 * 2);
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* Squeeze-and-excite: the nodes exchange partial sums and nothing else. */
+Test(plan, small_layers_behind_a_reduction_are_replicated)
+{
+    enum { NODES = 3, CHANS = 2 };
+    struct net net;
+    net_init(&net, NODES);
+    const int32_t map = net_conv(&net, net_input(&net, 9, 4, CHANS), 1, 1, 0, 0);
+    const int32_t small = net_dense(&net, net_reduce(&net, map), 1000);
+    net_binary(&net, map, small);
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ .weight = { 1, 2, 1 } });
+
+    const struct box all = geometry_whole(&net.g, small);
+    for (int32_t n = 0; n < NODES; n++) {
+        cr_assert(box_equal(plan_share(&p, small, n)->run, all));
+        cr_assert(box_equal(plan_share(&p, small, n)->own, n == 1 ? all : box_none()));
+    }
+    struct plan_traffic t;
+    plan_traffic(&p, &t);
+    cr_assert_eq(t.halo_messages, NODES * (NODES - 1));
+    cr_assert_eq(t.halo_values, NODES * (NODES - 1) * CHANS);
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* The tail of a classifier runs on the strongest node alone, and nobody repeats it. */
+Test(plan, a_tail_runs_once)
+{
+    struct net net;
+    net_init(&net, 4);
+    const int32_t map = net_conv(&net, net_input(&net, 8, 8, 2), 3, 1, 1, 0);
+    const int32_t a = net_dense(&net, map, (int64_t)100 << 20), b = net_dense(&net, a, 10);
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ .weight = { 1, 2, 5, 5 } });
+    for (int32_t n = 0; n < 4; n++) {
+        cr_assert_eq(box_empty(plan_share(&p, a, n)->run), n != 2);
+        cr_assert_eq(box_empty(plan_share(&p, b, n)->run), n != 2);
+    }
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* A layer whose weights are large is not repeated: its result is sent. */
+Test(plan, large_weights_are_not_replicated)
+{
+    struct net net;
+    net_init(&net, 2);
+    const int32_t map = net_input(&net, 8, 4, 2);
+    const int32_t large = net_dense(&net, net_reduce(&net, map), ((int64_t)4 << 20) + 1);
+    net_binary(&net, map, large);
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    cr_assert_not(box_empty(plan_share(&p, large, 0)->run));
+    cr_assert(box_empty(plan_share(&p, large, 1)->run));
+    cr_assert_not(box_empty(plan_share(&p, large, 1)->want));
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(plan, whole_placement_leaves_the_others_idle)
+{
+    struct net net;
+    net_init(&net, 3);
+    net_conv(&net, net_conv(&net, net_input(&net, 9, 4, 2), 3, 2, 1, 0), 3, 1, 1, 0);
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ .placement = PLAN_WHOLE, .whole = 1 });
+    struct plan_traffic t;
+    plan_traffic(&p, &t);
+    cr_assert_eq(t.halo_messages, 0);
+    cr_assert_eq(t.host_messages, 2);
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(plan, a_halo_wider_than_bands_comes_from_all_its_owners)
+{
+    struct net net;
+    net_init(&net, 16);
+    const int32_t map = net_conv(&net, net_input(&net, 20, 2, 1), 1, 1, 0, 0);
+    net_conv(&net, map, 13, 1, 6, 0);
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    int32_t senders = 0;
+    for (int32_t i = 0; i < p.ntransfers; i++)
+        senders += p.transfer[i].tensor == map && p.transfer[i].to == 8;
+    cr_assert_gt(senders, 8);
+    plan_done(&p);
+    net_done(&net);
+}
+
+static int32_t cut_backwards(void *ctx, int32_t tensor, int32_t rows_of_map, int32_t n)
+{
+    (void)ctx;
+    (void)tensor;
+    return rows_of_map - n;
+}
+
+Test(plan, options_out_of_range)
+{
+    struct net net;
+    struct plan p;
+    net_init(&net, 2);
+    net_conv(&net, net_input(&net, 8, 4, 2), 3, 1, 1, 0);
+    net_finish(&net);
+    const struct plan_options good = { .nodes = 2, .weight = { 1, 1000000 } };
+    struct plan_options o = good;
+
+#define REFUSED(field, value)                                                                      \
+    do {                                                                                           \
+        o = good;                                                                                  \
+        o.field = (value);                                                                         \
+        cr_assert_eq(plan_build(&p, &net.g, &o), -EINVAL, #field " = " #value);                    \
+    } while (0)
+
+    REFUSED(nodes, 0);
+    REFUSED(nodes, 1); /* the geometry is for 2 */
+    REFUSED(nodes, PLAN_MAX_NODES + 1);
+    REFUSED(weight[1], 0);
+    REFUSED(weight[0], 1000001);
+    REFUSED(placement, 9);
+    REFUSED(cut, cut_backwards);
+    o = good;
+    o.placement = PLAN_WHOLE;
+    o.whole = 2;
+    cr_assert_eq(plan_build(&p, &net.g, &o), -EINVAL);
+#undef REFUSED
+    cr_assert_eq(plan_build(&p, &net.g, &good), 0);
+    plan_done(&p);
+    net_done(&net);
+}
