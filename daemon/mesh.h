@@ -5,8 +5,9 @@
  * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
  * its link, never more.  Implemented on nng_stream (one send and one receive aio per link).
  *
- * Threads: all functions but mesh_send*() belong to the loop thread.  The events claim,
- * arrived and failed come on NNG's threads and must not block; the others on the loop. */
+ * Threads: all functions but mesh_send*() belong to the loop thread.  The events up, down and
+ * message come on the loop.  claim, arrived and failed come on NNG's threads, now and then on
+ * the loop's, and, for a slot sent to self, on the sender's; they must not block. */
 #ifndef DAEMON_MESH_H
 #define DAEMON_MESH_H
 
@@ -24,11 +25,13 @@ struct mesh;
 struct mesh_events {
     void *ctx;
     void (*up)(void *ctx, int32_t node, const struct msg_hello *hello);
+    /* Before this every claim on the link has ended and every slot sent over it is free. */
     void (*down)(void *ctx, int32_t node, const char *why);
     /* Everything but HELLO, HEARTBEAT, BYE and HALO.  `body` is borrowed for the call. */
     void (*message)(void *ctx, int32_t node, const struct header *h, const uint8_t *body);
-    /* A HALO of h->length bytes begins: where it goes, or NULL to drop it.  Then exactly one
-     * of arrived (all bytes are there) and failed (the link died on the way). */
+    /* A HALO of h->length bytes begins: where it goes, or NULL to drop it.  After a claim that
+     * was not NULL exactly one of arrived (all bytes are there) and failed (the link died on
+     * the way) with the same header. */
     uint8_t *(*claim)(void *ctx, int32_t node, const struct header *h);
     void (*arrived)(void *ctx, int32_t node, const struct header *h);
     void (*failed)(void *ctx, int32_t node, const struct header *h);
@@ -39,7 +42,9 @@ struct mesh_events {
 int mesh_open(struct mesh **m, uv_loop_t *loop, const struct config *config, int32_t self,
               const struct mesh_events *events, struct diag *why);
 
-/* Says BYE on every link, closes everything within 500 ms, then calls `closed` on the loop. */
+/* Says BYE on every link, closes everything within 500 ms, then calls `closed` on the loop.  Of
+ * the events only claim, arrived and failed still come before that.  Whoever sends must have
+ * stopped when `closed` is called. */
 void mesh_close(struct mesh *m, void (*closed)(void *ctx), void *ctx);
 
 bool mesh_is_up(const struct mesh *m, int32_t node); /* self is always up */
@@ -57,15 +62,23 @@ struct mesh_slot {
     _Atomic bool busy;      /* in the link's queue */
     struct mesh_slot *next; /* private */
     uint8_t bytes[HEADER_BYTES]; /* private: the encoded header */
+    bool copied; /* private: made by mesh_send(), freed when sent */
 };
-/* Returns 0, -EBUSY (it is still on its way) or -ENOTCONN.  Any thread. */
+/* A slot starts zeroed.  Returns 0, -EBUSY (it is still on its way), -ENOTCONN or -ENOBUFS.
+ * Any thread; hold no lock that `claim` or `arrived` takes, for they come at once when `node`
+ * is self. */
 int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s);
 
-/* For status: bytes and messages since the start, round trip of the last heartbeat in us. */
+/* Bytes that mesh_send*() has taken for `node` and that have not left this process: whoever
+ * sends much (a model's chunks) keeps it low. */
+size_t mesh_backlog(struct mesh *m, int32_t node);
+
+/* For status: bytes and messages since the start; the round trip of HELLO, known to the node
+ * that dialled. */
 struct mesh_link_stats {
     uint64_t sent_bytes, received_bytes, sent_messages, received_messages;
     int64_t rtt_us; /* -1: not known */
 };
-void mesh_stats(const struct mesh *m, int32_t node, struct mesh_link_stats *s);
+void mesh_stats(struct mesh *m, int32_t node, struct mesh_link_stats *s);
 
 #endif

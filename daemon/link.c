@@ -1,0 +1,601 @@
+#include "daemon/link.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+enum {
+    /* One read takes what the kernel has up to here, so that a small message costs one
+     * completion instead of one for its header and one for its payload: each is a hop
+     * between NNG's threads, dearer than copying this much. */
+    AHEAD_BYTES = 16 * 1024,
+    /* Messages that one write gathers.  Two pieces each; NNG takes more than four pieces
+     * only after an allocation, done once. */
+    GATHER = 8,
+    NO_NODE = -1,
+};
+
+/* A control message that waits for the loop. */
+struct message {
+    struct message *next;
+    struct header header;
+    uint8_t *body;
+};
+
+/* A control message on its way out. */
+struct copy {
+    struct mesh_slot slot; /* first: what is queued is the slot */
+    uint8_t body[];
+};
+
+/* Where the receiving stands.  Belongs to the receive callback, or to the loop while receiving
+ * is held. */
+struct incoming {
+    uint8_t ahead[AHEAD_BYTES];
+    size_t lo, hi; /* bytes of `ahead` that came and were not taken yet */
+    bool in_payload;
+    struct header header;
+    size_t got;    /* bytes of the payload */
+    uint8_t *into; /* where they go: a claim, malloc()ed for the loop, or NULL to drop them */
+    bool claimed;
+};
+
+struct link {
+    nng_stream *stream;
+    nng_aio *recv, *send;
+    struct link_events events;
+    struct incoming in;
+    _Atomic int32_t node; /* NO_NODE until it is admitted */
+
+    _Atomic int64_t heard_ms; /* when the last byte came */
+    _Atomic uint64_t sent_bytes, received_bytes, sent_messages, received_messages;
+
+    pthread_mutex_t lock; /* guards what follows */
+    char why[128];        /* not "": lost */
+    bool other_version, garbage;
+
+    bool held; /* receiving waits for the loop */
+    struct message *first, **last;
+    size_t in_count, in_bytes;
+
+    struct mesh_slot *head, *tail; /* to be sent, in order */
+    size_t head_sent;              /* bytes of the head's header and payload that have left */
+    size_t out_count, out_bytes, copied_bytes;
+    bool sending; /* the send aio is under way */
+};
+
+static int64_t now_ms(void) { return (int64_t)(uv_hrtime() / 1000000); }
+
+/* The first reason counts: what follows from it says less.  `lock` is held. */
+static void lose_locked(struct link *l, const char *why)
+{
+    if (l->why[0])
+        return;
+    snprintf(l->why, sizeof l->why, "%s", why);
+    l->events.wake(l->events.ctx);
+}
+
+static void lose(struct link *l, const char *why)
+{
+    pthread_mutex_lock(&l->lock);
+    lose_locked(l, why);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void lose_for_garbage(struct link *l, const char *what)
+{
+    pthread_mutex_lock(&l->lock);
+    l->garbage = true;
+    lose_locked(l, what);
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* ---- receiving */
+
+enum taken { TAKE_MORE, TAKE_HELD, TAKE_LOST };
+
+static bool is_greeting(enum msg_type t) { return t == MSG_HELLO || t == MSG_HELLO_ACK; }
+
+/* Hands the finished control message to the loop.  After TAKE_HELD `in` is the loop's. */
+static enum taken deliver(struct link *l)
+{
+    struct incoming *in = &l->in;
+    struct message *m = malloc(sizeof *m);
+
+    if (!m) {
+        lose(l, "out of memory");
+        return TAKE_LOST;
+    }
+    *m = (struct message){ .header = in->header, .body = in->into };
+    in->into = NULL;
+    in->in_payload = false;
+    const bool greeting = is_greeting(m->header.type);
+
+    pthread_mutex_lock(&l->lock);
+    *l->last = m;
+    l->last = &m->next;
+    l->in_count++;
+    l->in_bytes += m->header.length;
+    const bool hold = greeting || l->in_count >= LINK_MAX_IN || l->in_bytes >= LINK_MAX_IN_BYTES;
+    l->held = hold;
+    l->events.wake(l->events.ctx);
+    pthread_mutex_unlock(&l->lock);
+    return hold ? TAKE_HELD : TAKE_MORE;
+}
+
+static enum taken finish_message(struct link *l)
+{
+    struct incoming *in = &l->in;
+
+    atomic_fetch_add_explicit(&l->received_messages, 1, memory_order_relaxed);
+    if (in->header.type == MSG_HALO) {
+        const bool claimed = in->claimed;
+        in->in_payload = in->claimed = false;
+        in->into = NULL;
+        if (claimed)
+            l->events.arrived(l->events.ctx, l->node, &in->header);
+        return TAKE_MORE;
+    }
+    if (in->header.type == MSG_HEARTBEAT) {
+        in->in_payload = false;
+        return TAKE_MORE;
+    }
+    return deliver(l);
+}
+
+/* Takes a header and finds the place for its payload. */
+static enum taken begin_message(struct link *l)
+{
+    struct incoming *in = &l->in;
+    struct header h;
+    const int err = header_decode(&h, in->ahead + in->lo);
+
+    const int32_t node = l->node;
+
+    if (err == -EPROTONOSUPPORT && node == NO_NODE) {
+        /* Not lost yet: the mesh will want to tell the peer why. */
+        pthread_mutex_lock(&l->lock);
+        l->other_version = l->held = true;
+        l->events.wake(l->events.ctx);
+        pthread_mutex_unlock(&l->lock);
+        return TAKE_HELD;
+    }
+    if (err < 0) {
+        lose_for_garbage(l, err == -EMSGSIZE ? "sent a message longer than its type allows"
+                                             : "sent bytes that are no message of splitd");
+        return TAKE_LOST;
+    }
+    if (is_greeting(h.type) != (node == NO_NODE)) {
+        lose_for_garbage(l, node == NO_NODE ? "sent a message before HELLO" : "sent HELLO twice");
+        return TAKE_LOST;
+    }
+
+    in->lo += HEADER_BYTES;
+    in->header = h;
+    in->got = 0;
+    in->into = NULL;
+    if (h.type == MSG_HALO) {
+        in->into = l->events.claim(l->events.ctx, node, &in->header);
+        in->claimed = in->into != NULL;
+    } else if (h.length > 0) {
+        in->into = malloc(h.length);
+        if (!in->into) {
+            lose(l, "out of memory");
+            return TAKE_LOST;
+        }
+    }
+    in->in_payload = true;
+    return TAKE_MORE;
+}
+
+/* Takes messages out of what has come, as far as that goes. */
+static enum taken take(struct link *l)
+{
+    struct incoming *in = &l->in;
+
+    for (;;) {
+        enum taken t;
+        if (!in->in_payload) {
+            if (in->hi - in->lo < HEADER_BYTES)
+                return TAKE_MORE;
+            t = begin_message(l);
+            if (t != TAKE_MORE)
+                return t;
+        }
+        const size_t want = in->header.length - in->got, have = in->hi - in->lo;
+        const size_t n = want < have ? want : have;
+        if (in->into && n > 0)
+            memcpy(in->into + in->got, in->ahead + in->lo, n);
+        in->got += n;
+        in->lo += n;
+        if (n < want)
+            return TAKE_MORE;
+        t = finish_message(l);
+        if (t != TAKE_MORE)
+            return t;
+    }
+}
+
+/* Asks for the rest of the payload, straight into its place, and for what follows it. */
+static void ask(struct link *l)
+{
+    struct incoming *in = &l->in;
+    nng_iov iov[2];
+    unsigned n = 0;
+
+    memmove(in->ahead, in->ahead + in->lo, in->hi - in->lo);
+    in->hi -= in->lo;
+    in->lo = 0;
+    if (in->in_payload && in->into)
+        iov[n++] = (nng_iov){ in->into + in->got, in->header.length - in->got };
+    iov[n++] = (nng_iov){ in->ahead + in->hi, AHEAD_BYTES - in->hi };
+    /* Cannot fail: up to four pieces need no allocation. */
+    (void)nng_aio_set_iov(l->recv, n, iov);
+    nng_stream_recv(l->stream, l->recv);
+}
+
+static void receive(struct link *l)
+{
+    if (take(l) == TAKE_MORE)
+        ask(l);
+}
+
+static void on_received(void *arg)
+{
+    struct link *l = arg;
+    struct incoming *in = &l->in;
+    const int rv = nng_aio_result(l->recv);
+
+    if (rv != 0) {
+        lose(l, rv == NNG_ECLOSED || rv == NNG_ECONNSHUT ? "connection closed by the peer"
+                                                         : nng_strerror(rv));
+        return;
+    }
+    size_t n = nng_aio_count(l->recv);
+    atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->received_bytes, n, memory_order_relaxed);
+    if (in->in_payload && in->into) {
+        const size_t want = in->header.length - in->got;
+        const size_t direct = n < want ? n : want;
+        in->got += direct;
+        n -= direct;
+    }
+    in->hi += n;
+    receive(l);
+}
+
+void link_start(struct link *l) { ask(l); }
+
+/* Takes up receiving if it was held.  Loop thread. */
+static void resume(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool go = l->held && !l->why[0];
+    if (go)
+        l->held = false;
+    pthread_mutex_unlock(&l->lock);
+    if (!go)
+        return;
+    atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
+    receive(l);
+}
+
+void link_admit(struct link *l, int32_t node)
+{
+    l->node = node;
+    resume(l);
+}
+
+bool link_next(struct link *l, struct header *h, uint8_t **body)
+{
+    pthread_mutex_lock(&l->lock);
+    struct message *m = l->first;
+    if (m) {
+        l->first = m->next;
+        if (!l->first)
+            l->last = &l->first;
+        l->in_count--;
+        l->in_bytes -= m->header.length;
+    }
+    /* Waiting until the inbox is empty spares a stop and go for every message. */
+    const bool caught_up = !l->first && l->held && l->node != NO_NODE;
+    pthread_mutex_unlock(&l->lock);
+
+    if (caught_up)
+        resume(l);
+    if (!m)
+        return false;
+    *h = m->header;
+    *body = m->body;
+    free(m);
+    return true;
+}
+
+/* ---- sending */
+
+/* `lock` is held.  Gives the slot back, or frees the copy. */
+static void release(struct link *l, struct mesh_slot *s)
+{
+    l->out_count--;
+    l->out_bytes -= HEADER_BYTES + s->header.length;
+    if (s->copied) {
+        l->copied_bytes -= HEADER_BYTES + s->header.length;
+        free(s);
+    } else {
+        atomic_store_explicit(&s->busy, false, memory_order_release);
+    }
+}
+
+/* `lock` is held; the queue is not empty and no send is under way.  NNG never runs a callback
+ * inside nng_stream_send(): it queues it for one of its threads. */
+static void send_some(struct link *l)
+{
+    nng_iov iov[2 * GATHER];
+    unsigned n = 0;
+    size_t skip = l->head_sent;
+    int i = 0;
+
+    for (struct mesh_slot *s = l->head; s && i < GATHER; s = s->next, i++) {
+        if (skip < HEADER_BYTES) {
+            iov[n++] = (nng_iov){ s->bytes + skip, HEADER_BYTES - skip };
+            skip = 0;
+        } else {
+            skip -= HEADER_BYTES;
+        }
+        if (s->header.length > skip)
+            iov[n++] = (nng_iov){ (void *)(uintptr_t)(s->payload + skip), s->header.length - skip };
+        skip = 0;
+    }
+    if (nng_aio_set_iov(l->send, n, iov) != 0) {
+        lose_locked(l, "out of memory");
+        return;
+    }
+    l->sending = true;
+    nng_stream_send(l->stream, l->send);
+}
+
+/* `lock` is held.  `n` more bytes have left. */
+static void advance(struct link *l, size_t n)
+{
+    l->head_sent += n;
+    while (l->head) {
+        struct mesh_slot *s = l->head;
+        const size_t whole = HEADER_BYTES + (size_t)s->header.length;
+        if (l->head_sent < whole)
+            break;
+        l->head_sent -= whole;
+        l->head = s->next;
+        if (!l->head)
+            l->tail = NULL;
+        release(l, s);
+        atomic_fetch_add_explicit(&l->sent_messages, 1, memory_order_relaxed);
+    }
+}
+
+static void on_sent(void *arg)
+{
+    struct link *l = arg;
+    const int rv = nng_aio_result(l->send);
+
+    pthread_mutex_lock(&l->lock);
+    l->sending = false;
+    if (rv != 0) {
+        lose_locked(l, nng_strerror(rv));
+    } else {
+        const size_t n = nng_aio_count(l->send);
+        atomic_fetch_add_explicit(&l->sent_bytes, n, memory_order_relaxed);
+        advance(l, n);
+        if (l->head)
+            send_some(l);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* `lock` is held. */
+static int enqueue(struct link *l, struct mesh_slot *s)
+{
+    const size_t bytes = HEADER_BYTES + (size_t)s->header.length;
+
+    if (l->why[0])
+        return -ENOTCONN;
+    if (l->out_count >= LINK_MAX_OUT ||
+        (s->copied && l->copied_bytes + bytes > LINK_MAX_OUT_BYTES)) {
+        lose_locked(l, "does not read what is sent to it");
+        return -ENOBUFS;
+    }
+    header_encode(&s->header, s->bytes);
+    s->next = NULL;
+    if (l->tail)
+        l->tail->next = s;
+    else
+        l->head = s;
+    l->tail = s;
+    l->out_count++;
+    l->out_bytes += bytes;
+    if (s->copied)
+        l->copied_bytes += bytes;
+    if (!l->sending)
+        send_some(l);
+    return 0;
+}
+
+int link_send(struct link *l, const struct header *h, const void *body)
+{
+    if (h->length > header_cap(h->type))
+        return -EMSGSIZE;
+    struct copy *c = malloc(sizeof *c + h->length);
+    if (!c)
+        return -ENOMEM;
+    c->slot = (struct mesh_slot){ .header = *h, .payload = c->body, .copied = true };
+    if (h->length > 0)
+        memcpy(c->body, body, h->length);
+
+    pthread_mutex_lock(&l->lock);
+    const int err = enqueue(l, &c->slot);
+    pthread_mutex_unlock(&l->lock);
+    if (err < 0)
+        free(c);
+    return err;
+}
+
+int link_send_slot(struct link *l, struct mesh_slot *s)
+{
+    if (atomic_exchange_explicit(&s->busy, true, memory_order_acquire))
+        return -EBUSY;
+    pthread_mutex_lock(&l->lock);
+    const int err = enqueue(l, s);
+    pthread_mutex_unlock(&l->lock);
+    if (err < 0)
+        atomic_store_explicit(&s->busy, false, memory_order_release);
+    return err;
+}
+
+/* ---- state */
+
+const char *link_lost(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const char *why = l->why[0] ? l->why : NULL;
+    pthread_mutex_unlock(&l->lock);
+    return why;
+}
+
+bool link_other_version(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool yes = l->other_version;
+    pthread_mutex_unlock(&l->lock);
+    return yes;
+}
+
+bool link_garbage(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool yes = l->garbage;
+    pthread_mutex_unlock(&l->lock);
+    return yes;
+}
+
+size_t link_backlog(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const size_t bytes = l->out_bytes - l->head_sent;
+    pthread_mutex_unlock(&l->lock);
+    return bytes;
+}
+
+int64_t link_silent_ms(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool held = l->held;
+    pthread_mutex_unlock(&l->lock);
+    return held ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
+}
+
+void link_stats(struct link *l, struct mesh_link_stats *s)
+{
+    s->sent_bytes += atomic_load_explicit(&l->sent_bytes, memory_order_relaxed);
+    s->received_bytes += atomic_load_explicit(&l->received_bytes, memory_order_relaxed);
+    s->sent_messages += atomic_load_explicit(&l->sent_messages, memory_order_relaxed);
+    s->received_messages += atomic_load_explicit(&l->received_messages, memory_order_relaxed);
+}
+
+const char *link_remote(const struct link *l, char text[LINK_REMOTE_BYTES])
+{
+    char ip[INET6_ADDRSTRLEN] = "?";
+    nng_sockaddr a;
+
+    snprintf(text, LINK_REMOTE_BYTES, "unknown");
+    if (nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &a) != 0)
+        return text;
+    if (a.s_family == NNG_AF_INET) {
+        inet_ntop(AF_INET, &a.s_in.sa_addr, ip, sizeof ip);
+        snprintf(text, LINK_REMOTE_BYTES, "%s:%u", ip, ntohs(a.s_in.sa_port));
+    } else if (a.s_family == NNG_AF_INET6) {
+        inet_ntop(AF_INET6, a.s_in6.sa_addr, ip, sizeof ip);
+        snprintf(text, LINK_REMOTE_BYTES, "[%s]:%u", ip, ntohs(a.s_in6.sa_port));
+    } else if (a.s_family == NNG_AF_IPC) {
+        snprintf(text, LINK_REMOTE_BYTES, "ipc");
+    }
+    return text;
+}
+
+/* ---- life */
+
+int link_new(struct link **out, nng_stream *s, const struct link_events *events)
+{
+    struct link *l = calloc(1, sizeof *l);
+
+    if (!l)
+        goto fail_stream;
+    if (pthread_mutex_init(&l->lock, NULL) != 0)
+        goto fail_link;
+    if (nng_aio_alloc(&l->recv, on_received, l) != 0)
+        goto fail_lock;
+    if (nng_aio_alloc(&l->send, on_sent, l) != 0)
+        goto fail_recv;
+    l->stream = s;
+    l->events = *events;
+    l->last = &l->first;
+    l->node = NO_NODE;
+    l->heard_ms = now_ms();
+    *out = l;
+    return 0;
+
+fail_recv:
+    nng_aio_free(l->recv);
+fail_lock:
+    pthread_mutex_destroy(&l->lock);
+fail_link:
+    free(l);
+fail_stream:
+    nng_stream_close(s);
+    nng_stream_free(s);
+    return -ENOMEM;
+}
+
+static void drop_incoming(struct link *l)
+{
+    struct incoming *in = &l->in;
+
+    if (in->claimed)
+        l->events.failed(l->events.ctx, l->node, &in->header);
+    else
+        free(in->into);
+    while (l->first) {
+        struct message *m = l->first;
+        l->first = m->next;
+        free(m->body);
+        free(m);
+    }
+}
+
+static void drop_outgoing(struct link *l)
+{
+    while (l->head) {
+        struct mesh_slot *s = l->head;
+        l->head = s->next;
+        release(l, s);
+    }
+}
+
+void link_free(struct link *l)
+{
+    if (!l)
+        return;
+    nng_stream_close(l->stream);
+    nng_aio_stop(l->recv);
+    nng_aio_stop(l->send);
+    drop_incoming(l);
+    drop_outgoing(l);
+    nng_aio_free(l->recv);
+    nng_aio_free(l->send);
+    nng_stream_free(l->stream);
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+}

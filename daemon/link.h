@@ -1,0 +1,77 @@
+/* daemon/link.h - one stream to one peer: framed messages in, framed messages out.
+ *
+ * Knows headers, not handshakes: daemon/mesh.c decides who the peer is.  Until link_admit() a
+ * link takes nothing but HELLO and HELLO_ACK, and stops receiving after one of them, so that
+ * whatever the peer sends next waits until the mesh has made up its mind.
+ *
+ * Control messages wait in the link's inbox for the loop.  An inbox that is full stops the
+ * receiving, and with it the sender, until the loop has caught up.  HALOs pass on NNG's threads:
+ * their bytes go where events.claim says.
+ *
+ * Threads: link_send() and link_send_slot() any, the rest the loop's.  The events come on NNG's
+ * threads; claim and arrived also on the loop's when link_next() or link_admit() takes up
+ * what had been held back, failed only on the loop's. */
+#ifndef DAEMON_LINK_H
+#define DAEMON_LINK_H
+
+#include <nng/nng.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/mesh.h"
+
+enum {
+    LINK_MAX_OUT = 1024,            /* messages that may wait to be sent */
+    LINK_MAX_OUT_BYTES = 64 << 20,  /* and bytes of those that were copied */
+    LINK_MAX_IN = 64,               /* control messages that may wait for the loop */
+    LINK_MAX_IN_BYTES = 8 << 20,    /* and their bytes: what comes last may pass it */
+    LINK_REMOTE_BYTES = 96,
+};
+
+struct link;
+
+struct link_events {
+    void *ctx;
+    /* Something for the loop: a message, or the end.  Any thread; locks may be held. */
+    void (*wake)(void *ctx);
+    uint8_t *(*claim)(void *ctx, int32_t node, const struct header *h);
+    void (*arrived)(void *ctx, int32_t node, const struct header *h);
+    void (*failed)(void *ctx, int32_t node, const struct header *h);
+};
+
+/* Takes `s`, also on failure.  Returns 0 or -ENOMEM. */
+int link_new(struct link **l, nng_stream *s, const struct link_events *events);
+
+/* Closes the stream, waits for NNG's callbacks (they are short), fails an open claim, gives all
+ * slots back and drops what waits.  No other thread may be in link_send*(). */
+void link_free(struct link *l);
+
+void link_start(struct link *l); /* begins to receive */
+/* The peer is `node`: from here on every message is welcome.  Goes on receiving. */
+void link_admit(struct link *l, int32_t node);
+
+/* The next control message; `*body` (h->length bytes) is the caller's to free().  False when
+ * there is none. */
+bool link_next(struct link *l, struct header *h, uint8_t **body);
+
+/* Why the link is of no more use, NULL while it works.  What came before is still there. */
+const char *link_lost(struct link *l);
+/* The peer's first message was of another protocol version: nothing more will come of this link,
+ * but it still sends. */
+bool link_other_version(struct link *l);
+bool link_garbage(struct link *l);       /* lost, because the peer broke the protocol */
+
+/* As mesh_send() and mesh_send_slot().  -ENOTCONN after the link was lost. */
+int link_send(struct link *l, const struct header *h, const void *body);
+int link_send_slot(struct link *l, struct mesh_slot *s);
+
+/* Bytes that were taken and have not left this process. */
+size_t link_backlog(struct link *l);
+/* Since the last byte came; 0 while it is we who do not receive. */
+int64_t link_silent_ms(struct link *l);
+void link_stats(struct link *l, struct mesh_link_stats *s); /* adds; rtt_us is left alone */
+
+/* "10.0.0.5:53121", "ipc": for messages.  Returns `text`. */
+const char *link_remote(const struct link *l, char text[LINK_REMOTE_BYTES]);
+
+#endif
