@@ -3,7 +3,7 @@
 
 #include "sim.h"
 
-enum { ROUNDS = 600 };
+enum { ROUNDS = 3000 };
 
 Test(plan_cut, bands_touch_and_are_proportional)
 {
