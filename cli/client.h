@@ -1,0 +1,80 @@
+/* cli/client.h - the Open Inference Protocol v2 over HTTP, the client's side.
+ *
+ * Tensors travel with the binary tensor extension: a JSON header, then raw little-endian bytes.
+ * A server that is busy (503) or not there yet is asked again, with growing pauses, until the
+ * timeout of the options. */
+#ifndef CLI_CLIENT_H
+#define CLI_CLIENT_H
+
+#include <argp.h>
+#include <cjson/cJSON.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libsplit/diag.h"
+#include "libsplit/shape.h"
+
+enum { CLIENT_MAX_OUTPUTS = 64 };
+
+struct client_options {
+    const char *server; /* NULL: $SPLITD_SERVER, or http://127.0.0.1:8080 */
+    double timeout_s;   /* 0: 30 */
+};
+
+/* --server and --timeout; a child parser whose input is a struct client_options. */
+extern const struct argp client_argp;
+
+struct client;
+
+/* `o` is kept.  Returns 0, -EINVAL (no URL) or -ENOMEM, with `*why`. */
+int client_new(struct client **c, const struct client_options *o, struct diag *why);
+void client_free(struct client *c);
+
+/* Errors of the functions below: -EINVAL the server refused this request (4xx), -EREMOTEIO it
+ * failed (5xx) or its answer makes no sense, -ENOMEM; anything else: it cannot be reached. */
+
+/* GETs `path`; cJSON_Delete() the result. */
+int client_get(struct client *c, const char *path, cJSON **json, struct diag *why);
+
+/* GETs "/v2/models/<name>". */
+int client_model(struct client *c, const char *name, cJSON **json, struct diag *why);
+
+struct client_input {
+    const char *name;
+    struct shape shape;
+    const float *values;  /* FP32, ONNX order; or NULL and then... */
+    const uint8_t *bytes; /* ...one BYTES element */
+    size_t len;
+};
+
+/* What is wanted of one output: the plain tensor, or what the server makes of it. */
+struct client_want {
+    const char *name;
+    int32_t classes;     /* > 0: the best so many classes */
+    const char *picture; /* "png" or "jpeg", NULL: none */
+};
+
+struct client_output {
+    char *name;
+    struct shape shape;
+    float *values;  /* FP32; NULL for BYTES */
+    uint8_t *bytes; /* BYTES: each element a u32 length, then that many bytes */
+    size_t len;
+};
+
+struct client_answer {
+    int32_t n;
+    struct client_output output[CLIENT_MAX_OUTPUTS];
+};
+
+/* POSTs one inference.  On 0 client_answer_done() frees; it is fine for a zeroed answer. */
+int client_infer(struct client *c, const char *model, const struct client_input *in,
+                 const struct client_want *want, int32_t nwant, struct client_answer *a,
+                 struct diag *why);
+void client_answer_done(struct client_answer *a);
+
+/* The next element of a BYTES tensor from `*at` on: its bytes, and `*at` moved behind it.  NULL at
+ * the end or where the bytes do not add up. */
+const uint8_t *client_element(const struct client_output *o, size_t *at, size_t *len);
+
+#endif

@@ -1,0 +1,257 @@
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/local.h"
+#include "cli/parse.h"
+#include "cli/table.h"
+
+enum { KEY_INPUT = 300, KEY_EXPECT, KEY_TOLERANCE };
+enum { MAX_OUTPUTS = 64 };
+
+struct options {
+    struct local_options local;
+    const char *model;
+    char *input[LOCAL_MAX_INPUTS], *expect[MAX_OUTPUTS];
+    int ninputs, nexpect;
+    int list; /* KEY_INPUT or KEY_EXPECT: where a bare argument belongs */
+    double tolerance;
+};
+
+static void add_file(struct options *o, char *arg, struct argp_state *state)
+{
+    if (o->list == KEY_INPUT && o->ninputs < LOCAL_MAX_INPUTS)
+        o->input[o->ninputs++] = arg;
+    else if (o->list == KEY_EXPECT && o->nexpect < MAX_OUTPUTS)
+        o->expect[o->nexpect++] = arg;
+    else
+        argp_error(state, "too many arguments at '%s'", arg);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->local;
+        return 0;
+    case KEY_INPUT:
+    case KEY_EXPECT:
+        o->list = key;
+        add_file(o, arg, state);
+        return 0;
+    case KEY_TOLERANCE:
+        if (!parse_float(arg, 0, 1e30, &o->tolerance))
+            argp_error(state, "--tolerance: '%s' is not a number of 0 or more", arg);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!o->model)
+            o->model = arg;
+        else
+            add_file(o, arg, state);
+        return 0;
+    case ARGP_KEY_END:
+        if (!o->model)
+            argp_error(state, "a model is missing");
+        if (o->ninputs == 0)
+            argp_error(state, "--input is missing");
+        if (o->nexpect == 0)
+            argp_error(state, "--expect is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    { "input", KEY_INPUT, "FILE", 0, "A tensor (.npy), a picture, or NAME=FILE.npy", 0 },
+    { "expect", KEY_EXPECT, "FILE...", 0,
+      "Expected outputs (.npy) in the model's order, or NAME=FILE.npy", 0 },
+    { "tolerance", KEY_TOLERANCE, "T", 0,
+      "Largest error allowed, as a share of the output's largest value (default 1e-4)", 0 },
+    { 0 },
+};
+
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .args_doc = "MODEL.onnx --input FILE... --expect FILE...",
+    .doc = "Compares what a model gives with what it should give.\vWith --local above 1 the "
+           "outputs are also compared with those of one node.  Exit code 1 if a difference passes "
+           "the tolerance, a shape differs, or a value is not a number.",
+    .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
+};
+
+struct difference {
+    double largest; /* of the expected values, absolute */
+    double error;   /* largest absolute difference; NaN if any value is NaN or infinite */
+};
+
+static struct difference differ(const float *got, const float *expected, int64_t n)
+{
+    struct difference d = { 0, 0 };
+    for (int64_t i = 0; i < n; i++) {
+        const double error = fabs((double)got[i] - (double)expected[i]);
+        const double value = fabs((double)expected[i]);
+        /* A comparison with NaN is false: written so that NaN is taken, and then stays. */
+        if (!(error <= d.error) && !isnan(d.error))
+            d.error = error;
+        if (value > d.largest)
+            d.largest = value;
+    }
+    if (!isfinite(d.error) || !isfinite(d.largest))
+        d.error = (double)NAN;
+    return d;
+}
+
+/* The error as a share of the largest value; of an output of zeros the error itself counts. */
+static double share(struct difference d) { return d.largest > 0 ? d.error / d.largest : d.error; }
+
+/* The output that expectation number `i` is about, and its file. */
+static int find_output(const struct graph *g, const struct options *o, int i, const char **file,
+                       struct diag *why)
+{
+    for (int32_t k = 0; k < g->noutputs; k++) {
+        const size_t len = strlen(g->output[k].name);
+        if (strncmp(o->expect[i], g->output[k].name, len) == 0 && o->expect[i][len] == '=') {
+            *file = o->expect[i] + len + 1;
+            return k;
+        }
+    }
+    *file = o->expect[i];
+    if (i < g->noutputs)
+        return i;
+    return diag(why, -EINVAL, "%s: %s has %d outputs, %d are expected", o->expect[i], o->model,
+                g->noutputs, o->nexpect);
+}
+
+/* Returns 1 if the output holds, 0 if it does not, or a negative errno. */
+static int compare_output(const struct options *o, const struct port *out, const float *got,
+                          const float *one_node, const char *file, struct table *t,
+                          struct diag *why)
+{
+    char expected_text[SHAPE_TEXT_BYTES], text[SHAPE_TEXT_BYTES];
+    struct npy expected;
+
+    const int rc = npy_load(&expected, file, why);
+    if (rc < 0)
+        return rc;
+    const struct shape shape = shape_make(expected.rank, expected.dim);
+    if (!shape_same_dims(&shape, &out->shape)) {
+        npy_done(&expected);
+        return diag(why, -EINVAL, "%s: shape %s, but output '%s' of %s is %s", file,
+                    shape_text(&shape, expected_text), out->name, o->model,
+                    shape_text(&out->shape, text));
+    }
+    const int64_t n = shape_values(&out->shape);
+    const struct difference d = differ(got, expected.values, n);
+    const struct difference split = one_node ? differ(got, one_node, n) : (struct difference){ 0 };
+    npy_done(&expected);
+
+    /* Written so that NaN fails. */
+    const bool holds = share(d) <= o->tolerance && share(split) <= o->tolerance;
+    table_add(t, "%s", out->name);
+    table_add(t, "%s", shape_text(&out->shape, text));
+    table_add(t, "%.3g", d.error);
+    table_add(t, "%.6g", d.largest);
+    table_add(t, "%.3g", share(d));
+    if (one_node)
+        table_add(t, "%.3g", share(split));
+    table_add(t, "%s", holds ? "holds" : "FAILS");
+    return holds;
+}
+
+static int compare_all(const struct options *o, const struct graph *g, const struct answer *got,
+                       const struct answer *one_node, struct diag *why)
+{
+    static const char *const heading[] = { "output",   "shape",       "max error", "largest value",
+                                           "relative", "to one node", "" };
+    const bool with_one = one_node->n > 0;
+    bool compared[MAX_OUTPUTS] = { false };
+    struct table t;
+    int all = 1, rc = 0;
+
+    if (o->nexpect != g->noutputs || g->noutputs > MAX_OUTPUTS)
+        return diag(why, -EINVAL, "%s: has %d outputs, %d are expected", o->model, g->noutputs,
+                    o->nexpect);
+    table_init(&t, with_one ? "llrrrrl" : "llrrrl");
+    for (int i = 0; i < 7; i++)
+        if (with_one || i != 5)
+            table_add(&t, "%s", heading[i]);
+    for (int i = 0; i < o->nexpect; i++) {
+        const char *file;
+        const int k = find_output(g, o, i, &file, why);
+        rc = k < 0         ? k
+             : compared[k] ? diag(why, -EINVAL, "%s: output '%s' is expected twice", o->model,
+                                  g->output[k].name)
+                           : compare_output(o, &g->output[k], got->values[k],
+                                            with_one ? one_node->values[k] : NULL, file, &t, why);
+        if (rc < 0)
+            goto out;
+        compared[k] = true;
+        all &= rc;
+    }
+    rc = table_print(&t, stdout) < 0 ? diag(why, -ENOMEM, "memory is short for the table") : all;
+out:
+    table_done(&t);
+    return rc;
+}
+
+/* Runs `f` on one node, for comparison. */
+static int run_one_node(struct answer *a, const struct options *o, const struct local_model *m,
+                        const struct frame *f, struct diag *why)
+{
+    struct split_session *s;
+    int rc = local_open(&s, m, &o->local, 1, f, why);
+    if (rc < 0)
+        return rc;
+    rc = frame_run(a, f, s, NULL, why);
+    split_close(s);
+    return rc;
+}
+
+static int compare(const struct options *o, struct diag *why)
+{
+    struct local_model m;
+    struct split_session *s = NULL;
+    struct frame f = { 0 };
+    struct answer got = { 0 }, one_node = { 0 };
+
+    int rc = local_load(&m, o->model, &o->local, why);
+    if (rc < 0)
+        return rc;
+    rc = frame_load(&f, &m, &o->local, o->input, o->ninputs, why);
+    if (rc == 0)
+        rc = local_open(&s, &m, &o->local, o->local.nodes, &f, why);
+    if (rc == 0)
+        rc = frame_run(&got, &f, s, NULL, why);
+    if (rc == 0 && o->local.nodes > 1)
+        rc = run_one_node(&one_node, o, &m, &f, why);
+    if (rc == 0)
+        rc = compare_all(o, split_graph(s), &got, &one_node, why);
+    answer_done(&one_node);
+    answer_done(&got);
+    split_close(s);
+    frame_done(&f);
+    local_done(&m);
+    return rc;
+}
+
+int cmd_compare(int argc, char **argv)
+{
+    struct options o = { .tolerance = 1e-4 };
+    struct diag why = { "" };
+
+    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o) != 0)
+        return RESULT_USAGE;
+    const int rc = compare(&o, &why);
+    if (rc < 0)
+        return complain("%s", why.text);
+    return rc == 1 ? RESULT_OK
+                   : complain("%s: an output differs by more than %g of its largest "
+                              "value",
+                              o.model, o.tolerance);
+}

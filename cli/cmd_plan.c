@@ -1,0 +1,286 @@
+#include <argp.h>
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/local.h"
+#include "cli/parse.h"
+#include "cli/table.h"
+#include "quant/codec.h"
+
+enum { KEY_NODE = 300, KEY_PROGRAMS, KEY_JSON };
+
+struct options {
+    struct local_options local;
+    const char *model;
+    int32_t node; /* -1: all */
+    bool programs, json;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->local;
+        return 0;
+    case KEY_NODE:
+        if (!parse_int(arg, 0, PLAN_MAX_NODES - 1, &o->node))
+            argp_error(state, "--node: '%s' is not the number of a node, 0 to %d", arg,
+                       PLAN_MAX_NODES - 1);
+        return 0;
+    case KEY_PROGRAMS:
+        o->programs = true;
+        return 0;
+    case KEY_JSON:
+        o->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (o->model)
+            argp_error(state, "one model only, '%s' is too much", arg);
+        o->model = arg;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "a model is missing");
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    { "node", KEY_NODE, "I", 0, "Show this node only, counted from 0", 0 },
+    { "programs", KEY_PROGRAMS, NULL, 0, "Print every node's program, step by step", 0 },
+    { "json", KEY_JSON, NULL, 0, "Print JSON", 0 },
+    { 0 },
+};
+
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .args_doc = "MODEL.onnx",
+    .doc = "Shows which node computes which rows of every operator's output, and what crosses "
+           "between nodes.\vFor every node the table gives the rows that it computes and, after a "
+           "'+', the bytes of the operator's output that it receives from other nodes because its "
+           "next operators read them.  Bytes are payload, as f32.",
+    .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
+};
+
+/* What one plan is shown from. */
+struct view {
+    const struct options *o;
+    const struct graph *g;
+    const struct plan *p;
+    bool pixels; /* the host sends inputs as bytes, not floats */
+};
+
+static bool shows(const struct view *v, int32_t node)
+{
+    return v->o->node < 0 || v->o->node == node;
+}
+
+static int64_t transfer_bytes(const struct view *v, const struct plan_transfer *t)
+{
+    const int64_t n = box_values(t->box) * v->g->tensor[t->tensor].batch;
+    if (v->pixels && t->from == v->p->nodes)
+        return 1 + n;
+    return (int64_t)codec_bound((size_t)n);
+}
+
+/* Bytes of `tensor` that `node` receives: from the host if `from_host`, else from other nodes. */
+static int64_t received(const struct view *v, int32_t tensor, int32_t node, bool from_host)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < v->p->ntransfers; i++) {
+        const struct plan_transfer *t = &v->p->transfer[i];
+        if (t->tensor == tensor && t->to == node && (t->from == v->p->nodes) == from_host)
+            bytes += transfer_bytes(v, t);
+    }
+    return bytes;
+}
+
+struct totals {
+    int64_t halo_bytes, halo_messages; /* between nodes */
+    int64_t host_bytes, host_messages; /* inputs out and answers in */
+};
+
+static struct totals total(const struct view *v)
+{
+    struct totals sum = { 0 };
+    for (int32_t i = 0; i < v->p->ntransfers; i++) {
+        const struct plan_transfer *t = &v->p->transfer[i];
+        const bool is_host = t->from == v->p->nodes || t->to == v->p->nodes;
+        *(is_host ? &sum.host_bytes : &sum.halo_bytes) += transfer_bytes(v, t);
+        *(is_host ? &sum.host_messages : &sum.halo_messages) += 1;
+    }
+    return sum;
+}
+
+/* An input is sent by the host, so its rows are what each node receives; any other tensor is
+ * computed. */
+static struct box shown_box(const struct view *v, int32_t tensor, int32_t node)
+{
+    const struct plan_share *s = plan_share(v->p, tensor, node);
+    return v->g->tensor[tensor].op == GEO_NO_OP ? s->want : s->run;
+}
+
+static void add_node_cell(const struct view *v, struct table *t, int32_t tensor, int32_t node)
+{
+    const bool is_input = v->g->tensor[tensor].op == GEO_NO_OP;
+    const struct box b = shown_box(v, tensor, node);
+    const int64_t bytes = received(v, tensor, node, is_input);
+    char rows[32] = "-", plus[32] = "";
+
+    if (!box_empty(b))
+        snprintf(rows, sizeof rows, "%d..%d", b.lo[ROW], b.hi[ROW]);
+    if (bytes > 0)
+        snprintf(plus, sizeof plus, " +%" PRId64, bytes);
+    table_add(t, "%s%s", rows, plus);
+}
+
+/* Rows of a partial result's tensor are one per node, which only the geometry knows. */
+static void add_tensor(const struct view *v, struct table *t, int32_t tensor)
+{
+    const struct tensor *gt = &v->g->tensor[tensor];
+    const int32_t *dim = v->p->geo->tensor[tensor].dim;
+    const struct op *op = gt->op == GEO_NO_OP ? NULL : &v->g->op[gt->op];
+
+    table_add(t, "%s", op ? op->name : gt->name);
+    table_add(t, "%s", op ? op_type_name(op->type) : "input");
+    table_add(t, "%dx%dx%d", dim[ROW], dim[COL], dim[CHAN]);
+    for (int32_t n = 0; n < v->p->nodes; n++)
+        if (shows(v, n))
+            add_node_cell(v, t, tensor, n);
+}
+
+static void print_totals(const struct view *v)
+{
+    const struct totals sum = total(v);
+    printf("\nper frame: %" PRId64 " bytes in %" PRId64 " messages between nodes, %" PRId64
+           " bytes in %" PRId64 " messages from and to the host\n",
+           sum.halo_bytes, sum.halo_messages, sum.host_bytes, sum.host_messages);
+}
+
+static int print_table(const struct view *v, struct diag *why)
+{
+    char align[TABLE_MAX_COLUMNS + 1] = "lll";
+    struct table t;
+
+    for (int32_t n = 0; n < v->p->nodes; n++)
+        if (shows(v, n))
+            strcat(align, "l");
+    table_init(&t, align);
+    table_add(&t, "operator");
+    table_add(&t, "type");
+    table_add(&t, "rows x cols x chans");
+    for (int32_t n = 0; n < v->p->nodes; n++)
+        if (shows(v, n))
+            table_add(&t, "node %d", n);
+    for (int32_t i = 0; i < v->g->ntensors; i++)
+        add_tensor(v, &t, i);
+    const int rc = table_print(&t, stdout);
+    table_done(&t);
+    if (rc < 0)
+        return diag(why, rc, "memory is short for the table");
+    print_totals(v);
+    return 0;
+}
+
+static cJSON *node_json(const struct view *v, int32_t tensor, int32_t node)
+{
+    const struct box b = shown_box(v, tensor, node);
+    const int32_t rows[2] = { b.lo[ROW], b.hi[ROW] };
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "node", node);
+    cJSON_AddItemToObject(o, "rows", cJSON_CreateIntArray(rows, 2));
+    cJSON_AddNumberToObject(o, "halo_bytes", (double)received(v, tensor, node, false));
+    cJSON_AddNumberToObject(o, "host_bytes", (double)received(v, tensor, node, true));
+    return o;
+}
+
+static cJSON *tensor_json(const struct view *v, int32_t tensor)
+{
+    const struct tensor *gt = &v->g->tensor[tensor];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "name", gt->op == GEO_NO_OP ? gt->name : v->g->op[gt->op].name);
+    cJSON_AddStringToObject(o, "type",
+                            gt->op == GEO_NO_OP ? "input" : op_type_name(v->g->op[gt->op].type));
+    cJSON_AddItemToObject(o, "dim", cJSON_CreateIntArray(v->p->geo->tensor[tensor].dim, AXES));
+    cJSON *nodes = cJSON_AddArrayToObject(o, "nodes");
+    for (int32_t n = 0; n < v->p->nodes; n++)
+        if (shows(v, n))
+            cJSON_AddItemToArray(nodes, node_json(v, tensor, n));
+    return o;
+}
+
+static int print_json(const struct view *v, struct diag *why)
+{
+    const struct totals sum = total(v);
+    cJSON *root = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(root, "model", v->o->model);
+    cJSON_AddNumberToObject(root, "nodes", v->p->nodes);
+    cJSON *list = cJSON_AddArrayToObject(root, "operators");
+    for (int32_t i = 0; list && i < v->g->ntensors; i++)
+        cJSON_AddItemToArray(list, tensor_json(v, i));
+    cJSON_AddNumberToObject(root, "halo_bytes", (double)sum.halo_bytes);
+    cJSON_AddNumberToObject(root, "halo_messages", (double)sum.halo_messages);
+    cJSON_AddNumberToObject(root, "host_bytes", (double)sum.host_bytes);
+    cJSON_AddNumberToObject(root, "host_messages", (double)sum.host_messages);
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (!text)
+        return diag(why, -ENOMEM, "memory is short for the JSON");
+    printf("%s\n", text);
+    cJSON_free(text);
+    return 0;
+}
+
+static void print_programs(const struct view *v, const struct split_session *s)
+{
+    const struct program_names names = graph_names(v->g);
+    for (int32_t n = 0; n < v->p->nodes; n++)
+        if (shows(v, n)) {
+            printf("node %d\n", n);
+            program_dump(split_program(s, n), v->p->geo, &names, stdout);
+        }
+}
+
+static int show(const struct options *o, struct diag *why)
+{
+    struct local_model m;
+    struct split_session *s = NULL;
+
+    int rc = local_load(&m, o->model, &o->local, why);
+    if (rc < 0)
+        return rc;
+    rc = local_open(&s, &m, &o->local, o->local.nodes, NULL, why);
+    if (rc < 0)
+        goto out;
+    const struct view v = { o, split_graph(s), split_plan(s), m.sidecar.task != TASK_RAW };
+    if (o->programs)
+        print_programs(&v, s);
+    else
+        rc = o->json ? print_json(&v, why) : print_table(&v, why);
+out:
+    split_close(s);
+    local_done(&m);
+    return rc;
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    struct options o = { .node = -1 };
+    struct diag why = { "" };
+
+    if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
+        return RESULT_USAGE;
+    if (o.node >= o.local.nodes) {
+        complain("--node: %d of --local %d nodes, counted from 0", o.node, o.local.nodes);
+        return RESULT_USAGE;
+    }
+    return show(&o, &why) < 0 ? complain("%s", why.text) : RESULT_OK;
+}

@@ -1,0 +1,271 @@
+#include <argp.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/command.h"
+#include "cli/local.h"
+#include "cli/output.h"
+#include "cli/parse.h"
+#include "cli/progress.h"
+#include "cli/result.h"
+
+enum { KEY_JSON = 300, KEY_TOP, KEY_RAW };
+
+struct options {
+    struct local_options local;
+    const char *model, *output_dir;
+    char **input;
+    int ninputs;
+    int32_t top;
+    bool json, raw;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->local;
+        return 0;
+    case 'o':
+        o->output_dir = arg;
+        return 0;
+    case KEY_JSON:
+        o->json = true;
+        return 0;
+    case KEY_RAW:
+        o->raw = true;
+        return 0;
+    case KEY_TOP:
+        if (!parse_int(arg, 1, RESULT_MAX_TOP, &o->top))
+            argp_error(state, "--top: '%s' is not a number from 1 to %d", arg, RESULT_MAX_TOP);
+        return 0;
+    case ARGP_KEY_ARGS:
+        o->model = state->argv[state->next];
+        o->input = state->argv + state->next + 1;
+        o->ninputs = state->argc - state->next - 1;
+        if (o->ninputs == 0)
+            argp_error(state, "an input is missing");
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "a model and an input are missing");
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    { "output-dir", 'o', "DIR", 0, "Write outputs (.npy) or pictures (.png) here", 0 },
+    { "json", KEY_JSON, NULL, 0, "Print one line of JSON per run", 0 },
+    { "top", KEY_TOP, "K", 0, "Number of classes to print (default 5)", 0 },
+    { "raw", KEY_RAW, NULL, 0, "Treat outputs as plain tensors whatever the task", 0 },
+    { 0 },
+};
+
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .args_doc = "MODEL.onnx INPUT...",
+    .doc = "Runs a model in this process, with threads in place of nodes.\vAn INPUT is a picture "
+           "(JPEG or PNG), prepared as the model's sidecar says, or a tensor (.npy).  For a model "
+           "with several inputs give each as NAME=FILE.npy; for one input, every file is a run "
+           "of its own.",
+    .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
+};
+
+/* Consecutive inputs of one shape share a session. */
+struct runner {
+    const struct options *o;
+    struct local_model model;
+    struct split_session *session;
+    struct graph_input shape[LOCAL_MAX_INPUTS]; /* that the session was opened for */
+    bool pixels;                                /* it takes pictures */
+};
+
+static bool session_fits(const struct runner *r, const struct frame *f)
+{
+    if (!r->session || r->pixels != (f->pixels != NULL))
+        return false;
+    for (int32_t i = 0; i < f->ninputs; i++)
+        if (r->shape[i].rank != f->shape[i].rank ||
+            memcmp(r->shape[i].dim, f->shape[i].dim, sizeof f->shape[i].dim) != 0)
+            return false;
+    return true;
+}
+
+static int open_session(struct runner *r, const struct frame *f, struct diag *why)
+{
+    if (session_fits(r, f))
+        return 0;
+    split_close(r->session);
+    r->session = NULL;
+    const int rc = local_open(&r->session, &r->model, &r->o->local, r->o->local.nodes, f, why);
+    if (rc < 0)
+        return rc;
+    memcpy(r->shape, f->shape, sizeof r->shape);
+    r->pixels = f->pixels != NULL;
+    return 0;
+}
+
+static int give_classes(const struct runner *r, const struct answer *a, struct result *res,
+                        struct diag *why)
+{
+    const struct port *out = &split_graph(r->session)->output[0];
+    struct task_class top[RESULT_MAX_TOP];
+
+    const int64_t n = shape_values(&out->shape);
+    if (n > INT32_MAX)
+        return diag(why, -EINVAL, "%s: output '%s' is too large for a list of classes", r->o->model,
+                    out->name);
+    res->nclasses = task_top(&r->model.sidecar, a->values[0], (int32_t)n, r->o->top, top);
+    res->classes = top;
+    return result_print(res, r->o->json, stdout, why);
+}
+
+static int give_picture(const struct runner *r, const struct frame *f, const struct answer *a,
+                        struct result *res, struct diag *why)
+{
+    const struct port *out = &split_graph(r->session)->output[0];
+    char path[OUTPUT_PATH_MAX];
+    struct image im;
+
+    int rc = output_name(path, r->o->output_dir, f->file, NULL, ".png", why);
+    if (rc < 0)
+        return rc;
+    rc = task_picture(&r->model.sidecar, a->values[0], out->shape.rank, out->shape.dim,
+                      f->picture.data ? &f->picture : NULL, &im, why);
+    if (rc < 0)
+        return rc;
+    rc = image_save(&im, path, why);
+    image_done(&im);
+    if (rc < 0)
+        return rc;
+    res->picture = path;
+    return result_print(res, r->o->json, stdout, why);
+}
+
+static int give_tensors(const struct runner *r, const struct frame *f, const struct answer *a,
+                        struct result *res, struct diag *why)
+{
+    const struct graph *g = split_graph(r->session);
+    struct result_tensor tensor[RESULT_MAX_TENSORS];
+    char(*path)[OUTPUT_PATH_MAX] = NULL;
+    int rc = 0;
+
+    if (g->noutputs > RESULT_MAX_TENSORS)
+        return diag(why, -ENOTSUP, "%s: %d outputs, at most %d are supported here", r->o->model,
+                    g->noutputs, RESULT_MAX_TENSORS);
+    if (r->o->output_dir) {
+        path = calloc((size_t)g->noutputs, sizeof *path);
+        if (!path)
+            return diag(why, -ENOMEM, "%s: memory is short", f->file);
+    }
+    for (int32_t i = 0; i < g->noutputs; i++) {
+        const struct port *out = &g->output[i];
+        tensor[i] = (struct result_tensor){ out->name, out->shape, a->values[i], NULL };
+        if (!path)
+            continue;
+        rc = output_name(path[i], r->o->output_dir, f->file, out->name, ".npy", why);
+        if (rc == 0)
+            rc = npy_save(path[i], out->shape.rank, out->shape.dim, a->values[i], why);
+        if (rc < 0)
+            goto out;
+        tensor[i].file = path[i];
+    }
+    res->ntensors = g->noutputs;
+    res->tensor = tensor;
+    rc = result_print(res, r->o->json, stdout, why);
+out:
+    free(path);
+    return rc;
+}
+
+static int give(const struct runner *r, const struct frame *f, const struct answer *a,
+                struct result *res, struct diag *why)
+{
+    const enum task task = r->o->raw ? TASK_RAW : r->model.sidecar.task;
+
+    if (task == TASK_CLASSIFY)
+        return give_classes(r, a, res, why);
+    if (task == TASK_IMAGE && r->o->output_dir)
+        return give_picture(r, f, a, res, why);
+    return give_tensors(r, f, a, res, why);
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static int run_one(struct runner *r, char *const *arg, int nargs, const struct progress *p,
+                   struct diag *why)
+{
+    struct exec_stats stats[PLAN_MAX_NODES];
+    struct frame f = { 0 };
+    struct answer a = { 0 };
+
+    int rc = frame_load(&f, &r->model, &r->o->local, arg, nargs, why);
+    if (rc == 0)
+        rc = open_session(r, &f, why);
+    if (rc < 0)
+        goto out;
+    const double start = now_ms();
+    rc = frame_run(&a, &f, r->session, stats, why);
+    if (rc < 0)
+        goto out;
+    struct result res = {
+        .file = f.file, .ms = now_ms() - start, .nnodes = r->o->local.nodes, .node = stats
+    };
+    progress_hide(p);
+    rc = give(r, &f, &a, &res, why);
+out:
+    answer_done(&a);
+    frame_done(&f);
+    return rc;
+}
+
+static int run_all(struct runner *r)
+{
+    const struct options *o = r->o;
+    /* NAME=FILE arguments belong to one run, plain files are a run each. */
+    const int per_run = local_is_named(&r->model, o->input[0]) ? o->ninputs : 1;
+    int result = RESULT_OK;
+    struct progress p;
+
+    progress_init(&p, o->ninputs / per_run);
+    for (int i = 0; i < o->ninputs; i += per_run) {
+        struct diag why = { "" };
+        if (run_one(r, o->input + i, per_run, &p, &why) < 0) {
+            progress_hide(&p);
+            result = complain("%s", why.text);
+        }
+        progress_step(&p);
+    }
+    return result;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct options o = { .top = 5 };
+    struct diag why = { "" };
+
+    if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
+        return RESULT_USAGE;
+    if (o.output_dir && (output_make_dir(o.output_dir, &why) < 0 ||
+                         output_check_names(o.input, o.ninputs, &why) < 0))
+        return complain("%s", why.text);
+
+    struct runner r = { .o = &o };
+    if (local_load(&r.model, o.model, &o.local, &why) < 0)
+        return complain("%s", why.text);
+    const int result = run_all(&r);
+    split_close(r.session);
+    local_done(&r.model);
+    return result;
+}

@@ -1,0 +1,186 @@
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "cli/client.h"
+#include "cli/command.h"
+#include "cli/table.h"
+
+enum { KEY_JSON = 300 };
+
+struct options {
+    struct client_options client;
+    bool json;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->client;
+        return 0;
+    case KEY_JSON:
+        o->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "'%s' is too much", arg);
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    { "json", KEY_JSON, NULL, 0, "Print the server's JSON", 0 },
+    { 0 },
+};
+
+static const struct argp argp = {
+    .options = options,
+    .parser = parse,
+    .doc = "Shows the nodes and models of a cluster, and for every model what each node did in the "
+           "last frame.",
+    .children = (const struct argp_child[]){ { &client_argp, 0, NULL, 0 }, { 0 } },
+};
+
+static const char *text_of(const cJSON *o, const char *key)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
+    return text ? text : "?";
+}
+
+/* NaN where there is no such number. */
+static double number_of(const cJSON *o, const char *key)
+{
+    return cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(o, key));
+}
+
+static bool is_true(const cJSON *o, const char *key)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, key));
+}
+
+static void add_node(struct table *t, const cJSON *node)
+{
+    table_add(t, "%s", text_of(node, "name"));
+    table_add(t, "%s", text_of(node, "address"));
+    table_add(t, "%s", is_true(node, "up") ? "up" : "down");
+}
+
+static void add_rows(struct table *t, const cJSON *node)
+{
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(node, "rows");
+    const double lo = cJSON_GetNumberValue(cJSON_GetArrayItem(rows, 0));
+    const double hi = cJSON_GetNumberValue(cJSON_GetArrayItem(rows, 1));
+
+    if (hi > lo)
+        table_add(t, "%.0f..%.0f of %.0f", lo, hi, number_of(node, "of_rows"));
+    else
+        table_add(t, "-");
+}
+
+static void add_share(struct table *t, const cJSON *node)
+{
+    table_add(t, "%s", text_of(node, "name"));
+    add_rows(t, node);
+    table_add(t, "%.2f", number_of(node, "compute_ms"));
+    table_add(t, "%.2f", number_of(node, "wait_ms"));
+    table_add(t, "%.0f", number_of(node, "sent_bytes"));
+    table_add(t, "%.0f", number_of(node, "received_bytes"));
+    table_add(t, "%.0f", number_of(node, "halo_sent_bytes"));
+    table_add(t, "%.1f", number_of(node, "arena_bytes") / 1e6);
+    table_add(t, "%.1f", number_of(node, "weight_bytes") / 1e6);
+}
+
+static int print_nodes(const cJSON *status)
+{
+    const cJSON *node;
+    struct table t;
+
+    table_init(&t, "lll");
+    table_add(&t, "node");
+    table_add(&t, "address");
+    table_add(&t, "state");
+    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(status, "nodes"))
+        add_node(&t, node);
+    const int rc = table_print(&t, stdout);
+    table_done(&t);
+    return rc;
+}
+
+static int print_shares(const cJSON *model)
+{
+    static const char *const heading[] = { "node",       "rows",       "compute ms",
+                                           "wait ms",    "sent bytes", "received bytes",
+                                           "halo bytes", "buffers MB", "weights MB" };
+    const cJSON *nodes = cJSON_GetObjectItemCaseSensitive(model, "nodes"), *node;
+    struct table t;
+
+    if (cJSON_GetArraySize(nodes) == 0)
+        return 0;
+    table_init(&t, "lrrrrrrrr");
+    for (size_t i = 0; i < sizeof heading / sizeof heading[0]; i++)
+        table_add(&t, "%s", heading[i]);
+    cJSON_ArrayForEach(node, nodes)
+        add_share(&t, node);
+    const int rc = table_print(&t, stdout);
+    table_done(&t);
+    return rc;
+}
+
+static int print_model(const cJSON *model)
+{
+    const char *problem = text_of(model, "problem");
+    printf("\nmodel %s (%s): %s\n", text_of(model, "name"), text_of(model, "task"),
+           is_true(model, "ready") ? "ready"
+           : problem[0] != '\0'    ? problem
+                                   : "loading");
+    return print_shares(model);
+}
+
+static int print_status(const cJSON *status)
+{
+    const cJSON *model;
+
+    printf("cluster %s, coordinator %s, epoch %.0f: %s\n\n", text_of(status, "cluster"),
+           text_of(status, "coordinator"), number_of(status, "epoch"),
+           is_true(status, "ready") ? "ready" : "not ready");
+    int rc = print_nodes(status);
+    cJSON_ArrayForEach(model, cJSON_GetObjectItemCaseSensitive(status, "models"))
+        if (rc == 0)
+            rc = print_model(model);
+    return rc;
+}
+
+static int print_json(const cJSON *status)
+{
+    char *text = cJSON_Print(status);
+    if (!text)
+        return -ENOMEM;
+    printf("%s\n", text);
+    cJSON_free(text);
+    return 0;
+}
+
+int cmd_status(int argc, char **argv)
+{
+    struct options o = { 0 };
+    struct diag why = { "" };
+    struct client *c;
+    cJSON *status;
+
+    if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
+        return RESULT_USAGE;
+    if (client_new(&c, &o.client, &why) < 0)
+        return complain("%s", why.text);
+    int rc = client_get(c, "/splitd/status", &status, &why);
+    client_free(c);
+    if (rc < 0)
+        return complain("%s", why.text);
+    rc = o.json ? print_json(status) : print_status(status);
+    cJSON_Delete(status);
+    return rc < 0 ? complain("memory is short for the status") : RESULT_OK;
+}

@@ -1,0 +1,255 @@
+#include "cli/http.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000 };
+
+struct http {
+    CURL *curl;
+    char *base; /* without a slash at its end */
+    int64_t timeout_ms;
+    char error[CURL_ERROR_SIZE];
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int http_new(struct http **out, const char *base, double timeout_s, struct diag *why)
+{
+    if (base[0] == '\0')
+        return diag(why, -EINVAL, "the server's URL is empty");
+    if (strstr(base, "://") && strncasecmp(base, "http://", 7) != 0 &&
+        strncasecmp(base, "https://", 8) != 0)
+        return diag(why, -EINVAL, "%s: is no http:// or https:// URL", base);
+
+    struct http *h = calloc(1, sizeof *h);
+    if (!h)
+        return diag(why, -ENOMEM, "memory is short");
+    if (asprintf(&h->base, "%s%s", strstr(base, "://") ? "" : "http://", base) < 0)
+        h->base = NULL;
+    h->curl = curl_easy_init();
+    h->timeout_ms = (int64_t)(timeout_s * 1000);
+    if (!h->base || !h->curl) {
+        http_free(h);
+        return diag(why, -ENOMEM, "memory is short");
+    }
+    for (size_t n = strlen(h->base); n > 0 && h->base[n - 1] == '/'; n--)
+        h->base[n - 1] = '\0';
+    *out = h;
+    return 0;
+}
+
+void http_free(struct http *h)
+{
+    if (!h)
+        return;
+    curl_easy_cleanup(h->curl);
+    free(h->base);
+    free(h);
+}
+
+const char *http_base(const struct http *h) { return h->base; }
+
+char *http_escape(const char *text)
+{
+    char *escaped = curl_easy_escape(NULL, text, 0);
+    char *copy = escaped ? strdup(escaped) : NULL;
+    curl_free(escaped);
+    return copy;
+}
+
+/* What arrives of one answer. */
+struct arrival {
+    struct http_reply *reply;
+    size_t capacity;
+    bool has_json_len;
+    int error;
+};
+
+static size_t on_body(char *data, size_t size, size_t n, void *ctx)
+{
+    struct arrival *a = ctx;
+    struct http_reply *r = a->reply;
+
+    n *= size;
+    if (n > (size_t)HTTP_MAX_REPLY_BYTES - r->len) {
+        a->error = -EFBIG;
+        return 0;
+    }
+    if (r->len + n > a->capacity) {
+        const size_t capacity = 2 * a->capacity + n;
+        uint8_t *body = realloc(r->body, capacity);
+        if (!body) {
+            a->error = -ENOMEM;
+            return 0;
+        }
+        r->body = body;
+        a->capacity = capacity;
+    }
+    memcpy(r->body + r->len, data, n);
+    r->len += n;
+    return n;
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *ctx)
+{
+    static const char name[] = "Inference-Header-Content-Length:";
+    struct arrival *a = ctx;
+    char text[32];
+
+    n *= size;
+    const size_t skip = sizeof name - 1;
+    if (n > skip && n - skip < sizeof text && strncasecmp(line, name, skip) == 0) {
+        memcpy(text, line + skip, n - skip);
+        text[n - skip] = '\0';
+        a->reply->json_len = strtoull(text, NULL, 10);
+        a->has_json_len = true;
+    }
+    return n;
+}
+
+static int explain(const struct http *h, CURLcode code, const struct arrival *a, struct diag *why)
+{
+    if (a->error == -EFBIG)
+        return diag(why, -EFBIG, "%s: its answer is larger than %d bytes", h->base,
+                    HTTP_MAX_REPLY_BYTES);
+    if (a->error == -ENOMEM || code == CURLE_OUT_OF_MEMORY)
+        return diag(why, -ENOMEM, "%s: memory is short for its answer", h->base);
+    const char *text = h->error[0] != '\0' ? h->error : curl_easy_strerror(code);
+    switch (code) {
+    case CURLE_OPERATION_TIMEDOUT:
+        return diag(why, -ETIMEDOUT, "%s: no answer within %g s", h->base,
+                    (double)h->timeout_ms / 1000);
+    case CURLE_COULDNT_CONNECT:
+        return diag(why, -ECONNREFUSED, "%s: cannot be reached (%s)", h->base, text);
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return diag(why, -EHOSTUNREACH, "%s: cannot be reached (%s)", h->base, text);
+    default:
+        return diag(why, -EIO, "%s: %s", h->base, text);
+    }
+}
+
+static int ask_once(struct http *h, struct curl_slist *fields, const char *url, const uint8_t *body,
+                    size_t len, int64_t timeout_ms, struct http_reply *r, struct diag *why)
+{
+    struct arrival a = { .reply = r };
+
+    *r = (struct http_reply){ 0 };
+    h->error[0] = '\0';
+    curl_easy_reset(h->curl);
+    curl_easy_setopt(h->curl, CURLOPT_URL, url);
+    curl_easy_setopt(h->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(h->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(h->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    curl_easy_setopt(h->curl, CURLOPT_USERAGENT, "splitctl/" SPLITD_VERSION);
+    curl_easy_setopt(h->curl, CURLOPT_ERRORBUFFER, h->error);
+    curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, &a);
+    curl_easy_setopt(h->curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(h->curl, CURLOPT_HEADERDATA, &a);
+    curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, fields);
+    if (body) {
+        curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
+    }
+    const CURLcode code = curl_easy_perform(h->curl);
+    if (code != CURLE_OK) {
+        http_reply_done(r);
+        return explain(h, code, &a, why);
+    }
+    curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &r->status);
+    if (!a.has_json_len || r->json_len > r->len)
+        r->json_len = r->len;
+    return 0;
+}
+
+/* Milliseconds to wait before asking again: what the server asks for, or `pause_ms`. */
+static int64_t retry_after(const struct http *h, int64_t pause_ms)
+{
+    curl_off_t seconds = 0;
+    curl_easy_getinfo(h->curl, CURLINFO_RETRY_AFTER, &seconds);
+    return seconds > 0 && seconds < 3600 ? (int64_t)seconds * 1000 : pause_ms;
+}
+
+static void sleep_ms(int64_t ms)
+{
+    struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+    while (nanosleep(&t, &t) < 0 && errno == EINTR) {
+    }
+}
+
+/* Content type and length of the JSON part; "Expect:" keeps libcurl from waiting a second for a
+ * "100 Continue" before a large body. */
+static struct curl_slist *request_fields(size_t len, size_t json_len)
+{
+    const bool is_binary = json_len < len;
+    char binary[64];
+    snprintf(binary, sizeof binary, "Inference-Header-Content-Length: %zu", json_len);
+    const char *field[] = { "Expect:",
+                            is_binary ? "Content-Type: application/octet-stream"
+                                      : "Content-Type: application/json",
+                            is_binary ? binary : NULL };
+    struct curl_slist *list = NULL;
+    for (size_t i = 0; i < 3 && field[i]; i++) {
+        struct curl_slist *longer = curl_slist_append(list, field[i]);
+        if (!longer) {
+            curl_slist_free_all(list);
+            return NULL;
+        }
+        list = longer;
+    }
+    return list;
+}
+
+int http_ask(struct http *h, const char *path, const uint8_t *body, size_t len, size_t json_len,
+             struct http_reply *r, struct diag *why)
+{
+    const int64_t deadline = now_ms() + h->timeout_ms;
+    int64_t pause_ms = FIRST_PAUSE_MS;
+    char *url = NULL;
+    int rc;
+
+    struct curl_slist *fields = request_fields(len, json_len);
+    if (!fields || asprintf(&url, "%s%s", h->base, path) < 0) {
+        url = NULL;
+        rc = diag(why, -ENOMEM, "memory is short");
+        goto out;
+    }
+    for (;;) {
+        const int64_t left = deadline - now_ms();
+        rc = ask_once(h, fields, url, body, len, left > 1 ? left : 1, r, why);
+        const bool is_busy = rc == 0 && r->status == 503;
+        if (!is_busy && rc != -ECONNREFUSED)
+            break;
+        const int64_t wait = is_busy ? retry_after(h, pause_ms) : pause_ms;
+        if (now_ms() + wait >= deadline)
+            break;
+        if (is_busy)
+            http_reply_done(r);
+        sleep_ms(wait);
+        pause_ms = 2 * pause_ms < LONGEST_PAUSE_MS ? 2 * pause_ms : LONGEST_PAUSE_MS;
+    }
+out:
+    free(url);
+    curl_slist_free_all(fields);
+    return rc;
+}
+
+void http_reply_done(struct http_reply *r)
+{
+    free(r->body);
+    *r = (struct http_reply){ 0 };
+}

@@ -1,0 +1,59 @@
+#include "cli/output.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+bool output_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int output_make_dir(const char *path, struct diag *why)
+{
+    if (output_is_dir(path) || mkdir(path, 0777) == 0)
+        return 0;
+    const int rc = errno == EEXIST ? -ENOTDIR : -errno;
+    return diag(why, rc, "%s: %s", path, strerror(-rc));
+}
+
+/* The name without its folders; `*len` without its last ending. */
+static const char *stem(const char *path, int *len)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    *len = dot && dot != name ? (int)(dot - name) : (int)strlen(name);
+    return name;
+}
+
+int output_name(char path[OUTPUT_PATH_MAX], const char *dir, const char *source, const char *part,
+                const char *ending, struct diag *why)
+{
+    int len;
+    const char *name = stem(source, &len);
+
+    const int n = snprintf(path, OUTPUT_PATH_MAX, "%s/%.*s%s%s%s", dir, len, name, part ? "." : "",
+                           part ? part : "", ending);
+    if (n < 0 || n >= OUTPUT_PATH_MAX)
+        return diag(why, -ENAMETOOLONG, "%s/%.*s: the name is too long", dir, len, name);
+    for (char *c = path + strlen(dir) + 1; *c; c++)
+        if (*c == '/')
+            *c = '_';
+    return 0;
+}
+
+int output_check_names(char *const *sources, int n, struct diag *why)
+{
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < i; j++) {
+            int a_len, b_len;
+            const char *a = stem(sources[j], &a_len), *b = stem(sources[i], &b_len);
+            if (a_len == b_len && memcmp(a, b, (size_t)a_len) == 0)
+                return diag(why, -EINVAL, "%s and %s: both results would go to the same file",
+                            sources[j], sources[i]);
+        }
+    return 0;
+}

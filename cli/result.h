@@ -1,0 +1,37 @@
+/* cli/result.h - what a network answered, for people and for programs. */
+#ifndef CLI_RESULT_H
+#define CLI_RESULT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "libsplit/exec.h"
+#include "libsplit/shape.h"
+#include "libsplit/task.h"
+
+enum { RESULT_MAX_TENSORS = 64, RESULT_MAX_TOP = 1000 };
+
+struct result_tensor {
+    const char *name;
+    struct shape shape;
+    const float *values; /* ONNX order */
+    const char *file;    /* where it was written, NULL if it was not */
+};
+
+/* One input and its answer; everything is borrowed. */
+struct result {
+    const char *file; /* the input */
+    int32_t nclasses;
+    const struct task_class *classes;
+    int32_t ntensors;
+    const struct result_tensor *tensor;
+    const char *picture; /* the file it was written to, NULL if there is none */
+    double ms;
+    int32_t nnodes; /* > 0: what each of them did */
+    const struct exec_stats *node;
+};
+
+/* Lines of text, or one line of JSON.  Returns 0 or -ENOMEM with `*why`. */
+int result_print(const struct result *r, bool json, FILE *to, struct diag *why);
+
+#endif
