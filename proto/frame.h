@@ -1,7 +1,8 @@
 /* proto/frame.h - FRAME_DONE: how a node's part of a frame went.
  *
- *   status i32 (0 or a negative errno, -4095 at the least), compute u64, wait u64, pack u64 (ns),
- * sent u64, received u64, halo_sent u64 (bytes), sent_messages u32, received_messages u32 */
+ *   status i32 (0 or a negative errno, -4095 at the least),
+ *   compute u64, wait u64, pack u64 (ns), sent u64, received u64, halo_sent u64 (bytes),
+ *   sent_messages u32, received_messages u32 */
 #ifndef PROTO_FRAME_H
 #define PROTO_FRAME_H
 

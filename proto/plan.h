@@ -2,10 +2,14 @@
  *
  *   PLAN      sha256 32 bytes of the model
  *             depth u8         frames that may be in flight, 1..PLAN_MAX_DEPTH
- *             pixels u8        0: none, else channels 1..4, then scale f32, per channel mean f32,
- * std f32 ninputs u8       then per input: rank u8, dims i32 each nodes u8, node u8 (below nodes),
- * then per plan node: its index in cluster.json u8 ntransfers u32, nbuffers u32, nsteps u32 buffers
- * tensor u32, box 6 x i32 steps            kind u8, peer u8, what u32, transfer u32, box 6 x i32
+ *             pixels u8        0: none, else channels 1..4 and then scale f32
+ *                              and per channel mean f32, std f32
+ *             ninputs u8       then per input: rank u8, dims i32 each
+ *             nodes u8         then node u8 (below nodes)
+ *             members          per plan node: its index in cluster.json u8
+ *             ntransfers u32, nbuffers u32, nsteps u32
+ *             buffers          tensor u32, box 6 x i32
+ *             steps            kind u8, peer u8, what u32, transfer u32, box 6 x i32
  *                              (RUN: peer and transfer are 0)
  *   PLAN_ACK  status i32 (0 or a negative errno), arena u64, weights u64 (bytes), detail
  *             (u16 length, then a text of proto/text.h)
