@@ -370,12 +370,11 @@ static int line_of(const char *json, const char *at)
     return line;
 }
 
-/* Only white space may follow the value. */
-static bool only_space(const char *at, const char *end)
+static const char *skip_space(const char *at, const char *end)
 {
-    while (at < end && strchr(" \t\r\n", *at) && *at != '\0')
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r' || *at == '\n'))
         at++;
-    return at == end;
+    return at;
 }
 
 int sidecar_parse(struct sidecar *s, const char *json, size_t len, const char *file,
@@ -388,7 +387,9 @@ int sidecar_parse(struct sidecar *s, const char *json, size_t len, const char *f
     if (len > MAX_FILE_BYTES)
         return diag(why, -EINVAL, "%s: %zu bytes; up to %d are allowed", file, len, MAX_FILE_BYTES);
     cJSON *root = cJSON_ParseWithLengthOpts(json, len, &at, false);
-    if (!root || !only_space(at, json + len)) {
+    if (root)
+        at = skip_space(at, json + len);
+    if (!root || at != json + len) {
         cJSON_Delete(root);
         return diag(why, -EINVAL, "%s:%d: not JSON", file, line_of(json, at));
     }

@@ -8,9 +8,6 @@
 
 static int32_t clamp(int32_t x, int32_t lo, int32_t hi) { return x < lo ? lo : x > hi ? hi : x; }
 
-/* As torchvision's CenterCrop: half of what is left over, halves to even. */
-static int32_t margin(int32_t whole, int32_t part) { return (int32_t)lrint((whole - part) / 2.0); }
-
 /* One side when the other goes from `from` to `to`. */
 static int64_t in_proportion(int32_t side, int32_t to, int32_t from)
 {
@@ -38,7 +35,7 @@ static int crop(const struct sidecar *s, const struct image *im, int32_t rows, i
         return -ENOMEM;
 
     const int32_t r = (int32_t)want_rows, c = (int32_t)want_cols;
-    const struct image_part part = { margin(r, rows), margin(c, cols), rows, cols };
+    const struct image_part part = { (r - rows) / 2, (c - cols) / 2, rows, cols };
     return image_resize_part(seen, im, r, c, part, IMAGE_BILINEAR);
 }
 
