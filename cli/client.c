@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/http.h"
+#include "cli/client_http.h"
 #include "cli/parse.h"
 
 enum { KEY_SERVER = 400, KEY_TIMEOUT };

@@ -81,7 +81,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         argp_error(state, "'%s' is not a command", arg);
         return EINVAL;
     case ARGP_KEY_NO_ARGS:
-        argp_usage(state);
+        argp_error(state, "a command is missing");
         return EINVAL;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -1,6 +1,6 @@
-/* cli/http.h - one HTTP exchange by libcurl, with patience. */
-#ifndef CLI_HTTP_H
-#define CLI_HTTP_H
+/* cli/client_http.h - one HTTP exchange by libcurl, with patience. */
+#ifndef CLI_CLIENT_HTTP_H
+#define CLI_CLIENT_HTTP_H
 
 #include <stddef.h>
 #include <stdint.h>

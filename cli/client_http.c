@@ -1,4 +1,4 @@
-#include "cli/http.h"
+#include "cli/client_http.h"
 
 #include <curl/curl.h>
 #include <errno.h>

@@ -1,0 +1,278 @@
+#!/bin/bash
+# The command line of splitctl: exit codes, messages, files.  Needs no daemon.
+#
+#   test/cli/run.sh [BUILD]     from the project's root, after make
+set -u
+
+build=${1:-build}
+splitctl=$PWD/$build/splitctl
+superres=conf/demo/superres.onnx
+fashion=conf/demo/fashion.onnx
+passed=0 failed=0
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+if [ ! -x "$splitctl" ]; then
+    echo "$splitctl is missing: run make first"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
+
+# A PNG that claims 20000 x 20000 pixels, and one of a single pixel.
+huge_png=iVBORw0KGgoAAAANSUhEUgAATiAAAE4gCAIAAABsEtFuAAAADElEQVR42mNgoD0AAABkAAG4me+ZAAAAAElFTkSuQmCC
+pixel_png=iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4kWIEAANWAV/W6lf+AAAAAElFTkSuQmCC
+
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAILED: $1"
+    sed 's/^/    /' "$tmp/err" "$tmp/out" | head -8
+}
+
+run() { timeout 30 "$splitctl" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+
+# succeeds NAME REGEX-ON-STDOUT ARGUMENT...
+succeeds() {
+    local name=$1 regex=$2
+    shift 2
+    if run "$@" && grep -qE -- "$regex" "$tmp/out" && [ ! -s "$tmp/err" ]; then
+        pass
+    else
+        fail "$name: splitctl $*"
+    fi
+}
+
+# fails NAME REGEX ARGUMENT...: exit code 1 and one sentence on stderr.
+fails() {
+    local name=$1 regex=$2 code
+    shift 2
+    run "$@"
+    code=$?
+    if [ $code = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -qE -- "^splitctl: .*$regex" "$tmp/err"; then
+        pass
+    else
+        fail "$name (code $code): splitctl $*"
+    fi
+}
+
+# misused NAME REGEX ARGUMENT...: exit code 2 and a sentence on stderr.
+misused() {
+    local name=$1 regex=$2 code
+    shift 2
+    run "$@"
+    code=$?
+    if [ $code = 2 ] && grep -qE -- "^splitctl.*: .*$regex" "$tmp/err"; then
+        pass
+    else
+        fail "$name (code $code): splitctl $*"
+    fi
+}
+
+# holds NAME COMMAND...
+holds() {
+    local name=$1
+    shift
+    if "$@" >"$tmp/out" 2>"$tmp/err"; then pass; else fail "$name: $*"; fi
+}
+
+help_and_version() {
+    local command
+    succeeds "help" "^Commands:" --help
+    succeeds "version" "^splitctl [0-9]+\.[0-9]+" --version
+    for command in infer run compare plan status psnr; do
+        succeeds "help of $command" "^Usage: splitctl $command" "$command" --help
+        succeeds "version of $command" "^splitctl [0-9]" "$command" --version
+        misused "unknown option of $command" "unrecognized option" "$command" --no-such-option
+        holds "$command is in the list" grep -qE "^  $command " <("$splitctl" --help)
+    done
+    misused "no command" "a command is missing"
+    misused "unknown command" "'fly' is not a command" fly
+    if timeout 30 "$splitctl" plan $superres --shape 1x3x16x16 >/dev/full 2>"$tmp/err"; then
+        fail "a full disk behind stdout is not noticed"
+    else
+        pass
+    fi
+}
+
+usage() {
+    misused "no nodes" "'0' is not a number of nodes" plan $superres --local 0
+    misused "17 nodes" "'17' is not a number of nodes" plan $superres --local 17
+    misused "nodes with a tail" "'3x' is not" plan $superres --local 3x
+    misused "weights: too few" "2 weights for --local 3" plan $superres --local 3 --weights 5,3
+    misused "weights: zero" "'5,0,1' is not a list" plan $superres --local 3 --weights 5,0,1
+    misused "weights: negative" "'5,-1,1' is not a list" plan $superres --local 3 --weights 5,-1,1
+    misused "weights: text" "'a,b' is not a list" plan $superres --local 2 --weights a,b
+    misused "weights: comma at the end" "'1,2,' is not a list" plan $superres --weights 1,2,
+    misused "weights: too large" "is not a list" plan $superres --local 1 --weights 1000001
+    misused "shape" "'3x' is not a shape" plan $superres --shape 3x
+    misused "shape of 0" "'1x3x0x4' is not a shape" plan $superres --shape 1x3x0x4
+    misused "shape of 9 axes" "is not a shape" plan $superres --shape 1x1x1x1x1x1x1x1x1
+    misused "tolerance: text" "'tight' is not a number" compare $superres --input a --expect b --tolerance tight
+    misused "tolerance: nan" "'nan' is not a number" compare $superres --input a --expect b --tolerance nan
+    misused "tolerance: negative" "'-1' is not a number" compare $superres --input a --expect b --tolerance=-1
+    misused "compare without --input" "--input is missing" compare $superres --expect b
+    misused "compare without --expect" "--expect is missing" compare $superres --input b
+    misused "compare without a model" "a model is missing" compare --input a --expect b
+    misused "run without a model" "a model and an input are missing" run
+    misused "run without an input" "an input is missing" run $superres
+    misused "plan without a model" "a model is missing" plan
+    misused "plan of node 4 of 4" "4 of --local 4 nodes" plan $superres --local 4 --node 4 --shape 1x3x8x8
+    misused "top: 0" "'0' is not a number" run $superres a.npy --top 0
+    misused "timeout: 0" "'0' is not a number of seconds" status --timeout 0
+    misused "infer without a picture" "a picture is missing" infer
+    misused "psnr of one" "a picture and a reference" psnr a.png
+}
+
+models() {
+    local in=test/fixtures/superres_in.npy
+    : >"$tmp/empty.onnx"
+    head -c 50000 $superres >"$tmp/cut.onnx"
+    echo "This is not a network." >"$tmp/text.onnx"
+    head -c 5000 /dev/urandom >"$tmp/noise.onnx"
+
+    fails "model: missing" "$tmp/none.onnx: .*No such file" run "$tmp/none.onnx" $in
+    fails "model: empty" "$tmp/empty.onnx" run "$tmp/empty.onnx" $in
+    fails "model: cut off" "$tmp/cut.onnx" run "$tmp/cut.onnx" $in
+    fails "model: text" "$tmp/text.onnx" run "$tmp/text.onnx" $in
+    fails "model: noise" "$tmp/noise.onnx" plan "$tmp/noise.onnx"
+    fails "model: a folder" "$tmp" run "$tmp" $in
+    fails "model: a picture" "dogs.png" run conf/demo/dogs.png $in
+    fails "model: open extents" "" plan $superres
+}
+
+tensors() {
+    local in=test/fixtures/superres_in.npy
+    : >"$tmp/empty.npy"
+    head -c 60 $in >"$tmp/cut.npy"
+    head -c 1000 $in >"$tmp/short.npy"
+    echo "no tensor" >"$tmp/text.npy"
+
+    fails "tensor: missing" "none.npy: .*No such file" run $superres "$tmp/none.npy"
+    fails "tensor: empty" "empty.npy" run $superres "$tmp/empty.npy"
+    fails "tensor: cut in its header" "cut.npy" run $superres "$tmp/cut.npy"
+    fails "tensor: cut in its values" "short.npy" run $superres "$tmp/short.npy"
+    fails "tensor: text" "text.npy" run $superres "$tmp/text.npy"
+    fails "tensor: of another model" "fashion_in.npy: shape .* does not fit input 'image'" \
+        run $superres test/fixtures/fashion_in.npy
+    fails "shape of another rank" "--shape: shape 3x8x8 does not fit" plan $superres --shape 3x8x8
+    fails "shape of an unknown input" "no input is called 'photo', it has: image" \
+        plan $superres --shape photo=1x3x8x8
+    fails "input given twice" "is given twice" run $superres image=$in image=$in
+    succeeds "named input" "upscaled  1x3x" run $superres image=$in
+}
+
+pictures() {
+    base64 -d <<<$huge_png >"$tmp/huge.png"
+    base64 -d <<<$pixel_png >"$tmp/pixel.png"
+    : >"$tmp/empty.png"
+    echo "no picture" >"$tmp/text.png"
+    head -c 20000 conf/demo/dogs.png >"$tmp/cut.png"
+
+    fails "picture: missing" "none.png: .*No such file" run $superres "$tmp/none.png"
+    fails "picture: empty" "empty.png" run $superres "$tmp/empty.png"
+    fails "picture: text" "text.png" run $superres "$tmp/text.png"
+    fails "picture: cut off" "cut.png" run $superres "$tmp/cut.png"
+    fails "picture: 20000 x 20000" "huge.png: .*20000" run $superres "$tmp/huge.png"
+    succeeds "picture: one pixel" "pixel.png  upscaled  1x3x2x2" run $superres "$tmp/pixel.png" --local 3
+    fails "sidecar: missing" "none.json" run $superres "$tmp/pixel.png" --sidecar "$tmp/none.json"
+    echo '{ "task": "sing" }' >"$tmp/bad.json"
+    fails "sidecar: unknown task" "bad.json: .*task" run $superres "$tmp/pixel.png" --sidecar "$tmp/bad.json"
+
+    # One bad picture among good ones: the others are still done, the code says so.
+    run run $superres "$tmp/pixel.png" "$tmp/text.png" conf/demo/dogs.png
+    if [ $? = 1 ] && [ "$(wc -l <"$tmp/out")" = 2 ] && [ "$(wc -l <"$tmp/err")" = 1 ]; then
+        pass
+    else
+        fail "one bad picture among good ones"
+    fi
+}
+
+running() {
+    local f
+    succeeds "classes" "^conf/demo/fashion/9-ankle-boot.png +[0-9.-]+  .*\(9\)$" \
+        run $fashion conf/demo/fashion/9-ankle-boot.png --top 1
+    succeeds "classes as JSON" '^\{"file":"conf/demo/fashion/1-trouser.png","classes":\[\{"index":1,' \
+        run $fashion conf/demo/fashion/1-trouser.png --top 3 --json --local 2
+    succeeds "raw tensors" "  1x10  min " run $fashion conf/demo/fashion/8-bag.png --raw
+
+    for n in 1 4; do
+        succeeds "picture on $n nodes" "-> $tmp/$n/dogs.png" \
+            run $superres conf/demo/dogs.png --local $n -o "$tmp/$n"
+        run run $superres conf/demo/dogs.png --local $n --raw -o "$tmp/$n"
+    done
+    holds "pictures of 1 and 4 nodes are the same" cmp "$tmp/1/dogs.png" "$tmp/4/dogs.png"
+    for f in "$tmp"/1/*.npy; do
+        holds "tensors of 1 and 4 nodes are the same" cmp "$f" "$tmp/4/${f##*/}"
+    done
+    succeeds "psnr of a picture and itself" "PSNR inf dB, largest difference 0" \
+        psnr "$tmp/1/dogs.png" "$tmp/1/dogs.png"
+    succeeds "psnr against bicubic" "^PSNR [0-9]+\.[0-9]+ dB" \
+        psnr --bicubic conf/demo/dogs.png conf/demo/dogs-reference.png
+    fails "psnr of two sizes" "180 x 180 x 3.*360 x 360 x 3" psnr conf/demo/dogs.png conf/demo/dogs-reference.png
+    fails "psnr with a border that leaves nothing" "leaves nothing" \
+        psnr --border 90 conf/demo/dogs.png conf/demo/dogs.png
+
+    mkdir -p "$tmp/other" && cp conf/demo/dogs.png "$tmp/other/"
+    fails "two results in one file" "would go to the same file" \
+        run run $superres conf/demo/dogs.png "$tmp/other/dogs.png" -o "$tmp/1"
+    fails "output folder is a file" "Not a directory" \
+        run run $superres conf/demo/dogs.png -o "$tmp/1/dogs.png"
+}
+
+comparing() {
+    local in=test/fixtures/superres_in.npy out=test/fixtures/superres_out.npy how
+    for how in "--local 1" "--local 2" "--local 3" "--local 7" "--local 16" "--weights 5,3,1"; do
+        # shellcheck disable=SC2086  # two words
+        succeeds "compare $how" "upscaled .* holds$" compare $superres --input $in --expect $out $how
+    done
+    succeeds "compare by names" "upscaled .* holds$" \
+        compare $superres --input image=$in --expect upscaled=$out
+    succeeds "compare fashion" " holds$" compare $fashion --input test/fixtures/fashion_in.npy \
+        --expect test/fixtures/fashion_out.npy --local 4
+    fails "compare with too many outputs" "has 1 outputs, 2 are expected" \
+        compare $superres --input $in --expect $out $out
+    fails "compare with another shape" "superres_in.npy: shape .* but output 'upscaled'" \
+        compare $superres --input $in --expect $in
+
+    # The same bytes but one value: 1.0 (0x3f800000) in place of the last float, then NaN.
+    { head -c -4 $out && printf '\0\0\200\077'; } >"$tmp/off.npy"
+    fails "compare past the tolerance" "differs by more than" compare $superres --input $in --expect "$tmp/off.npy"
+    succeeds "compare with a wide tolerance" " holds$" \
+        compare $superres --input $in --expect "$tmp/off.npy" --tolerance 10
+    { head -c -4 $out && printf '\0\0\300\177'; } >"$tmp/nan.npy"
+    fails "NaN never passes" "differs by more than" \
+        compare $superres --input $in --expect "$tmp/nan.npy" --tolerance 1e30
+}
+
+planning() {
+    succeeds "plan" "^per frame: [0-9]+ bytes in [0-9]+ messages between nodes" \
+        plan $superres --local 4 --shape 1x3x180x180
+    succeeds "plan of one node has no halo" "^per frame: 0 bytes in 0 messages" \
+        plan $superres --shape image=1x3x180x180
+    succeeds "plan of one of four" "node 2" plan $superres --local 4 --shape 1x3x180x180 --node 2
+    holds "plan of one node shows no other" sh -c "! grep -q 'node 1' '$tmp/out'"
+    succeeds "programs" "^ *RUN " plan $superres --local 2 --shape 1x3x180x180 --programs
+    succeeds "plan as JSON" '"halo_bytes":' plan $superres --local 2 --shape 1x3x180x180 --json
+    succeeds "more nodes than rows" "node 15" plan $superres --local 16 --shape 1x3x5x5
+}
+
+server() {
+    local gone=http://127.0.0.1:9
+    fails "no server" "$gone: cannot be reached" infer conf/demo/dogs.png --server $gone --timeout 0.3
+    fails "no server for status" "$gone: cannot be reached" status --server $gone --timeout 0.3
+    fails "not HTTP" "is no http:// or https:// URL" status --server ftp://127.0.0.1
+    fails "no such host" "cannot be reached" status --server http://no.such.host.invalid --timeout 5
+    fails "an empty URL" "URL is empty" status --server ""
+}
+
+help_and_version
+usage
+models
+tensors
+pictures
+running
+comparing
+planning
+server
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
