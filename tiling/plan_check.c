@@ -17,39 +17,45 @@ static bool is_partition(struct box whole, const struct box *boxes, int32_t coun
     return values == box_values(whole);
 }
 
-static bool shares_ok(const struct plan *p, int32_t t)
+/* The boxes of one node, or of the host. */
+static bool share_ok(const struct plan *p, int32_t t, int32_t n)
 {
-    const struct geometry *g = p->geo;
-    const struct box whole = geometry_whole(g, t);
-    struct box part[PLAN_MAX_NODES], own[PLAN_MAX_NODES + 1];
-
-    for (int32_t n = 0; n <= p->nodes; n++) {
-        const struct plan_share *s = plan_share(p, t, n);
-        const bool makes = geometry_is_input(g, t) == (n == p->nodes);
-        if (!makes && !(box_empty(s->own) && box_empty(s->run)))
-            return false;
-        if (!box_inside(s->own, s->run) || !box_inside(s->run, whole) ||
-            !box_inside(s->want, whole))
-            return false;
-        if (n < p->nodes && geometry_is_partial(g, t) &&
-            !(box_equal(s->own, box_rows(whole, n, n + 1)) && box_equal(s->run, s->own)))
-            return false;
-        own[n] = s->own;
-        if (n < p->nodes)
-            part[n] = s->part;
+    const struct plan_share *s = plan_share(p, t, n);
+    const struct box whole = geometry_whole(p->geo, t);
+    const bool host = n == p->nodes;
+    if (!box_inside(s->own, s->run) || !box_inside(s->run, whole) || !box_inside(s->want, whole))
+        return false;
+    if (geometry_is_input(p->geo, t) != host && !box_empty(s->run))
+        return false;
+    if (geometry_is_partial(p->geo, t) && !host) {
+        const struct box row = box_rows(whole, n, n + 1);
+        return box_equal(s->own, row) && box_equal(s->run, row);
     }
-    return is_partition(whole, own, p->nodes + 1) && is_partition(whole, part, p->nodes) &&
-           (!g->tensor[t].output || box_equal(plan_share(p, t, p->nodes)->want, whole));
+    return !host || !p->geo->tensor[t].output || box_equal(s->want, whole);
 }
 
-/* Do run and the `count` messages to `to` hold what it wants of `t`, nothing of it twice? */
+static bool shares_ok(const struct plan *p, int32_t t)
+{
+    const struct box whole = geometry_whole(p->geo, t);
+    struct box part[PLAN_MAX_NODES + 1], own[PLAN_MAX_NODES + 1];
+    for (int32_t n = 0; n <= p->nodes; n++) {
+        if (!share_ok(p, t, n))
+            return false;
+        part[n] = plan_share(p, t, n)->part;
+        own[n] = plan_share(p, t, n)->own;
+    }
+    return is_partition(whole, own, p->nodes + 1) && is_partition(whole, part, p->nodes);
+}
+
+/* Do run and the `count` messages to `to` hold what it wants of `t`, nothing of it twice?  (What
+ * a node owns is in its run, so none of the messages can be its own.) */
 static bool messages_ok(const struct plan *p, int32_t t, int32_t to, const struct plan_transfer *m,
                         int32_t count)
 {
     const struct plan_share *s = plan_share(p, t, to);
     int64_t held = box_values(box_intersect(s->want, s->run));
     for (int32_t i = 0; i < count; i++) {
-        if (m[i].from < 0 || m[i].from > p->nodes || m[i].from == to || box_empty(m[i].box) ||
+        if (m[i].from < 0 || m[i].from > p->nodes || box_empty(m[i].box) ||
             !box_inside(m[i].box, plan_share(p, t, m[i].from)->own) ||
             !box_inside(m[i].box, s->want) || !box_empty(box_intersect(m[i].box, s->run)))
             return false;

@@ -74,7 +74,8 @@ struct program_names {
     const void *ctx;
 };
 /* One line per step: "RUN conv1 rows 0..14 of 112", "SEND conv1 rows 13..14 of 112 to node 1
- * (7168 bytes)".  Columns and channels are named where a box does not hold all of them.
+ * (7168 bytes)"; a GEO_PARTIAL also says what its share is: "RUN mean rows 0..1 of 2 over rows
+ * 0..14 of 112".  Columns and channels are named where a box does not hold all of them.
  * `names` may be NULL. */
 void program_dump(const struct program *pr, const struct geometry *g,
                   const struct program_names *names, FILE *to);

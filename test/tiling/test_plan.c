@@ -1,5 +1,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "sim.h"
 
@@ -92,7 +94,7 @@ static bool inject_fault(struct plan *p, struct rng *r)
     struct plan_transfer *m = p->ntransfers ? &p->transfer[rng_int(r, 0, p->ntransfers - 1)] : NULL;
     const struct box before = s->own;
 
-    switch (rng_int(r, 0, 9)) {
+    switch (rng_int(r, 0, 10)) {
     case 0:
         grow(&s->own, r, p->geo->tensor[t].dim);
         return !box_equal(before, s->own);
@@ -117,11 +119,16 @@ static bool inject_fault(struct plan *p, struct rng *r)
             return false;
         shrink(&s->part, r);
         return true;
+    case 6:
+        if (box_empty(s->part))
+            return false;
+        shift(&s->part, r);
+        return true;
     default:
         if (!m)
             return false;
     }
-    switch (rng_int(r, 0, 4)) {
+    switch (rng_int(r, 0, 5)) {
     case 0:
         *m = p->transfer[--p->ntransfers]; /* drops the last, doubles it or reorders */
         return true;
@@ -132,6 +139,11 @@ static bool inject_fault(struct plan *p, struct rng *r)
         shrink(&m->box, r);
         return true;
     case 3:
+        if (p->ntransfers == 1)
+            return false;
+        *m = m == p->transfer ? m[1] : m[-1];
+        return true;
+    case 4:
         m->from = (int16_t)((m->from + rng_int(r, 1, p->nodes)) % (p->nodes + 1));
         return true;
     default:
@@ -178,7 +190,82 @@ static struct plan plan_of(const struct net *net, struct plan_options o)
     return p;
 }
 
-static struct box rows(int32_t lo, int32_t hi, struct box b) { return box_rows(b, lo, hi); }
+/* Faults that leave all counts of values right. */
+
+static struct net three_bands(int32_t *map)
+{
+    struct net net;
+    net_init(&net, 3);
+    *map = net_conv(&net, net_input(&net, 9, 4, 2), 1, 1, 0, 0);
+    net_conv(&net, *map, 3, 1, 1, 0);
+    net_finish(&net);
+    return net;
+}
+
+static struct plan_transfer *transfer_of(const struct plan *p, int32_t tensor, int32_t from,
+                                         int32_t to)
+{
+    for (int32_t i = 0; i < p->ntransfers; i++)
+        if (p->transfer[i].tensor == tensor && p->transfer[i].from == from &&
+            p->transfer[i].to == to)
+            return &p->transfer[i];
+    cr_assert_fail("no such transfer");
+    return NULL;
+}
+
+Test(plan, check_refuses_a_message_to_oneself)
+{
+    int32_t map;
+    struct net net = three_bands(&map);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    struct plan_transfer *m = transfer_of(&p, map, 0, 1);
+    m->from = 1;
+    m->box = box_rows(m->box, 3, 4);
+    cr_assert_eq(plan_check(&p, NULL), -EPROTO);
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(plan, check_refuses_the_same_rows_twice)
+{
+    int32_t map;
+    struct net net = three_bands(&map);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    *transfer_of(&p, map, 2, 1) = *transfer_of(&p, map, 0, 1);
+    cr_assert_eq(plan_check(&p, NULL), -EPROTO);
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(plan, check_refuses_a_message_too_many)
+{
+    int32_t map;
+    struct net net = three_bands(&map);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    const size_t count = (size_t)p.ntransfers;
+    p.transfer = realloc(p.transfer, (count + 1) * sizeof(*p.transfer));
+    cr_assert_not_null(p.transfer);
+    p.transfer[count] = p.transfer[0];
+    p.ntransfers++;
+    cr_assert_eq(plan_check(&p, NULL), -EPROTO);
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* A node cannot compute an input of the network. */
+Test(plan, check_refuses_an_input_from_nowhere)
+{
+    int32_t map;
+    struct net net = three_bands(&map);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    struct plan_transfer *m = transfer_of(&p, 0, p.nodes, 0);
+    p.share[0].run = p.share[0].want;
+    memmove(m, m + 1, (size_t)(p.transfer + p.ntransfers - m - 1) * sizeof(*m));
+    p.ntransfers--;
+    cr_assert_eq(plan_check(&p, NULL), -EPROTO);
+    plan_done(&p);
+    net_done(&net);
+}
 
 Test(plan, halo_of_a_convolution)
 {
@@ -190,10 +277,10 @@ Test(plan, halo_of_a_convolution)
     struct plan p = plan_of(&net, (struct plan_options){ .weight = { 3, 1 } });
 
     const struct box all = geometry_whole(&net.g, a);
-    cr_assert(box_equal(plan_share(&p, a, 0)->own, rows(0, 6, all)));
-    cr_assert(box_equal(plan_share(&p, a, 0)->want, rows(0, 7, all)));
-    cr_assert(box_equal(plan_share(&p, a, 1)->run, rows(6, 8, all)));
-    cr_assert(box_equal(plan_share(&p, a, 1)->want, rows(5, 8, all)));
+    cr_assert(box_equal(plan_share(&p, a, 0)->own, box_rows(all, 0, 6)));
+    cr_assert(box_equal(plan_share(&p, a, 0)->want, box_rows(all, 0, 7)));
+    cr_assert(box_equal(plan_share(&p, a, 1)->run, box_rows(all, 6, 8)));
+    cr_assert(box_equal(plan_share(&p, a, 1)->want, box_rows(all, 5, 8)));
     cr_assert(box_equal(plan_share(&p, b, p.nodes)->want, all));
 
     struct plan_traffic t;
@@ -296,11 +383,33 @@ Test(plan, a_halo_wider_than_bands_comes_from_all_its_owners)
     net_done(&net);
 }
 
-static int32_t cut_backwards(void *ctx, int32_t tensor, int32_t rows_of_map, int32_t n)
+static int32_t cut_from_table(void *table, int32_t tensor, int32_t rows_of_map, int32_t n)
 {
-    (void)ctx;
     (void)tensor;
-    return rows_of_map - n;
+    (void)rows_of_map;
+    return ((const int32_t *)table)[n];
+}
+
+Test(plan, cuts_must_rise_to_the_last_row)
+{
+    struct net net;
+    struct plan p;
+    net_init(&net, 3);
+    net_conv(&net, net_input(&net, 9, 4, 2), 1, 1, 0, 0);
+    net_finish(&net);
+    int32_t falls[] = { 0, 5, 3, 9 }, ends_early[] = { 0, 3, 5, 8 }, ends_late[] = { 0, 3, 5, 10 };
+    int32_t starts_below[] = { 0, -1, 5, 9 }, good[] = { 0, 0, 9, 9 };
+    int32_t *const bad[] = { falls, ends_early, ends_late, starts_below };
+    struct plan_options o = { .nodes = 3, .weight = { 1, 1, 1 }, .cut = cut_from_table };
+    for (int i = 0; i < 4; i++) {
+        o.cut_ctx = bad[i];
+        cr_assert_eq(plan_build(&p, &net.g, &o), -EINVAL, "table %d", i);
+    }
+    o.cut_ctx = good;
+    cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+    cr_assert_null(sim_cluster(&net, &p));
+    plan_done(&p);
+    net_done(&net);
 }
 
 Test(plan, options_out_of_range)
@@ -326,7 +435,6 @@ Test(plan, options_out_of_range)
     REFUSED(weight[1], 0);
     REFUSED(weight[0], 1000001);
     REFUSED(placement, 9);
-    REFUSED(cut, cut_backwards);
     o = good;
     o.placement = PLAN_WHOLE;
     o.whole = 2;

@@ -253,6 +253,25 @@ Test(program, border_rows_are_sent_before_the_rest_is_computed)
     net_done(&net);
 }
 
+/* The host waits for the end of the frame: its message must not hold up the neighbours'. */
+Test(program, the_host_gets_a_map_after_the_neighbours)
+{
+    struct net net = two_convolutions();
+    net.g.tensor[1].output = true;
+    struct plan p = even_plan(&net);
+    struct program pr = compiled(&net, &p, 0);
+    const enum step_kind want[] = { STEP_RECV, STEP_RUN,  STEP_SEND, STEP_RUN,
+                                    STEP_SEND, STEP_RECV, STEP_RUN,  STEP_SEND };
+    cr_assert_eq(pr.nsteps, 8);
+    for (int32_t i = 0; i < 8; i++)
+        cr_assert_eq(pr.step[i].kind, want[i], "step %d", i);
+    cr_assert_eq(pr.step[2].peer, 1);
+    cr_assert_eq(pr.step[4].peer, p.nodes);
+    program_done(&pr);
+    plan_done(&p);
+    net_done(&net);
+}
+
 /* Weights larger than the output would be streamed twice for nothing. */
 Test(program, layers_with_large_weights_run_in_one_piece)
 {
@@ -320,6 +339,32 @@ Test(program, a_node_without_rows_shares_nothing)
     cr_assert_null(sim_cluster(&net, &p));
     program_done(&pr);
     plan_done(&p);
+    net_done(&net);
+}
+
+/* A tensor in very many pieces would make the check slow. */
+Test(program, check_bounds_the_pieces_of_a_tensor)
+{
+    enum { ROWS = 300, MOST = 256 };
+    struct net net;
+    net_init(&net, 1);
+    net_input(&net, ROWS, 1, 1);
+    net_finish(&net);
+    struct step step[ROWS];
+    struct buffer buffer = { 0, geometry_whole(&net.g, 0) };
+    for (int32_t i = 0; i < ROWS; i++)
+        step[i] = (struct step){ STEP_RECV, 0, i, 1, box_rows(buffer.box, i, i + 1) };
+    struct program pr = { .nodes = 1,
+                          .ntransfers = ROWS,
+                          .nbuffers = 1,
+                          .nsteps = MOST,
+                          .buffer = &buffer,
+                          .step = step };
+    cr_assert_eq(program_check(&pr, &net.g, NULL), 0);
+    pr.nsteps = ROWS;
+    int32_t bad = -1;
+    cr_assert_eq(program_check(&pr, &net.g, &bad), -EPROTO);
+    cr_assert_eq(bad, MOST);
     net_done(&net);
 }
 

@@ -114,6 +114,13 @@ Test(reach, extreme_arguments)
     cr_assert(s.lo >= s.hi);
 }
 
+/* Half a pixel before the first is pixel -1, not 0. */
+Test(reach, quotients_are_rounded_down)
+{
+    const struct span s = reach_span((struct reach){ 1, 2, -1, -1 }, (struct span){ 0, 1 }, 4);
+    cr_assert(s.lo >= s.hi);
+}
+
 Test(reach, a_box_with_an_axis_in_padding_reads_nothing)
 {
     const int32_t dim[AXES] = { 4, 4, 2 };
