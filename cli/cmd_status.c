@@ -3,15 +3,18 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/parse.h"
 #include "cli/table.h"
 
-enum { KEY_JSON = 300 };
+enum { KEY_JSON = 300, KEY_WAIT };
 
 struct options {
     struct client_options client;
+    double wait_s; /* 0: do not */
     bool json;
 };
 
@@ -25,6 +28,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_JSON:
         o->json = true;
         return 0;
+    case KEY_WAIT:
+        if (!parse_float(arg, 0.001, 86400, &o->wait_s))
+            argp_error(state, "--wait: '%s' is not a number of seconds from 0.001 to 86400", arg);
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "'%s' is too much", arg);
         return EINVAL;
@@ -35,6 +42,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     { "json", KEY_JSON, NULL, 0, "Print the server's JSON", 0 },
+    { "wait", KEY_WAIT, "S", 0,
+      "Wait up to S seconds until all nodes are up and all models ready; exit code 1 if they are "
+      "not by then",
+      0 },
     { 0 },
 };
 
@@ -165,6 +176,52 @@ static int print_json(const cJSON *status)
     return 0;
 }
 
+/* Returns 0 if every node is up and every model ready, else -EAGAIN with the first that is not. */
+static int find_missing(const cJSON *status, struct diag *why)
+{
+    const cJSON *o;
+
+    cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(status, "nodes")) {
+        if (!is_true(o, "up"))
+            return diag(why, -EAGAIN, "node %s is down", text_of(o, "name"));
+    }
+    cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(status, "models")) {
+        const char *problem = text_of(o, "problem");
+        if (!is_true(o, "ready"))
+            return diag(why, -EAGAIN, "model %s is not ready%s%s", text_of(o, "name"),
+                        problem[0] != '\0' ? ": " : "", problem);
+    }
+    return is_true(status, "ready") ? 0 : diag(why, -EAGAIN, "the coordinator is not ready");
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* The status, after waiting as long as --wait allows; cJSON_Delete() `*status` on 0. */
+static int get_status(const struct options *o, struct client *c, cJSON **status, struct diag *why)
+{
+    const struct timespec pause = { .tv_nsec = 50000000 };
+    const double deadline = now_s() + o->wait_s;
+    struct diag missing = { "" };
+
+    for (;;) {
+        int rc = client_get(c, "/splitd/status", status, why);
+        if (rc < 0 || o->wait_s <= 0)
+            return rc;
+        rc = find_missing(*status, &missing);
+        if (rc == 0)
+            return 0;
+        cJSON_Delete(*status);
+        if (now_s() >= deadline)
+            return diag(why, rc, "not ready after %g s: %s", o->wait_s, missing.text);
+        nanosleep(&pause, NULL);
+    }
+}
+
 int cmd_status(int argc, char **argv)
 {
     struct options o = { 0 };
@@ -174,9 +231,11 @@ int cmd_status(int argc, char **argv)
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return RESULT_USAGE;
+    if (o.wait_s > 0 && o.client.timeout_s <= 0)
+        o.client.timeout_s = o.wait_s;
     if (client_new(&c, &o.client, &why) < 0)
         return complain("%s", why.text);
-    int rc = client_get(c, "/splitd/status", &status, &why);
+    int rc = get_status(&o, c, &status, &why);
     client_free(c);
     if (rc < 0)
         return complain("%s", why.text);
