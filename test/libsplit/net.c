@@ -1,0 +1,617 @@
+#include "net.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *own(struct net *n, void *p)
+{
+    if (!p || n->nowned == NET_MAX_OWNED)
+        abort();
+    n->owned[n->nowned++] = p;
+    return p;
+}
+
+void net_init(struct net *n, uint64_t seed)
+{
+    memset(n, 0, sizeof(*n));
+    n->g.tensor = n->tensor;
+    n->g.op = n->op;
+    n->g.input = n->in;
+    n->g.output = n->out;
+    n->random = seed * 0x9E3779B97F4A7C15U + 1;
+}
+
+void net_done(struct net *n)
+{
+    for (int32_t i = 0; i < n->nowned; i++)
+        free(n->owned[i]);
+}
+
+/* splitmix64 */
+uint32_t net_random(struct net *n, uint32_t below)
+{
+    uint64_t z = n->random += 0x9E3779B97F4A7C15U;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+    return (uint32_t)((z ^ (z >> 31)) >> 32) % below;
+}
+
+int32_t net_between(struct net *n, int32_t lo, int32_t hi)
+{
+    return lo + (int32_t)net_random(n, (uint32_t)(hi - lo + 1));
+}
+
+float *net_floats(struct net *n, int64_t count)
+{
+    float *f = own(n, malloc((size_t)count * sizeof(*f) + 1));
+    for (int64_t i = 0; i < count; i++)
+        f[i] = (float)net_random(n, 1 << 16) / (1 << 15) - 1;
+    return f;
+}
+
+static int32_t add_tensor(struct net *n, int32_t rows, int32_t cols, int32_t channels,
+                          int32_t batch, int32_t op)
+{
+    const int32_t t = n->g.ntensors++;
+    char *name = own(n, malloc(16));
+    snprintf(name, 16, "t%d", t);
+    n->tensor[t] =
+        (struct tensor){ .name = name, .dim = { rows, cols, channels }, .batch = batch, .op = op };
+    return t;
+}
+
+static struct port port_of(const struct net *n, int32_t t)
+{
+    const struct tensor *x = &n->tensor[t];
+    const int32_t dim[4] = { x->batch, x->dim[CHAN], x->dim[ROW], x->dim[COL] };
+    return (struct port){ .name = x->name, .tensor = t, .shape = shape_make(4, dim) };
+}
+
+int32_t net_input(struct net *n, int32_t rows, int32_t cols, int32_t channels, int32_t batch)
+{
+    const int32_t t = add_tensor(n, rows, cols, channels, batch, GEO_NO_OP);
+    n->in[n->g.ninputs++] = port_of(n, t);
+    return t;
+}
+
+void net_output(struct net *n, int32_t tensor)
+{
+    if (n->g.noutputs < NET_MAX_PORTS)
+        n->out[n->g.noutputs++] = port_of(n, tensor);
+}
+
+struct op *net_op(struct net *n, enum op_type type, int32_t ninputs, const int32_t *input,
+                  int32_t rows, int32_t cols, int32_t channels)
+{
+    if (n->g.nops == NET_MAX_OPS)
+        abort();
+    struct op *op = &n->op[n->g.nops];
+    op->type = type;
+    op->ninputs = ninputs;
+    op->input = own(n, malloc((size_t)ninputs * sizeof(*op->input)));
+    memcpy(op->input, input, (size_t)ninputs * sizeof(*op->input));
+    op->output = add_tensor(n, rows, cols, channels, n->tensor[input[0]].batch, n->g.nops);
+    op->name = n->tensor[op->output].name;
+    n->g.nops++;
+    return op;
+}
+
+int32_t net_window_out(const struct window *w, enum axis a, int32_t len)
+{
+    const int32_t span = (w->kernel[a] - 1) * w->dilation[a] + 1;
+    const int32_t room = len + w->pad[a] + w->pad_end[a] - span;
+    return room < 0 ? 0 : room / w->stride[a] + 1;
+}
+
+static struct onnx_tensor *random_constant(struct net *n, int64_t count)
+{
+    struct onnx_tensor *t = own(n, calloc(1, sizeof(*t)));
+    *t = (struct onnx_tensor){ .name = "w",
+                               .type = ONNX_FLOAT,
+                               .rank = 1,
+                               .dim = { count },
+                               .count = count,
+                               .data = net_floats(n, count),
+                               .bytes = (size_t)count * sizeof(float) };
+    return t;
+}
+
+/* Weights (a, b, kernel rows, kernel columns) as ONNX stores them. */
+static struct weight_ref random_weights(struct net *n, int64_t a, int64_t b, const struct window *w,
+                                        bool outputs_first)
+{
+    const int64_t taps = (int64_t)w->kernel[ROW] * w->kernel[COL];
+    struct weight_ref ref = { .t = random_constant(n, a * b * taps),
+                              .stride = { b * taps, taps, w->kernel[COL], 1 } };
+    if (!outputs_first) {
+        ref.stride[0] = taps;
+        ref.stride[1] = b * taps;
+    }
+    return ref;
+}
+
+int32_t net_conv(struct net *n, int32_t in, int32_t cout, int32_t group, struct window w)
+{
+    const struct tensor *t = &n->tensor[in];
+    struct op *op = net_op(n, OP_CONV, 1, &in, net_window_out(&w, ROW, t->dim[ROW]),
+                           net_window_out(&w, COL, t->dim[COL]), cout);
+    op->u.conv.win = w;
+    op->u.conv.group = group;
+    op->u.conv.weight = random_weights(n, cout, t->dim[CHAN] / group, &w, true);
+    op->u.conv.bias = net_random(n, 2) ? net_floats(n, cout) : NULL;
+    op->u.conv.scale = net_random(n, 3) ? NULL : net_floats(n, cout);
+    return op->output;
+}
+
+static int32_t transposed_out(const struct window *w, enum axis a, int32_t len)
+{
+    return (len - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1 - w->pad[a] -
+           w->pad_end[a];
+}
+
+int32_t net_conv_transpose(struct net *n, int32_t in, int32_t cout, int32_t group, struct window w)
+{
+    const struct tensor *t = &n->tensor[in];
+    struct op *op = net_op(n, OP_CONV_TRANSPOSE, 1, &in, transposed_out(&w, ROW, t->dim[ROW]),
+                           transposed_out(&w, COL, t->dim[COL]), cout);
+    op->u.conv.win = w;
+    op->u.conv.group = group;
+    op->u.conv.weight = random_weights(n, t->dim[CHAN], cout / group, &w, false);
+    op->u.conv.bias = net_random(n, 2) ? net_floats(n, cout) : NULL;
+    op->u.conv.scale = net_random(n, 3) ? NULL : net_floats(n, cout);
+    return op->output;
+}
+
+int32_t net_pool(struct net *n, int32_t in, enum op_type type, struct window w, bool include_pad)
+{
+    const struct tensor *t = &n->tensor[in];
+    struct op *op = net_op(n, type, 1, &in, net_window_out(&w, ROW, t->dim[ROW]),
+                           net_window_out(&w, COL, t->dim[COL]), t->dim[CHAN]);
+    op->u.pool.win = w;
+    op->u.pool.count_include_pad = include_pad;
+    return op->output;
+}
+
+int32_t net_reduce(struct net *n, int32_t in, enum reduce_kind kind)
+{
+    const struct tensor *t = &n->tensor[in];
+    const int64_t count = (int64_t)t->dim[ROW] * t->dim[COL];
+    struct op *partial = net_op(n, OP_PARTIAL, 1, &in, 0, 1, 2 * t->dim[CHAN]);
+    partial->u.reduce.kind = kind;
+    partial->u.reduce.count = count;
+    struct op *op = net_op(n, OP_COMBINE, 1, &partial->output, 1, 1, t->dim[CHAN]);
+    op->u.reduce.kind = kind;
+    op->u.reduce.count = count;
+    return op->output;
+}
+
+void net_activate(struct net *n)
+{
+    struct op *op = &n->op[n->g.nops - 1];
+    op->act.kind = (enum act_kind)net_random(n, ACT_SILU + 1);
+    op->act.a = op->act.kind == ACT_CLIP ? -0.25F : 0.2F;
+    op->act.b = 0.5F;
+    if (op->act.kind == ACT_PRELU)
+        op->act.slope = net_floats(n, n->tensor[op->output].dim[CHAN]);
+}
+
+int64_t net_values(const struct net *n, int32_t tensor)
+{
+    const struct tensor *t = &n->tensor[tensor];
+    return (int64_t)t->batch * t->dim[ROW] * t->dim[COL] * t->dim[CHAN];
+}
+
+/* ---- The reference ---- */
+
+/* A tensor's values and how to find one. */
+struct ref {
+    const struct tensor *t;
+    double *v;
+};
+
+static bool on_map(struct ref x, int32_t r, int32_t c)
+{
+    return r >= 0 && c >= 0 && r < x.t->dim[ROW] && c < x.t->dim[COL];
+}
+
+static double *at(struct ref x, int32_t b, int32_t r, int32_t c, int32_t k)
+{
+    const int32_t *d = x.t->dim;
+    return &x.v[(((int64_t)b * d[ROW] + r) * d[COL] + c) * d[CHAN] + k];
+}
+
+/* Where an output value stands. */
+struct place {
+    int32_t b, r, c, k;
+};
+
+static double ref_act(const struct act *act, double x, int32_t k)
+{
+    const double a = (double)act->a, b = (double)act->b;
+    switch (act->kind) {
+    case ACT_NONE:
+        break;
+    case ACT_RELU:
+        return fmax(x, 0);
+    case ACT_CLIP:
+        return fmin(fmax(x, a), b);
+    case ACT_LEAKY_RELU:
+        return x < 0 ? a * x : x;
+    case ACT_PRELU:
+        return x < 0 ? (double)act->slope[k] * x : x;
+    case ACT_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case ACT_HARD_SIGMOID:
+        return fmin(fmax(a * x + b, 0), 1);
+    case ACT_HARD_SWISH:
+        return x * fmin(fmax(x / 6 + 0.5, 0), 1);
+    case ACT_TANH:
+        return tanh(x);
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    }
+    return x;
+}
+
+static double ref_weight(const struct op *op, int64_t o, int64_t i, int64_t y, int64_t x)
+{
+    const int64_t *s = op->u.conv.weight.stride;
+    const float *w = op->u.conv.weight.t->data;
+    return (double)w[o * s[0] + i * s[1] + y * s[2] + x * s[3]];
+}
+
+static double ref_affine_of(const struct op *op, double sum, int32_t k)
+{
+    if (op->u.conv.scale)
+        sum *= (double)op->u.conv.scale[k];
+    return op->u.conv.bias ? sum + (double)op->u.conv.bias[k] : sum;
+}
+
+static double ref_conv(const struct op *op, struct ref in, struct ref out, struct place p)
+{
+    const struct window *w = &op->u.conv.win;
+    const int32_t cin = in.t->dim[CHAN] / op->u.conv.group;
+    const int32_t g = p.k / (out.t->dim[CHAN] / op->u.conv.group);
+    double sum = 0;
+    for (int32_t y = 0; y < w->kernel[ROW]; y++)
+        for (int32_t x = 0; x < w->kernel[COL]; x++) {
+            const int32_t r = p.r * w->stride[ROW] - w->pad[ROW] + y * w->dilation[ROW];
+            const int32_t c = p.c * w->stride[COL] - w->pad[COL] + x * w->dilation[COL];
+            for (int32_t i = 0; on_map(in, r, c) && i < cin; i++)
+                sum += *at(in, p.b, r, c, g * cin + i) * ref_weight(op, p.k, i, y, x);
+        }
+    return ref_affine_of(op, sum, p.k);
+}
+
+static double ref_conv_transpose(const struct op *op, struct ref in, struct ref out, struct place p)
+{
+    const struct window *w = &op->u.conv.win;
+    const int32_t cin = in.t->dim[CHAN] / op->u.conv.group;
+    const int32_t cout = out.t->dim[CHAN] / op->u.conv.group;
+    const int32_t g = p.k / cout;
+    double sum = 0;
+    for (int32_t r = 0; r < in.t->dim[ROW]; r++)
+        for (int32_t c = 0; c < in.t->dim[COL]; c++)
+            for (int32_t y = 0; y < w->kernel[ROW]; y++)
+                for (int32_t x = 0; x < w->kernel[COL]; x++)
+                    if (r * w->stride[ROW] - w->pad[ROW] + y * w->dilation[ROW] == p.r &&
+                        c * w->stride[COL] - w->pad[COL] + x * w->dilation[COL] == p.c)
+                        for (int32_t i = 0; i < cin; i++)
+                            sum += *at(in, p.b, r, c, g * cin + i) *
+                                   ref_weight(op, p.k % cout, g * cin + i, y, x);
+    return ref_affine_of(op, sum, p.k);
+}
+
+static double ref_pool(const struct op *op, struct ref in, struct place p)
+{
+    const struct window *w = &op->u.pool.win;
+    double sum = 0, max = -INFINITY;
+    int32_t inside = 0, padded = 0;
+    for (int32_t y = 0; y < w->kernel[ROW]; y++)
+        for (int32_t x = 0; x < w->kernel[COL]; x++) {
+            const int32_t r = p.r * w->stride[ROW] - w->pad[ROW] + y * w->dilation[ROW];
+            const int32_t c = p.c * w->stride[COL] - w->pad[COL] + x * w->dilation[COL];
+            padded += r < in.t->dim[ROW] + w->pad_end[ROW] && c < in.t->dim[COL] + w->pad_end[COL];
+            if (!on_map(in, r, c))
+                continue;
+            inside++;
+            sum += *at(in, p.b, r, c, p.k);
+            max = fmax(max, *at(in, p.b, r, c, p.k));
+        }
+    if (op->type == OP_MAX_POOL)
+        return max;
+    const int32_t count = op->u.pool.count_include_pad ? padded : inside;
+    return count ? sum / count : 0;
+}
+
+static double ref_broadcast(struct ref x, struct place p)
+{
+    return *at(x, x.t->batch == 1 ? 0 : p.b, x.t->dim[ROW] == 1 ? 0 : p.r,
+               x.t->dim[COL] == 1 ? 0 : p.c, x.t->dim[CHAN] == 1 ? 0 : p.k);
+}
+
+static double ref_binary(const struct op *op, const struct ref *in, struct place p)
+{
+    double a = ref_broadcast(in[0], p), b;
+    if (op->u.binary.constant) {
+        const int64_t *s = op->u.binary.stride;
+        b = (double)
+                op->u.binary.constant[p.b * s[AXES] + p.r * s[ROW] + p.c * s[COL] + p.k * s[CHAN]];
+        if (op->u.binary.constant_first) {
+            const double swap = a;
+            a = b;
+            b = swap;
+        }
+    } else {
+        b = ref_broadcast(in[1], p);
+    }
+    switch (op->u.binary.kind) {
+    case BINARY_ADD:
+        return a + b;
+    case BINARY_SUB:
+        return a - b;
+    case BINARY_MUL:
+        return a * b;
+    case BINARY_DIV:
+        return a / b;
+    }
+    return 0;
+}
+
+static double ref_concat(const struct op *op, const struct ref *in, struct place p)
+{
+    int32_t pos[AXES] = { p.r, p.c, p.k };
+    const enum axis a = op->u.concat.axis;
+    int32_t i = 0;
+    for (; pos[a] >= in[i].t->dim[a]; i++)
+        pos[a] -= in[i].t->dim[a];
+    return *at(in[i], p.b, pos[ROW], pos[COL], pos[CHAN]);
+}
+
+static double ref_slice(const struct op *op, struct ref in, struct place p)
+{
+    const int32_t *start = op->u.slice.start, *step = op->u.slice.step;
+    return *at(in, p.b, start[ROW] + p.r * step[ROW], start[COL] + p.c * step[COL],
+               start[CHAN] + p.k * step[CHAN]);
+}
+
+static double ref_pad(const struct op *op, struct ref in, struct place p)
+{
+    int32_t pos[AXES] = { p.r, p.c, p.k };
+    for (int a = 0; a < AXES; a++) {
+        const int32_t len = in.t->dim[a];
+        pos[a] -= op->u.pad.before[a];
+        if (pos[a] >= 0 && pos[a] < len)
+            continue;
+        if (op->u.pad.mode == PAD_CONSTANT)
+            return (double)op->u.pad.value;
+        if (op->u.pad.mode == PAD_REFLECT)
+            pos[a] = pos[a] < 0 ? -pos[a] : 2 * len - 2 - pos[a];
+        else
+            pos[a] = pos[a] < 0 ? 0 : len - 1;
+    }
+    return *at(in, p.b, pos[ROW], pos[COL], pos[CHAN]);
+}
+
+static double ref_depth_to_space(const struct op *op, struct ref in, struct ref out, struct place p)
+{
+    const int32_t b = op->u.depth_to_space.block, channels = out.t->dim[CHAN];
+    const int32_t sy = p.r % b, sx = p.c % b;
+    const int32_t k =
+        op->u.depth_to_space.crd ? (p.k * b + sy) * b + sx : (sy * b + sx) * channels + p.k;
+    return *at(in, p.b, p.r / b, p.c / b, k);
+}
+
+static double ref_softmax(const struct op *op, struct ref in, struct place p)
+{
+    const bool *over = op->u.softmax.over;
+    double sum = 0;
+    for (int32_t r = 0; r < in.t->dim[ROW]; r++)
+        for (int32_t c = 0; c < in.t->dim[COL]; c++)
+            for (int32_t k = 0; k < in.t->dim[CHAN]; k++)
+                if ((over[ROW] || r == p.r) && (over[COL] || c == p.c) && (over[CHAN] || k == p.k))
+                    sum += exp(*at(in, p.b, r, c, k));
+    const double x = *at(in, p.b, p.r, p.c, p.k);
+    return op->u.softmax.log ? x - log(sum) : exp(x) / sum;
+}
+
+/* `in` is what the OP_PARTIAL before reads. */
+static double ref_reduce(const struct op *op, struct ref in, struct place p)
+{
+    double sum = 0, max = -INFINITY;
+    for (int32_t r = 0; r < in.t->dim[ROW]; r++)
+        for (int32_t c = 0; c < in.t->dim[COL]; c++) {
+            sum += *at(in, p.b, r, c, p.k);
+            max = fmax(max, *at(in, p.b, r, c, p.k));
+        }
+    switch (op->u.reduce.kind) {
+    case REDUCE_SUM:
+        return sum;
+    case REDUCE_MEAN:
+        return sum / (in.t->dim[ROW] * in.t->dim[COL]);
+    case REDUCE_MAX:
+        return max;
+    }
+    return 0;
+}
+
+static double ref_resize_position(const struct op *op, enum axis a, int32_t i, int32_t in,
+                                  int32_t out)
+{
+    const double s = (double)op->u.resize.scale[a];
+    if (s == 1) /* as ONNX Runtime: such an axis is left alone */
+        return i;
+    switch (op->u.resize.coordinates) {
+    case RESIZE_HALF_PIXEL:
+        return (i + 0.5) / s - 0.5;
+    case RESIZE_PYTORCH_HALF_PIXEL:
+        return out > 1 ? (i + 0.5) / s - 0.5 : 0;
+    case RESIZE_ALIGN_CORNERS:
+        return out > 1 ? (double)i * (in - 1) / (out - 1) : 0;
+    case RESIZE_ASYMMETRIC:
+        return i / s;
+    case RESIZE_TF_HALF_PIXEL:
+        return (i + 0.5) / s;
+    }
+    return 0;
+}
+
+static double ref_resize_weight(const struct op *op, double x, int32_t pixel)
+{
+    const double d = fabs(x - pixel), a = (double)op->u.resize.cubic_a;
+    switch (op->u.resize.mode) {
+    case RESIZE_LINEAR:
+        return fmax(1 - d, 0);
+    case RESIZE_CUBIC:
+        if (d <= 1)
+            return (a + 2) * d * d * d - (a + 3) * d * d + 1;
+        return d < 2 ? a * d * d * d - 5 * a * d * d + 8 * a * d - 4 * a : 0;
+    case RESIZE_NEAREST:
+        break;
+    }
+    switch (op->u.resize.nearest) {
+    case RESIZE_ROUND_PREFER_FLOOR:
+        return pixel == ceil(x - 0.5);
+    case RESIZE_ROUND_PREFER_CEIL:
+        return pixel == floor(x + 0.5);
+    case RESIZE_FLOOR:
+        return pixel == floor(x);
+    case RESIZE_CEIL:
+        return pixel == ceil(x);
+    }
+    return 0;
+}
+
+/* All pixels near and far, those outside the map taken from its edge. */
+static double ref_resize(const struct op *op, struct ref in, struct ref out, struct place p)
+{
+    const int32_t rows = in.t->dim[ROW], cols = in.t->dim[COL];
+    const double y = ref_resize_position(op, ROW, p.r, rows, out.t->dim[ROW]);
+    const double x = ref_resize_position(op, COL, p.c, cols, out.t->dim[COL]);
+    double sum = 0;
+    for (int32_t r = -4; r < rows + 4; r++)
+        for (int32_t c = -4; c < cols + 4; c++) {
+            const double w = ref_resize_weight(op, y, r) * ref_resize_weight(op, x, c);
+            const int32_t ir = r < 0 ? 0 : r >= rows ? rows - 1 : r;
+            const int32_t ic = c < 0 ? 0 : c >= cols ? cols - 1 : c;
+            if (w != 0)
+                sum += w * *at(in, p.b, ir, ic, p.k);
+        }
+    return sum;
+}
+
+/* Through real arrays in ONNX order: transpose, then copy. */
+static void ref_reshape(const struct op *op, struct ref in, struct ref out)
+{
+    const struct shape *from = &op->u.reshape.from, *to = &op->u.reshape.to;
+    const int64_t n = shape_values(from);
+    float *nhwc = calloc((size_t)n + 1, sizeof(*nhwc)),
+          *onnx = calloc((size_t)n + 1, sizeof(*onnx));
+    float *moved = calloc((size_t)n + 1, sizeof(*moved));
+    if (!nhwc || !onnx || !moved)
+        abort();
+    for (int64_t i = 0; i < n; i++)
+        nhwc[i] = (float)i;
+    shape_to_onnx(from, onnx, nhwc);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t rest = i, index = 0, coordinate[SHAPE_MAX_RANK];
+        for (int32_t a = from->rank - 1; a >= 0; a--) {
+            const int32_t len = from->dim[op->u.reshape.perm[a]];
+            coordinate[op->u.reshape.perm[a]] = rest % len;
+            rest /= len;
+        }
+        for (int32_t a = 0; a < from->rank; a++)
+            index = index * from->dim[a] + coordinate[a];
+        moved[i] = onnx[index];
+    }
+    shape_from_onnx(to, nhwc, moved);
+    for (int64_t i = 0; i < n; i++)
+        out.v[i] = in.v[(int64_t)nhwc[i]];
+    free(moved);
+    free(onnx);
+    free(nhwc);
+}
+
+static double ref_value(const struct op *op, const struct ref *in, struct ref out, struct place p)
+{
+    switch (op->type) {
+    case OP_CONV:
+        return ref_conv(op, in[0], out, p);
+    case OP_CONV_TRANSPOSE:
+        return ref_conv_transpose(op, in[0], out, p);
+    case OP_MAX_POOL:
+    case OP_AVERAGE_POOL:
+        return ref_pool(op, in[0], p);
+    case OP_AFFINE:
+        return *at(in[0], p.b, p.r, p.c, p.k) * (double)op->u.affine.scale[p.k] +
+               (double)op->u.affine.bias[p.k];
+    case OP_ACTIVATION:
+        return *at(in[0], p.b, p.r, p.c, p.k);
+    case OP_BINARY:
+        return ref_binary(op, in, p);
+    case OP_CONCAT:
+        return ref_concat(op, in, p);
+    case OP_SLICE:
+        return ref_slice(op, in[0], p);
+    case OP_PAD:
+        return ref_pad(op, in[0], p);
+    case OP_DEPTH_TO_SPACE:
+        return ref_depth_to_space(op, in[0], out, p);
+    case OP_SOFTMAX:
+        return ref_softmax(op, in[0], p);
+    case OP_COMBINE:
+        return ref_reduce(op, in[0], p);
+    case OP_RESIZE:
+        return ref_resize(op, in[0], out, p);
+    case OP_PARTIAL:
+    case OP_RESHAPE:
+    case OP_TYPES:
+        break;
+    }
+    return *at(out, p.b, p.r, p.c, p.k);
+}
+
+static void ref_op(const struct net *n, const struct op *op, double **value)
+{
+    const struct tensor *t = &n->tensor[op->output];
+    struct ref in[OP_MAX_INPUTS] = { { 0 } };
+    for (int32_t i = 0; i < op->ninputs; i++) {
+        int32_t from = op->input[i];
+        if (op->type == OP_COMBINE)
+            from = n->op[n->tensor[from].op].input[0];
+        in[i] = (struct ref){ &n->tensor[from], value[from] };
+    }
+    const struct ref out = { t, value[op->output] };
+    if (op->type == OP_RESHAPE)
+        ref_reshape(op, in[0], out);
+    struct place p;
+    for (p.b = 0; p.b < t->batch; p.b++)
+        for (p.r = 0; p.r < t->dim[ROW]; p.r++)
+            for (p.c = 0; p.c < t->dim[COL]; p.c++)
+                for (p.k = 0; p.k < t->dim[CHAN]; p.k++)
+                    *at(out, p.b, p.r, p.c, p.k) =
+                        ref_act(&op->act, ref_value(op, in, out, p), p.k);
+}
+
+void net_reference(const struct net *n, const float *const *input, double **value)
+{
+    for (int32_t t = 0; t < n->g.ntensors; t++) {
+        value[t] = calloc((size_t)net_values(n, t) + 1, sizeof(double));
+        if (!value[t])
+            abort();
+    }
+    for (int32_t i = 0; i < n->g.ninputs; i++)
+        for (int64_t k = 0; k < net_values(n, n->in[i].tensor); k++)
+            value[n->in[i].tensor][k] = (double)input[i][k];
+    for (int32_t o = 0; o < n->g.nops; o++)
+        if (n->op[o].type != OP_PARTIAL)
+            ref_op(n, &n->op[o], value);
+}
+
+void net_reference_done(const struct net *n, double **value)
+{
+    for (int32_t t = 0; t < n->g.ntensors; t++)
+        free(value[t]);
+}
