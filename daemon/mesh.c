@@ -75,6 +75,8 @@ struct mesh {
     _Atomic bool accepted; /* `accept` has ended: look at its result */
     struct stranger stranger[MAX_STRANGERS];
 
+    pthread_rwlock_t self_lock; /* held for reading while a slot goes to self */
+    bool shut;                  /* nothing passes any more; guarded by self_lock */
     pthread_mutex_t echo_lock;
     struct echo *first_echo, **last_echo;
     size_t echoes, echo_bytes;
@@ -534,6 +536,8 @@ static void serve_stranger(struct mesh *m, struct stranger *s)
 
 static int send_echo(struct mesh *m, const struct header *h, const void *body)
 {
+    if (m->shut)
+        return -ENOTCONN;
     if (h->length > header_cap(h->type))
         return -EMSGSIZE;
     struct echo *e = malloc(sizeof *e + h->length);
@@ -589,10 +593,11 @@ static void serve_echoes(struct mesh *m)
 }
 
 /* A slot to self goes straight from the sender's storage to the receiver's. */
-static int copy_slot(struct mesh *m, const struct mesh_slot *s)
+static int send_slot_to_self(struct mesh *m, const struct mesh_slot *s)
 {
+    if (m->shut)
+        return -ENOTCONN;
     uint8_t *to = m->events.claim(m->events.ctx, m->self, &s->header);
-
     if (!to)
         return 0;
     memcpy(to, s->payload, s->header.length);
@@ -746,9 +751,10 @@ static void free_listener(struct mesh *m)
     m->accept = NULL;
 }
 
-/* Everything but the handles of libuv. */
-static void free_mesh(struct mesh *m)
+void mesh_free(struct mesh *m)
 {
+    if (!m)
+        return;
     free_listener(m);
     for (int32_t i = 0; i < m->config->nnodes; i++) {
         struct peer *p = &m->peer[i];
@@ -759,6 +765,7 @@ static void free_mesh(struct mesh *m)
     for (struct echo *e; (e = next_echo(m)) != NULL;)
         free(e);
     pthread_mutex_destroy(&m->echo_lock);
+    pthread_rwlock_destroy(&m->self_lock);
     free(m);
 }
 
@@ -776,6 +783,7 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
     m->events = *events;
     m->last_echo = &m->first_echo;
     pthread_mutex_init(&m->echo_lock, NULL);
+    pthread_rwlock_init(&m->self_lock, NULL);
     for (int32_t i = 0; i < config->nnodes; i++) {
         pthread_mutex_init(&m->peer[i].lock, NULL);
         m->peer[i].mesh = m;
@@ -791,7 +799,7 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
     if (err == 0 && (err = uv_async_init(loop, &m->async, on_async)) < 0)
         diag(why, err, "the mesh: %s", uv_strerror(err));
     if (err < 0) {
-        free_mesh(m);
+        mesh_free(m);
         return err;
     }
 
@@ -809,13 +817,9 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
 static void on_handle_closed(uv_handle_t *handle)
 {
     struct mesh *m = handle->data;
-    void (*closed)(void *ctx) = m->closed;
-    void *ctx = m->closed_ctx;
 
-    if (--m->handles > 0)
-        return;
-    free_mesh(m);
-    closed(ctx);
+    if (--m->handles == 0)
+        m->closed(m->closed_ctx);
 }
 
 static bool all_sent(struct mesh *m)
@@ -837,13 +841,16 @@ static void on_close_tick(uv_timer_t *timer)
             drop_link(m, i);
     for (int i = 0; i < MAX_STRANGERS; i++)
         free_stranger(&m->stranger[i]);
-    /* No callback of NNG can wake the loop any more. */
     free_listener(m);
     for (int32_t i = 0; i < m->config->nnodes; i++) {
         free_dialer(&m->peer[i]);
         link_free(m->peer[i].greeting);
         m->peer[i].greeting = NULL;
     }
+    pthread_rwlock_wrlock(&m->self_lock);
+    m->shut = true;
+    pthread_rwlock_unlock(&m->self_lock);
+    /* Neither NNG nor a sender can wake the loop any more. */
     uv_close((uv_handle_t *)&m->async, on_handle_closed);
     uv_close((uv_handle_t *)&m->timer, on_handle_closed);
 }
@@ -869,8 +876,12 @@ int mesh_send(struct mesh *m, int32_t node, const struct header *h, const void *
 {
     struct peer *p = &m->peer[node];
 
-    if (node == m->self)
-        return send_echo(m, h, body);
+    if (node == m->self) {
+        pthread_rwlock_rdlock(&m->self_lock);
+        const int echoed = send_echo(m, h, body);
+        pthread_rwlock_unlock(&m->self_lock);
+        return echoed;
+    }
     pthread_mutex_lock(&p->lock);
     const int err = p->link ? link_send(p->link, h, body) : -ENOTCONN;
     pthread_mutex_unlock(&p->lock);
@@ -881,8 +892,12 @@ int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s)
 {
     struct peer *p = &m->peer[node];
 
-    if (node == m->self)
-        return copy_slot(m, s);
+    if (node == m->self) {
+        pthread_rwlock_rdlock(&m->self_lock);
+        const int copied = send_slot_to_self(m, s);
+        pthread_rwlock_unlock(&m->self_lock);
+        return copied;
+    }
     pthread_mutex_lock(&p->lock);
     const int err = p->link ? link_send_slot(p->link, s) : -ENOTCONN;
     pthread_mutex_unlock(&p->lock);

@@ -43,9 +43,12 @@ int mesh_open(struct mesh **m, uv_loop_t *loop, const struct config *config, int
               const struct mesh_events *events, struct diag *why);
 
 /* Says BYE on every link, closes everything within 500 ms, then calls `closed` on the loop.  Of
- * the events only claim, arrived and failed still come before that.  Whoever sends must have
- * stopped when `closed` is called. */
+ * the events only claim, arrived and failed still come before that, and none after.  Whoever
+ * sends may go on until mesh_free(): it gets -ENOTCONN.  So the order of a shutdown is
+ * mesh_close(); then, in `closed`, the close functions of those who send and take events; then,
+ * when these are closed, mesh_free(). */
 void mesh_close(struct mesh *m, void (*closed)(void *ctx), void *ctx);
+void mesh_free(struct mesh *m);
 
 bool mesh_is_up(const struct mesh *m, int32_t node); /* self is always up */
 

@@ -18,10 +18,16 @@ int worker_new(struct worker **w, uv_loop_t *loop, const struct config *config, 
                struct store *store, struct diag *why);
 /* After this the worker may send.  (The mesh needs the worker's events first.) */
 void worker_attach(struct worker *w, struct mesh *mesh);
-/* Cancels what runs, joins the compute thread, then calls `closed` on the loop.  Within 500 ms. */
+/* Cancels what runs, joins the compute thread, then calls `closed` on the loop.  Within 500 ms, or
+ * what the operator takes that runs.  The mesh
+ * must be closed before and freed after: see mesh_close(). */
 void worker_close(struct worker *w, void (*closed)(void *ctx), void *ctx);
 
-/* Events of the mesh, for messages without HEADER_TO_HOST.  Loop thread: MODEL_OFFER,
+/* A FRAME whose plan is not here (evicted, of an older epoch) is answered with FRAME_DONE -ESTALE;
+ * every other FRAME with exactly one FRAME_DONE: 0, -ECANCELED after CANCEL, -ETIMEDOUT, -EPIPE (a
+ * link is down), -EBADMSG, -EBUSY (the lane of frame % depth is taken).
+ *
+ * Events of the mesh, for messages without HEADER_TO_HOST.  Loop thread: MODEL_OFFER,
  * MODEL_CHUNK, PLAN, FRAME, CANCEL from the coordinator (from anyone else: the message is
  * dropped and logged). */
 void worker_message(struct worker *w, int32_t node, const struct header *h, const uint8_t *body);

@@ -1,0 +1,354 @@
+#include "daemon/session.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { NONE = -1 };
+
+/* More memory than any machine has, and small enough that sums of such do not overflow. */
+#define MOST_BYTES (INT64_C(1) << 44)
+
+/* ---- the executor's way out */
+
+static struct lane *lane_of(struct exchange *x) { return (struct lane *)x; }
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static struct mesh_slot *out_of(struct lane *l, int32_t transfer)
+{
+    const struct session *s = l->session;
+    return &l->out[s->send_of[transfer]];
+}
+
+/* The message of an earlier frame has reached its receiver, or that frame would not have ended;
+ * all that can be missing is NNG's word that it left. */
+static bool wait_until_sent(struct lane *l, const struct mesh_slot *slot)
+{
+    while (atomic_load_explicit(&slot->busy, memory_order_acquire)) {
+        if (atomic_load(&l->cancelled) || now_ns() >= l->deadline_ns)
+            return false;
+        sched_yield();
+    }
+    return true;
+}
+
+static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size_t cap)
+{
+    struct lane *l = lane_of(x);
+    struct mesh_slot *slot = out_of(l, transfer);
+
+    (void)peer;
+    (void)cap; /* as set aside by give_payloads() */
+    if (atomic_load(&l->cancelled) || !wait_until_sent(l, slot))
+        return NULL;
+    return (uint8_t *)(uintptr_t)slot->payload;
+}
+
+static int send_message(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
+{
+    struct lane *l = lane_of(x);
+    const struct session *s = l->session;
+    struct mesh_slot *slot = out_of(l, transfer);
+    const bool to_host = peer == s->plan.program.nodes;
+
+    if (atomic_load(&l->cancelled))
+        return -ECANCELED;
+    slot->header.frame = l->frame;
+    slot->header.length = (uint32_t)len;
+    const int err = mesh_send_slot(s->mesh, to_host ? s->coordinator : s->plan.member[peer], slot);
+    return err == 0 ? 0 : -EPIPE;
+}
+
+static int receive_message(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
+{
+    struct lane *l = lane_of(x);
+    return mailbox_wait(l->mailbox, transfer, l->deadline_ns, msg, len);
+}
+
+static void release_message(struct exchange *x, int32_t transfer)
+{
+    (void)x;
+    (void)transfer; /* a lane's mailbox is cleared as a whole when its frame has ended */
+}
+
+int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
+{
+    *stats = (struct exec_stats){ 0 };
+    if (atomic_load(&l->cancelled))
+        return -ECANCELED;
+    l->deadline_ns = deadline_ns;
+    return exec_run(l->exec, &l->exchange, stats);
+}
+
+void lane_cancel(struct lane *l)
+{
+    atomic_store(&l->cancelled, true);
+    mailbox_cancel(l->mailbox);
+}
+
+bool session_idle(struct session *s)
+{
+    if (s->loading)
+        return false;
+    for (int32_t i = 0; s->ready && i < s->plan.depth; i++) {
+        struct lane *l = &s->lane[i];
+        if (l->state == LANE_STARTED || l->state == LANE_ENDED || l->claims > 0)
+            return false;
+        for (int32_t o = 0; o < s->nsends; o++)
+            if (atomic_load_explicit(&l->out[o].busy, memory_order_acquire))
+                return false;
+    }
+    return true;
+}
+
+/* ---- loading */
+
+static size_t message_cap(const struct session *s, const struct step *st)
+{
+    const int64_t values = box_values(st->box) * (int64_t)s->geo.tensor[st->what].batch;
+    return codec_bound((size_t)values);
+}
+
+/* Notes for every transfer who sends it or which slot it leaves by. */
+static int route_transfers(struct session *s, struct diag *why)
+{
+    const struct program *pr = &s->plan.program;
+
+    s->send_of = malloc(((size_t)pr->ntransfers + 1) * sizeof *s->send_of);
+    s->from = malloc((size_t)pr->ntransfers + 1);
+    if (!s->send_of || !s->from)
+        return diag(why, -ENOMEM, "out of memory for %d transfers", pr->ntransfers);
+    for (int32_t t = 0; t < pr->ntransfers; t++) {
+        s->send_of[t] = NONE;
+        s->from[t] = NONE;
+    }
+    for (int32_t i = 0; i < pr->nsteps; i++) {
+        const struct step *st = &pr->step[i];
+        if (st->kind == STEP_SEND)
+            s->send_of[st->transfer] = s->nsends++;
+        else if (st->kind == STEP_RECV)
+            s->from[st->transfer] =
+                (int8_t)(st->peer == pr->nodes ? s->coordinator : s->plan.member[st->peer]);
+    }
+    return 0;
+}
+
+/* Bytes of one lane's messages, in and out.  A program cannot receive more than its buffers
+ * hold, but nothing else keeps it from sending them over and over. */
+static int count_messages(const struct session *s, int64_t *in, int64_t *out, struct diag *why)
+{
+    const struct program *pr = &s->plan.program;
+    int64_t held = 0;
+
+    *in = *out = 0;
+    for (int32_t i = 0; i < pr->nsteps; i++) {
+        const struct step *st = &pr->step[i];
+        if (st->kind == STEP_RUN)
+            continue;
+        const size_t cap = message_cap(s, st);
+        if (cap > header_cap(MSG_HALO))
+            return diag(why, -EMSGSIZE, "step %d moves %zu bytes in one message, %u are allowed", i,
+                        cap, header_cap(MSG_HALO));
+        *(st->kind == STEP_SEND ? out : in) += (int64_t)cap;
+    }
+    for (int32_t i = 0; i < pr->nbuffers; i++) {
+        const struct buffer *b = &pr->buffer[i];
+        const int64_t bytes = box_values(b->box) * 4 * s->geo.tensor[b->tensor].batch;
+        held += bytes < MOST_BYTES ? bytes : MOST_BYTES;
+    }
+    if (*out > (held + pr->nsteps) * (PLAN_MAX_NODES + 1))
+        return diag(why, -EPROTO, "the program sends %lld bytes of the %lld that it holds",
+                    (long long)*out, (long long)held);
+    return 0;
+}
+
+static long long megabytes(int64_t bytes) { return (long long)((bytes + 999999) / 1000000); }
+
+/* Says what the session will take before it takes any of it. */
+static int check_memory(struct session *s, const struct session_limits *limits, struct diag *why)
+{
+    const struct program *pr = &s->plan.program;
+    const int64_t arena = exec_arena_bytes(&s->graph, &s->geo, pr);
+    const int64_t weights = exec_weight_bytes(&s->graph, pr);
+    int64_t in, out;
+
+    if (arena < 0 || weights < 0)
+        return diag(why, arena < 0 ? (int)arena : (int)weights,
+                    "%s: the memory of the program cannot be told", limits->node);
+    if (arena > MOST_BYTES || weights > MOST_BYTES)
+        return diag(why, -ENOMEM, "%s: needs %lld MB", limits->node,
+                    megabytes(arena > weights ? arena : weights));
+    const int err = count_messages(s, &in, &out, why);
+    if (err < 0)
+        return err;
+    s->weight_bytes = weights;
+    s->arena_bytes = (arena + in + out) * s->plan.depth;
+    const int64_t need = s->arena_bytes + weights + limits->in_use;
+    if (limits->max_memory == 0 || need <= limits->max_memory)
+        return 0;
+    if (limits->in_use > 0)
+        return diag(why, -ENOMEM,
+                    "%s: needs %lld MB, %lld MB allowed: %lld MB weights + %lld MB activations + "
+                    "%lld MB of other models",
+                    limits->node, megabytes(need), megabytes(limits->max_memory),
+                    megabytes(weights), megabytes(s->arena_bytes), megabytes(limits->in_use));
+    return diag(why, -ENOMEM, "%s: needs %lld MB, %lld MB allowed: %lld MB weights + %lld MB activations",
+                limits->node, megabytes(need), megabytes(limits->max_memory), megabytes(weights),
+                megabytes(s->arena_bytes));
+}
+
+/* Sets aside the storage of every message that the lane sends. */
+static int give_payloads(const struct session *s, struct lane *l)
+{
+    const struct program *pr = &s->plan.program;
+    size_t bytes = 0;
+
+    for (int32_t i = 0; i < pr->nsteps; i++)
+        if (pr->step[i].kind == STEP_SEND)
+            bytes += message_cap(s, &pr->step[i]);
+    l->out = calloc((size_t)s->nsends + 1, sizeof *l->out);
+    l->payload = malloc(bytes + 1);
+    if (!l->out || !l->payload)
+        return -ENOMEM;
+    memset(l->payload, 0, bytes); /* no page faults in the first frame */
+
+    size_t at = 0;
+    for (int32_t i = 0; i < pr->nsteps; i++) {
+        const struct step *st = &pr->step[i];
+        if (st->kind != STEP_SEND)
+            continue;
+        struct mesh_slot *slot = &l->out[s->send_of[st->transfer]];
+        slot->payload = l->payload + at;
+        slot->header = (struct header){ .type = MSG_HALO,
+                                        .flags = st->peer == pr->nodes ? HEADER_TO_HOST : 0,
+                                        .epoch = s->epoch,
+                                        .plan = s->number,
+                                        .transfer = (uint32_t)st->transfer };
+        at += message_cap(s, st);
+    }
+    return 0;
+}
+
+static int make_lane(struct session *s, struct lane *l, struct diag *why)
+{
+    struct codec_pixels pixels = { .channels = s->plan.pixels.channels,
+                                   .scale = s->plan.pixels.scale };
+
+    memcpy(pixels.mean, s->plan.pixels.mean, sizeof pixels.mean);
+    memcpy(pixels.std, s->plan.pixels.std, sizeof pixels.std);
+    l->session = s;
+    l->exchange = (struct exchange){ .reserve = reserve,
+                                     .send = send_message,
+                                     .recv = receive_message,
+                                     .release = release_message };
+    l->exec = exec_new(&s->graph, &s->geo, &s->plan.program,
+                       s->plan.pixels.channels > 0 ? &pixels : NULL, why);
+    if (!l->exec)
+        return -ENOMEM;
+    l->mailbox = mailbox_new(&s->plan.program, &s->geo);
+    if (!l->mailbox || give_payloads(s, l) < 0)
+        return diag(why, -ENOMEM, "out of memory for the messages of a frame");
+    return 0;
+}
+
+/* The model for the extents that the plan was made for. */
+static int open_model(struct session *s, const char *file, struct diag *why)
+{
+    struct graph_input input[PLAN_MAX_INPUTS];
+    int err = onnx_open(&s->model, file, why);
+
+    if (err < 0)
+        return err;
+    s->has_model = true;
+    if (s->plan.ninputs > s->model.ninputs)
+        return diag(why, -EPROTO, "%s: the plan is for %d inputs, the model has %d", file,
+                    s->plan.ninputs, s->model.ninputs);
+    for (int32_t i = 0; i < s->plan.ninputs; i++) {
+        input[i] = (struct graph_input){ .name = s->model.input[i].name,
+                                         .rank = s->plan.input[i].rank };
+        memcpy(input[i].dim, s->plan.input[i].dim, sizeof input[i].dim);
+    }
+    err = graph_build(&s->graph, &s->model, input, s->plan.ninputs, why);
+    if (err < 0)
+        return err;
+    s->has_graph = true;
+    err = graph_geometry(&s->graph, s->plan.program.nodes, &s->geo);
+    if (err < 0)
+        return diag(why, err, "%s: out of memory", file);
+    s->has_geo = true;
+    return 0;
+}
+
+int session_load(struct session *s, const char *file, const struct session_limits *limits,
+                 struct diag *why)
+{
+    int32_t step;
+    int err = open_model(s, file, why);
+
+    if (err < 0)
+        return err;
+    err = program_check(&s->plan.program, &s->geo, &step);
+    if (err < 0)
+        return diag(why, err, "%s: the program does not fit the model, step %d", limits->node, step);
+    err = check_memory(s, limits, why);
+    if (err == 0)
+        err = route_transfers(s, why);
+    if (err == 0)
+        err = graph_pack(&s->graph, &s->plan.program, why);
+    for (int32_t i = 0; err == 0 && i < s->plan.depth; i++)
+        err = make_lane(s, &s->lane[i], why);
+    return err;
+}
+
+/* ---- life */
+
+struct session *session_new(struct msg_plan *plan, uint32_t epoch, uint32_t number,
+                            int32_t coordinator, struct mesh *mesh)
+{
+    struct session *s = calloc(1, sizeof *s);
+
+    if (!s)
+        return NULL;
+    s->plan = *plan;
+    plan->program = (struct program){ 0 };
+    s->epoch = epoch;
+    s->number = number;
+    s->coordinator = coordinator;
+    s->mesh = mesh;
+    return s;
+}
+
+static void free_lane(struct lane *l)
+{
+    exec_free(l->exec);
+    mailbox_free(l->mailbox);
+    free(l->out);
+    free(l->payload);
+}
+
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    for (int32_t i = 0; i < PLAN_MAX_DEPTH; i++)
+        free_lane(&s->lane[i]);
+    free(s->send_of);
+    free(s->from);
+    if (s->has_geo)
+        geometry_done(&s->geo);
+    if (s->has_graph)
+        graph_done(&s->graph);
+    if (s->has_model)
+        onnx_close(&s->model);
+    program_done(&s->plan.program);
+    free(s);
+}

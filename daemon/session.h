@@ -1,0 +1,104 @@
+/* daemon/session.h - a plan that a node has loaded: graph, program, and `depth` lanes in which
+ * frames run.
+ *
+ * Who may free it: a claim writes into a lane's mailbox from NNG's threads, and a link sends from
+ * a lane's payloads, both at their own pace.  A session is therefore closed first (no new claim,
+ * no new frame) and freed once session_idle(): no lane runs, no claim is open, no slot is in a
+ * link's queue.  A link that dies ends its claims and gives its slots back, so this comes within
+ * lost_ms. */
+#ifndef DAEMON_SESSION_H
+#define DAEMON_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "daemon/mesh.h"
+#include "libsplit/exec.h"
+#include "libsplit/mailbox.h"
+#include "proto/plan.h"
+
+/* What a lane does.  A HALO may come before its FRAME: the lane opens with whichever is first. */
+enum lane_state {
+    LANE_FREE,
+    LANE_OPEN,    /* HALOs of `frame` have come or are coming */
+    LANE_STARTED, /* FRAME has come: queued or running */
+    LANE_ENDED,   /* run, but a claim is still open */
+};
+
+struct lane {
+    struct exchange exchange; /* first: the executor's calls come with it */
+    struct session *session;
+    struct exec *exec;
+    struct mailbox *mailbox;
+    struct mesh_slot *out; /* [session->nsends] */
+    uint8_t *payload;      /* of all of `out` */
+    int64_t deadline_ns;   /* of the frame that runs, CLOCK_MONOTONIC */
+    _Atomic bool cancelled;
+    struct lane *next; /* in the compute thread's queue */
+
+    /* Guarded by the worker's lock: */
+    enum lane_state state;
+    uint32_t frame; /* that the lane is for, unless it is free */
+    uint32_t last;  /* that it was for before */
+    bool used;      /* `last` means something */
+    int32_t claims; /* open */
+    int32_t status; /* LANE_ENDED: how the frame went */
+    struct exec_stats stats;
+};
+
+struct session {
+    struct session *next; /* the worker's */
+    uint32_t epoch, number;
+    struct msg_plan plan;
+    int32_t coordinator;  /* index in cluster.json */
+    struct mesh *mesh;
+    bool ready;           /* loaded; guarded by the worker's lock */
+    bool closed;          /* to be freed; guarded by the worker's lock */
+    bool loading;         /* on the pool, or queued for it: loop only */
+    uint64_t used;        /* when a frame last started, for eviction: loop only */
+
+    struct onnx_model model;
+    struct graph graph;
+    struct geometry geo;
+    bool has_model, has_graph, has_geo;
+    struct lane lane[PLAN_MAX_DEPTH];
+    int32_t nsends;
+    int32_t *send_of; /* [ntransfers] index in lane.out, -1: not sent by this program */
+    int8_t *from;     /* [ntransfers] index in cluster.json of the sender, -1: not received */
+    int64_t arena_bytes, weight_bytes; /* of all lanes, messages included; of the weights */
+};
+
+/* Takes the program out of `plan`.  NULL when memory is short. */
+struct session *session_new(struct msg_plan *plan, uint32_t epoch, uint32_t number,
+                            int32_t coordinator, struct mesh *mesh);
+void session_free(struct session *s); /* see above */
+
+/* What a session may take. */
+struct session_limits {
+    const char *node;   /* its name, for messages */
+    int64_t max_memory; /* bytes, 0: no limit */
+    int64_t in_use;     /* by other sessions */
+};
+
+/* Everything from the model's file to lanes that are ready.  Slow: for the pool.  Returns 0 or a
+ * negative errno with a sentence: -ENOMEM (over the limit, with the figures), -EPROTO (the
+ * program does not fit the model) and the errors of onnx_open() and graph_build(). */
+int session_load(struct session *s, const char *file, const struct session_limits *limits,
+                 struct diag *why);
+
+static inline struct lane *session_lane(struct session *s, uint32_t frame)
+{
+    return &s->lane[frame % s->plan.depth];
+}
+
+/* The worker's lock is held. */
+bool session_idle(struct session *s);
+
+/* Runs the frame for which the lane was started.  Returns 0, an error of the exchange or that of
+ * exec_run().  Compute thread, no lock held. */
+int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats);
+/* The frame that runs, or comes next, ends with -ECANCELED.  Any thread. */
+void lane_cancel(struct lane *l);
+
+#endif
