@@ -50,6 +50,7 @@ static void taps_done(struct taps *t)
     free(t->first);
     free(t->len);
     free(t->weight);
+    *t = (struct taps){ 0 };
 }
 
 static int32_t clamp(double x, int32_t lo, int32_t hi)

@@ -292,8 +292,8 @@ static int find_header(struct cursor *c, const uint8_t *bytes, size_t len, const
 
 int npy_parse(struct npy *a, const uint8_t *bytes, size_t len, const char *name, struct diag *why)
 {
-    struct cursor c;
-    struct header h;
+    struct cursor c = { NULL, NULL };
+    struct header h = { .type = NULL };
 
     int rc = find_header(&c, bytes, len, name, why);
     if (rc < 0)

@@ -19,8 +19,7 @@ struct npy {
  * Returns 0, an error of open(2), -EINVAL (no .npy, cut off, another type) or -ENOMEM. */
 int npy_load(struct npy *a, const char *file, struct diag *why);
 /* The same from memory; `name` is quoted in messages. */
-int npy_parse(struct npy *a, const uint8_t *bytes, size_t len, const char *name,
-              struct diag *why);
+int npy_parse(struct npy *a, const uint8_t *bytes, size_t len, const char *name, struct diag *why);
 void npy_done(struct npy *a);
 
 /* Writes version 1, f4, C order.  Returns 0, -EINVAL (a shape that npy_load() would not

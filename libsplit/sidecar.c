@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -442,14 +441,12 @@ void sidecar_done(struct sidecar *s)
 
 int sidecar_path(const char *onnx_file, char *path, size_t cap)
 {
-    static const char ending[] = ".json";
     const char *slash = strrchr(onnx_file, '/');
     const char *dot = strrchr(slash ? slash : onnx_file, '.');
     const size_t stem = dot ? (size_t)(dot - onnx_file) : strlen(onnx_file);
 
-    if (stem + sizeof ending > cap)
+    if (stem + sizeof ".json" > cap)
         return -ENAMETOOLONG;
-    memcpy(path, onnx_file, stem);
-    memcpy(path + stem, ending, sizeof ending);
+    snprintf(path, cap, "%.*s.json", (int)stem, onnx_file);
     return 0;
 }

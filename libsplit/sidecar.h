@@ -3,21 +3,24 @@
  * model.json beside model.onnx:
  *
  *   { "task": "classify",                     raw | classify | image
- *     "labels": ["cat", ...] or "labels.txt", one a line, beside the sidecar (classify)
+ *     "labels": ["cat", ...]                  or "labels.txt", one a line, beside the sidecar
  *     "class_offset": 1,                      class = index - 1 (default 0)
  *     "input": {
- *       "channels": "rgb",                    rgb | bgr | gray | y (luma; image task keeps the chroma)
- *       "scale": 0.0078431,                   value = (pixel * scale - mean[c]) / std[c]
- *       "mean": [1, 1, 1], "std": [1, 1, 1],  number or one per channel
- *       "resize": "crop",                     stretch | crop | letterbox | none
+ *       "channels": "rgb",                    rgb | bgr | gray | y (gray, but the image task
+ *                                             gives the answer its colours back)
+ *       "scale": 0.0078431,                   value = (pixel * scale - mean[c]) / std[c],
+ *       "mean": [1, 1, 1], "std": [1, 1, 1],  c in the order of "channels"; or one number
+ *       "resize": "crop",                     stretch | crop (the middle) | letterbox | none
  *       "short_side": 256,                    crop: first resize the shorter side to this
  *       "fill": 114,                          letterbox: value of the rest (bottom, right)
- *       "edge": 7 },                          repeat the border by so many pixels (unpadded nets)
- *     "output": { "scale": 255, "offset": 0 } }  image task: pixel = value * scale + offset
+ *       "edge": 7 },                          repeat the border so often (unpadded networks)
+ *     "output": { "scale": 255, "offset": 0 } }  image: pixel = value * scale + offset
  *
- * All keys but "task" have defaults: rgb, scale 1/255, mean 0, std 1, stretch.  Unknown keys,
- * wrong types and impossible values are errors that name file, place, value and what is
- * allowed.  Without a sidecar the task is raw. */
+ * All keys but "task" have defaults: rgb, scale 1/255, mean 0, std 1, stretch.  Unknown and
+ * repeated keys, wrong types, impossible values and settings that mean nothing beside the
+ * others (labels of task raw, short_side of stretch) are errors that name file, place, value
+ * and what is allowed.  A sidecar and a file of labels are at most 1 MiB each.  Without a
+ * sidecar the task is raw. */
 #ifndef LIBSPLIT_SIDECAR_H
 #define LIBSPLIT_SIDECAR_H
 

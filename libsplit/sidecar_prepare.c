@@ -139,7 +139,7 @@ int sidecar_prepare(const struct sidecar *s, const struct image *im, int32_t *ro
                     uint8_t **pixels, struct diag *why)
 {
     const int32_t edges = 2 * s->edge;
-    struct image seen;
+    struct image seen = { 0 };
 
     if ((*rows > 0 && *rows <= edges) || (*cols > 0 && *cols <= edges))
         return diag(why, -EINVAL,

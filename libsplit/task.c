@@ -35,7 +35,7 @@ static uint8_t to_byte(float x)
 {
     if (!(x > 0)) /* NaN too */
         return 0;
-    return x >= 255 ? 255 : (uint8_t)(x + 0.5f);
+    return x >= 255 ? 255 : (uint8_t)lroundf(x);
 }
 
 /* Planes one after the other -> pixels, the planes of a BGR network in reverse. */

@@ -125,7 +125,7 @@ Test(task, luma_network_keeps_the_chroma)
         small.data[i] = (uint8_t)(64 + pattern(i / 9, i / 3 % 3, i % 3) / 2);
     cr_assert_eq(image_resize(&source, &small, 20, 18, IMAGE_BICUBIC), 0);
     cr_assert_eq(sidecar_prepare(&s, &source, &rows, &cols, &luma, NULL), 0);
-    values = calloc((size_t)(rows * cols), sizeof *values);
+    values = calloc((size_t)rows * (size_t)cols, sizeof *values);
     cr_assert_not_null(values);
     for (int32_t i = 0; i < rows * cols; i++)
         values[i] = (float)luma[i] / 255;
@@ -140,7 +140,7 @@ Test(task, luma_network_keeps_the_chroma)
     /* Without a source, or with a grey one, it stays grey. */
     cr_assert_eq(task_picture(&s, values, 4, (int32_t[]){ 1, 1, rows, cols }, NULL, &im, NULL), 0);
     cr_assert_eq(im.channels, 1);
-    cr_assert_arr_eq(im.data, luma, (size_t)(rows * cols));
+    cr_assert_arr_eq(im.data, luma, (size_t)rows * (size_t)cols);
     image_done(&im);
 
     free(values);
