@@ -1,5 +1,6 @@
 #include "tiling/plan.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -18,11 +19,12 @@ int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n)
 {
     int64_t before = 0, total = 0; /* sums of weights: < 2^24 */
     for (int32_t i = 0; i < nodes; i++) {
-        if (i == n)
-            before = total;
+        if (i < n)
+            before += weight[i];
         total += weight[i];
     }
-    return n == nodes ? rows : (int32_t)(rows * before / total);
+    assert(total > 0);
+    return (int32_t)(rows * before / total);
 }
 
 static int options_check(const struct plan_options *o, const struct geometry *g)
@@ -61,7 +63,7 @@ static int cut_in_bands(struct plan *p, const struct plan_options *o, int32_t t)
     for (int32_t n = 0; n < p->nodes; n++) {
         const int32_t hi = o->cut ? o->cut(o->cut_ctx, t, rows, n + 1)
                                   : plan_cut(o->weight, o->nodes, rows, n + 1);
-        if (hi < lo || hi > rows)
+        if (hi < lo)
             return -EINVAL;
         share_of(p, t, n)->part = box_rows(whole, lo, hi);
         lo = hi;

@@ -63,7 +63,8 @@ static inline const struct plan_share *plan_share(const struct plan *p, int32_t 
 }
 
 /* The first of `rows` rows that band `n` holds when rows are cut in proportion to
- * `weight[0..nodes)`; band n is [cut(n), cut(n + 1)).  0 <= n <= nodes. */
+ * `weight[0..nodes)`; band n is [cut(n), cut(n + 1)).  0 <= n <= nodes; weights
+ * as in plan_options. */
 int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n);
 
 /* Returns 0, -EINVAL (an option is out of range) or -ENOMEM.  On success plan_done() frees. */

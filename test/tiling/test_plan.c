@@ -252,16 +252,51 @@ Test(plan, check_refuses_a_message_too_many)
     net_done(&net);
 }
 
+static void drop(struct plan *p, struct plan_transfer *m)
+{
+    memmove(m, m + 1, (size_t)(p->transfer + p->ntransfers - m - 1) * sizeof(*m));
+    p->ntransfers--;
+}
+
 /* A node cannot compute an input of the network. */
 Test(plan, check_refuses_an_input_from_nowhere)
 {
     int32_t map;
     struct net net = three_bands(&map);
     struct plan p = plan_of(&net, (struct plan_options){ 0 });
-    struct plan_transfer *m = transfer_of(&p, 0, p.nodes, 0);
     p.share[0].run = p.share[0].want;
-    memmove(m, m + 1, (size_t)(p.transfer + p.ntransfers - m - 1) * sizeof(*m));
-    p.ntransfers--;
+    drop(&p, transfer_of(&p, 0, p.nodes, 0));
+    cr_assert_eq(plan_check(&p, NULL), -EPROTO);
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(plan, check_refuses_to_forget_an_output)
+{
+    int32_t map;
+    struct net net = three_bands(&map);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    const int32_t out = map + 1;
+    p.share[out * (p.nodes + 1) + p.nodes].want = box_none();
+    for (int32_t n = 0; n < p.nodes; n++)
+        drop(&p, transfer_of(&p, out, n, p.nodes));
+    cr_assert_eq(plan_check(&p, NULL), -EPROTO);
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* A node's share of a reduction goes to the row of its own number. */
+Test(plan, check_refuses_another_nodes_row)
+{
+    struct net net;
+    net_init(&net, 2);
+    const int32_t shares = net_reduce(&net, net_input(&net, 9, 4, 2)) - 1;
+    net_finish(&net);
+    struct plan p = plan_of(&net, (struct plan_options){ 0 });
+    struct plan_share *s = &p.share[shares * (p.nodes + 1)];
+    s[0].own = s[0].run = box_rows(s[0].own, 1, 2);
+    s[1].own = s[1].run = box_rows(s[1].own, 0, 1);
+    transfer_of(&p, shares, 1, 0)->box = s[1].own;
     cr_assert_eq(plan_check(&p, NULL), -EPROTO);
     plan_done(&p);
     net_done(&net);

@@ -216,6 +216,8 @@ Test(program, check_names_the_first_bad_step)
     REFUSED(pr.ntransfers = 0, 0);
     REFUSED(pr.node = 1, 2); /* sends to itself */
     REFUSED(pr.node = 2, 0); /* the host has its inputs and computes nothing */
+    REFUSED((pr.node = 2, pr.step[0] = pr.step[1]), 0);
+    REFUSED((pr.nodes = PLAN_MAX_NODES + 1, net.g.nodes = pr.nodes), -1);
     REFUSED(pr.step[0].kind = 0, 0);
     REFUSED(pr.step[0].box.hi[ROW] = 4, 1);          /* a row too few */
     REFUSED(pr.step[1].what = 1, 1);                 /* its input is not there yet */
