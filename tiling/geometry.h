@@ -36,7 +36,7 @@ struct geo_input {
 
 struct geo_op {
     enum geo_kind kind;
-    int32_t out;           /* tensor */
+    int32_t out;            /* tensor */
     int32_t first, ninputs; /* in geometry.input[] */
     int64_t weight_bytes;
     int64_t macs; /* multiply-adds for the whole output, one image */

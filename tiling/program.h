@@ -61,8 +61,7 @@ int program_check(const struct program *pr, const struct geometry *g, int32_t *s
 /* The part of its operator's output that RUN step `s` writes: s->box, or, for a GEO_PARTIAL,
  * the whole of the node's row.  The node's share of the input may well be less than its
  * buffer of it, which also holds received rows. */
-struct box program_output(const struct program *pr, const struct geometry *g,
-                          const struct step *s);
+struct box program_output(const struct program *pr, const struct geometry *g, const struct step *s);
 
 /* The buffer of `tensor`, NULL if the node never holds any of it. */
 const struct buffer *program_buffer(const struct program *pr, int32_t tensor);

@@ -24,7 +24,8 @@ struct reach reach_all(int32_t len);
 /* Convolution and pooling: `kernel` taps `dilation` apart, every `stride`, `pad` zeros
  * before the first pixel.  ONNX Conv, MaxPool, AveragePool. */
 struct reach reach_window(int32_t kernel, int32_t stride, int32_t dilation, int32_t pad);
-/* ONNX ConvTranspose: output y receives input i through tap k when y = i*stride - pad + k*dilation. */
+/* ONNX ConvTranspose: output y receives input i through tap k when y = i*stride - pad + k*dilation.
+ */
 struct reach reach_transposed(int32_t kernel, int32_t stride, int32_t dilation, int32_t pad);
 /* ONNX Slice (offset >= 0, any step but 0), Pad (offset < 0), one input of a Concat
  * (offset = minus its place): output i reads input i*step + offset. */
