@@ -456,6 +456,54 @@ Test(image, a_header_of_20000_by_20000_is_refused_before_memory_is_taken)
     check_refused(sink.bytes, sink.len, "20000 x 20000");
 }
 
+/* Each scan costs a pass over the whole picture: a small file must not ask for thousands. */
+Test(image, a_jpeg_of_too_many_scans_is_refused)
+{
+    enum { REPEATS = 200 };
+    struct jpeg_compress_struct cinfo;
+    struct jpeg_error_mgr errors;
+    unsigned char *bytes = NULL;
+    unsigned long len = 0;
+    uint8_t row[16] = { 0 };
+    struct image im;
+    struct diag why;
+
+    cinfo.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&cinfo);
+    jpeg_mem_dest(&cinfo, &bytes, &len);
+    cinfo.image_width = cinfo.image_height = 16;
+    cinfo.input_components = 1;
+    cinfo.in_color_space = JCS_GRAYSCALE;
+    jpeg_set_defaults(&cinfo);
+    jpeg_simple_progression(&cinfo);
+    jpeg_start_compress(&cinfo, TRUE);
+    for (int r = 0; r < 16; r++) {
+        row[r] = 255;
+        jpeg_write_scanlines(&cinfo, &(JSAMPROW){ row }, 1);
+    }
+    jpeg_finish_compress(&cinfo);
+    jpeg_destroy_compress(&cinfo);
+    cr_assert_eq(image_decode(&im, bytes, len, "progressive.jpg", &why), 0, "%s", why.text);
+    image_done(&im);
+
+    /* The first scan, which decodes the same whatever came before, again and again. */
+    const uint8_t *scan = memmem(bytes, len, "\xff\xda", 2), *end = scan + 2;
+    cr_assert_not_null(scan);
+    while (end[0] != 0xff || end[1] == 0)
+        end++;
+    const size_t before = (size_t)(scan - bytes), scan_len = (size_t)(end - scan);
+    const size_t bomb_len = len + REPEATS * scan_len;
+    uint8_t *bomb = malloc(bomb_len);
+    cr_assert_not_null(bomb);
+    memcpy(bomb, bytes, before);
+    for (size_t i = 0; i < REPEATS; i++)
+        memcpy(bomb + before + i * scan_len, scan, scan_len);
+    memcpy(bomb + before + REPEATS * scan_len, scan, len - before);
+    check_refused(bomb, bomb_len, "more than 100 scans");
+    free(bomb);
+    free(bytes);
+}
+
 /* ---- figures */
 
 Test(image, psnr_is_the_textbooks)
