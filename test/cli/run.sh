@@ -18,10 +18,6 @@ if [ ! -x "$splitctl" ]; then
     exit 1
 fi
 
-# A PNG that claims 20000 x 20000 pixels, and one of a single pixel.
-huge_png=iVBORw0KGgoAAAANSUhEUgAATiAAAE4gCAIAAABsEtFuAAAADElEQVR42mNgoD0AAABkAAG4me+ZAAAAAElFTkSuQmCC
-pixel_png=iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4kWIEAANWAV/W6lf+AAAAAElFTkSuQmCC
-
 pass() { passed=$((passed + 1)); }
 fail() {
     failed=$((failed + 1))
@@ -162,8 +158,7 @@ tensors() {
 }
 
 pictures() {
-    base64 -d <<<$huge_png >"$tmp/huge.png"
-    base64 -d <<<$pixel_png >"$tmp/pixel.png"
+    local huge=test/fixtures/claims-20000x20000.png pixel=test/fixtures/one-pixel.png
     : >"$tmp/empty.png"
     echo "no picture" >"$tmp/text.png"
     head -c 20000 conf/demo/dogs.png >"$tmp/cut.png"
@@ -172,14 +167,14 @@ pictures() {
     fails "picture: empty" "empty.png" run $superres "$tmp/empty.png"
     fails "picture: text" "text.png" run $superres "$tmp/text.png"
     fails "picture: cut off" "cut.png" run $superres "$tmp/cut.png"
-    fails "picture: 20000 x 20000" "huge.png: .*20000" run $superres "$tmp/huge.png"
-    succeeds "picture: one pixel" "pixel.png  upscaled  1x3x2x2" run $superres "$tmp/pixel.png" --local 3
-    fails "sidecar: missing" "none.json" run $superres "$tmp/pixel.png" --sidecar "$tmp/none.json"
+    fails "picture: 20000 x 20000" "$huge: .*20000" run $superres $huge
+    succeeds "picture: one pixel" "pixel.png.* upscaled  1x3x2x2" run $superres $pixel --local 3
+    fails "sidecar: missing" "none.json" run $superres $pixel --sidecar "$tmp/none.json"
     echo '{ "task": "sing" }' >"$tmp/bad.json"
-    fails "sidecar: unknown task" "bad.json: .*task" run $superres "$tmp/pixel.png" --sidecar "$tmp/bad.json"
+    fails "sidecar: unknown task" "bad.json: .*task" run $superres $pixel --sidecar "$tmp/bad.json"
 
     # One bad picture among good ones: the others are still done, the code says so.
-    run run $superres "$tmp/pixel.png" "$tmp/text.png" conf/demo/dogs.png
+    run run $superres $pixel "$tmp/text.png" conf/demo/dogs.png
     if [ $? = 1 ] && [ "$(wc -l <"$tmp/out")" = 2 ] && [ "$(wc -l <"$tmp/err")" = 1 ]; then
         pass
     else
