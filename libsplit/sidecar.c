@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,30 +39,30 @@ struct key {
 #define AT(f) offsetof(struct sidecar, f)
 
 static const struct key input_keys[] = {
-    { "channels", WORD, AT(channels), 0, 0, { "rgb", "bgr", "gray", "y" }, NULL },
-    { "scale", NUMBER, AT(pixels.scale), 1e-9, 1e9, { NULL }, NULL },
-    { "mean", PER_CHANNEL, AT(pixels.mean), -1e9, 1e9, { NULL }, NULL },
-    { "std", PER_CHANNEL, AT(pixels.std), 1e-9, 1e9, { NULL }, NULL },
-    { "resize", WORD, AT(resize), 0, 0, { "stretch", "crop", "letterbox", "none" }, NULL },
-    { "short_side", WHOLE, AT(short_side), 1, IMAGE_MAX_SIDE, { NULL }, NULL },
-    { "fill", WHOLE, AT(fill), 0, 255, { NULL }, NULL },
-    { "edge", WHOLE, AT(edge), 0, 1024, { NULL }, NULL },
-    { 0 },
+    { "channels", WORD, AT(channels), .words = { "rgb", "bgr", "gray", "y" } },
+    { "scale", NUMBER, AT(pixels.scale), .min = 1e-9, .max = 1e9 },
+    { "mean", PER_CHANNEL, AT(pixels.mean), .min = -1e9, .max = 1e9 },
+    { "std", PER_CHANNEL, AT(pixels.std), .min = 1e-9, .max = 1e9 },
+    { "resize", WORD, AT(resize), .words = { "stretch", "crop", "letterbox", "none" } },
+    { "short_side", WHOLE, AT(short_side), .min = 1, .max = IMAGE_MAX_SIDE },
+    { "fill", WHOLE, AT(fill), .min = 0, .max = 255 },
+    { "edge", WHOLE, AT(edge), .min = 0, .max = 1024 },
+    { .name = NULL },
 };
 
 static const struct key output_keys[] = {
-    { "scale", NUMBER, AT(output_scale), 1e-9, 1e9, { NULL }, NULL },
-    { "offset", NUMBER, AT(output_offset), -1e9, 1e9, { NULL }, NULL },
-    { 0 },
+    { "scale", NUMBER, AT(output_scale), .min = 1e-9, .max = 1e9 },
+    { "offset", NUMBER, AT(output_offset), .min = -1e9, .max = 1e9 },
+    { .name = NULL },
 };
 
 static const struct key top_keys[] = {
-    { "task", WORD, AT(task), 0, 0, { "raw", "classify", "image" }, NULL },
-    { "labels", LABELS, 0, 0, 0, { NULL }, NULL },
-    { "class_offset", WHOLE, AT(class_offset), -100000, 100000, { NULL }, NULL },
-    { "input", SECTION, 0, 0, 0, { NULL }, input_keys },
-    { "output", SECTION, 0, 0, 0, { NULL }, output_keys },
-    { 0 },
+    { "task", WORD, AT(task), .words = { "raw", "classify", "image" } },
+    { "labels", LABELS, AT(labels) },
+    { "class_offset", WHOLE, AT(class_offset), .min = -100000, .max = 100000 },
+    { "input", SECTION, .keys = input_keys },
+    { "output", SECTION, .keys = output_keys },
+    { .name = NULL },
 };
 
 /* ---- one value into its field */
@@ -145,27 +146,23 @@ static int set_per_channel(const struct parse *p, const struct key *k, const cJS
                            const char *place)
 {
     const int32_t channels = p->s->pixels.channels;
-    const cJSON *item = v;
+    const bool one_each = cJSON_IsArray(v);
+    const cJSON *item = one_each ? v->child : v;
     float *to = field(p, k);
 
-    if (cJSON_IsArray(v)) {
-        if (cJSON_GetArraySize(v) != channels)
-            return diag(p->why, -EINVAL,
-                        "%s: %s: %d numbers; expected one, or one for each of %d "
-                        "channels",
-                        p->file, place, cJSON_GetArraySize(v), channels);
-        item = v->child;
-    }
+    if (one_each && cJSON_GetArraySize(v) != channels)
+        return diag(p->why, -EINVAL,
+                    "%s: %s: %d numbers; expected one, or one for each of %d channels", p->file,
+                    place, cJSON_GetArraySize(v), channels);
     for (int32_t c = 0; c < channels; c++) {
         struct place at = place_of("", place);
-        if (cJSON_IsArray(v))
+        if (one_each)
             snprintf(at.text, sizeof at.text, "%.80s[%d]", place, c);
         int rc = check_number(p, k, item, at.text);
         if (rc < 0)
             return rc;
         to[c] = (float)item->valuedouble;
-        if (cJSON_IsArray(v))
-            item = item->next;
+        item = one_each ? item->next : v;
     }
     return 0;
 }

@@ -83,6 +83,7 @@ static int colourise(struct image *luma, const struct image *source)
 {
     struct image colour = { 0 }, ycc = { 0 };
 
+    /* A copy to convert: the same size resizes to the same pixels. */
     int rc = image_resize(&ycc, source, source->rows, source->cols, IMAGE_BICUBIC);
     if (rc < 0)
         return rc;
