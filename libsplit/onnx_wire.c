@@ -252,14 +252,17 @@ static int read_dims(struct decoder *d, const struct field *f, struct onnx_tenso
 
 static int check_dims(struct decoder *d, struct onnx_tensor *t)
 {
+    int64_t most = 1; /* as if no extent were 0, so that no part of the product overflows */
     t->count = 1;
     for (int32_t i = 0; i < t->rank; i++) {
         if (t->dim[i] < 0 || t->dim[i] > INT32_MAX)
             return diag(d->why, -EINVAL, "%s: constant \"%s\" has extent %lld on axis %d",
                         d->m->file, t->name, (long long)t->dim[i], i);
-        if (__builtin_mul_overflow(t->count, t->dim[i], &t->count) || t->count > INT64_MAX / 8)
-            return diag(d->why, -EINVAL, "%s: constant \"%s\" has too many values", d->m->file,
-                        t->name);
+        t->count *= t->dim[i];
+        most *= t->dim[i] ? t->dim[i] : 1;
+        if (most > INT32_MAX)
+            return diag(d->why, -EINVAL, "%s: constant \"%s\" has more than %d values",
+                        d->m->file, t->name, INT32_MAX);
     }
     return 0;
 }

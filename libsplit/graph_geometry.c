@@ -1,0 +1,307 @@
+/* What the planner sees of a graph: for every input of every operator, which part of it a part
+ * of the output reads. */
+#include "libsplit/graph.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tiling/reach.h"
+
+/* reach_all() where a bound would not fit. */
+static struct reach reach_of(int64_t num, int64_t den, int64_t lo, int64_t hi, int32_t len)
+{
+    const int64_t most = INT32_MAX;
+    if (den < 1 || den > most || num > most || lo < -most || lo > most || hi < -most || hi > most)
+        return reach_all(len);
+    return (struct reach){ (int32_t)num, (int32_t)den, (int32_t)lo, (int32_t)hi };
+}
+
+static void same_everywhere(struct reach r[AXES])
+{
+    for (int a = 0; a < AXES; a++)
+        r[a] = reach_same();
+}
+
+static void conv_reach(const struct op *op, const struct tensor *in, const struct tensor *out,
+                       struct reach r[AXES])
+{
+    const struct window *w = &op->u.conv.win;
+    for (int a = ROW; a <= COL; a++)
+        r[a] = op->type == OP_CONV
+                   ? reach_window(w->kernel[a], w->stride[a], w->dilation[a], w->pad[a])
+                   : reach_transposed(w->kernel[a], w->stride[a], w->dilation[a], w->pad[a]);
+    const bool depthwise = op->u.conv.group == in->dim[CHAN] && in->dim[CHAN] == out->dim[CHAN];
+    r[CHAN] = depthwise ? reach_same() : reach_all(in->dim[CHAN]);
+}
+
+static void pool_reach(const struct op *op, struct reach r[AXES])
+{
+    const struct window *w = &op->u.pool.win;
+    for (int a = ROW; a <= COL; a++)
+        r[a] = reach_window(w->kernel[a], w->stride[a], w->dilation[a], w->pad[a]);
+    r[CHAN] = reach_same();
+}
+
+static void binary_reach(const struct tensor *in, const struct tensor *out, struct reach r[AXES])
+{
+    for (int a = 0; a < AXES; a++)
+        r[a] = in->dim[a] == out->dim[a] ? reach_same() : reach_all(in->dim[a]);
+}
+
+static void concat_reach(const struct graph *g, const struct op *op, int32_t input,
+                         struct reach r[AXES])
+{
+    const enum axis along = op->u.concat.axis;
+    int32_t at = 0;
+    for (int32_t i = 0; i < input; i++)
+        at += g->tensor[op->input[i]].dim[along];
+    same_everywhere(r);
+    r[along] = reach_shift(-at, 1);
+}
+
+/* A part of the output that lies in the padding altogether still reads border pixels when the
+ * mode is edge or reflect, so that those widen the reach. */
+static void pad_reach(const struct op *op, const struct tensor *in, const struct tensor *out,
+                      struct reach r[AXES])
+{
+    for (int a = 0; a < AXES; a++) {
+        const int64_t before = op->u.pad.before[a];
+        const int64_t after = (int64_t)out->dim[a] - in->dim[a] - before;
+        int64_t up = 0, down = 0;
+        if (op->u.pad.mode == PAD_EDGE) {
+            up = after;
+            down = before;
+        } else if (op->u.pad.mode == PAD_REFLECT) {
+            up = 2 * after;
+            down = 2 * before;
+        }
+        r[a] = reach_of(1, 1, -before - up, -before + down, in->dim[a]);
+    }
+}
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        const int64_t t = a % b;
+        a = b;
+        b = t;
+    }
+    return a;
+}
+
+/* Where an axis stands in row-major order: how many values lie between its neighbours, and how
+ * many times it is run through. */
+struct standing {
+    int64_t inner, outer;
+};
+
+static struct standing standing(const struct shape *s, int32_t axis)
+{
+    struct standing st = { 1, 1 };
+    for (int32_t i = 0; i < s->rank; i++) {
+        if (i < axis)
+            st.outer *= s->dim[i];
+        if (i > axis)
+            st.inner *= s->dim[i];
+    }
+    return st;
+}
+
+/* Reshape keeps row-major order.  Where both sides run through an axis equally often, output
+ * coordinate i covers places [i * out.inner, (i + 1) * out.inner) of each run, and those lie in
+ * input coordinates place / in.inner.  Anything else may come from anywhere. */
+static void reshape_reach(const struct op *op, const struct tensor *in, struct reach r[AXES])
+{
+    const struct shape *to = &op->u.reshape.to;
+    struct shape from = op->u.reshape.from; /* after the Transpose */
+    for (int8_t i = 0; i < from.rank; i++) {
+        const int8_t p = op->u.reshape.perm[i];
+        from.dim[i] = op->u.reshape.from.dim[p];
+        for (int a = 0; a < AXES; a++)
+            if (op->u.reshape.from.axis[a] == p)
+                from.axis[a] = i;
+    }
+    for (int a = 0; a < AXES; a++) {
+        r[a] = reach_all(in->dim[a]);
+        if (from.axis[a] < 0 || to->axis[a] < 0 || in->dim[a] == 1)
+            continue;
+        const struct standing f = standing(&from, from.axis[a]), t = standing(to, to->axis[a]);
+        if (f.outer != t.outer)
+            continue;
+        const int64_t d = gcd(f.inner, t.inner);
+        r[a] = reach_of(t.inner / d, f.inner / d, 0, t.inner / d - 1, in->dim[a]);
+    }
+}
+
+/* Rows or columns of a Resize.  Output i looks at input x(i), which is linear in i; a margin
+ * covers the pixels around x that are read, and what float arithmetic and a scale that is not
+ * exactly output / input shift it. */
+static struct reach resize_axis(const struct op *op, enum axis a, int64_t in, int64_t out)
+{
+    const double scale = (double)op->u.resize.scale[a];
+    const bool exact = (double)in * scale == (double)out || in == out;
+    const bool nearest = op->u.resize.mode == RESIZE_NEAREST;
+    const enum resize_coordinates c = op->u.resize.coordinates;
+    if (in == 1)
+        return reach_all(1);
+    if (nearest && exact && out % in == 0 &&
+        ((c == RESIZE_ASYMMETRIC && op->u.resize.nearest == RESIZE_FLOOR) ||
+         (c == RESIZE_HALF_PIXEL && op->u.resize.nearest == RESIZE_ROUND_PREFER_FLOOR)))
+        return reach_up((int32_t)(out / in));
+    int64_t margin = nearest ? 1 : op->u.resize.mode == RESIZE_LINEAR ? 2 : 3;
+    if (!exact)
+        margin += in / out + 2;
+    if (c == RESIZE_ALIGN_CORNERS) { /* x = i * (in - 1) / (out - 1) */
+        const int64_t den = out > 1 ? out - 1 : 1;
+        return reach_of(in - 1, den, -margin * den, margin * den, (int32_t)in);
+    }
+    /* In halves: x = i * in / out, + in / out / 2 and - 1/2 where pixels have centres. */
+    const bool centred = c != RESIZE_ASYMMETRIC;
+    const int64_t shift = (centred ? in : 0) -
+                          (c == RESIZE_HALF_PIXEL || c == RESIZE_PYTORCH_HALF_PIXEL ? out : 0);
+    return reach_of(2 * in, 2 * out, shift - 2 * margin * out, shift + 2 * margin * out,
+                    (int32_t)in);
+}
+
+static void resize_reach(const struct op *op, const struct tensor *in, const struct tensor *out,
+                         struct reach r[AXES])
+{
+    same_everywhere(r);
+    for (int a = ROW; a <= COL; a++)
+        if (in->dim[a] != out->dim[a] || op->u.resize.scale[a] != 1)
+            r[a] = resize_axis(op, (enum axis)a, in->dim[a], out->dim[a]);
+}
+
+static void op_reach(const struct graph *g, const struct op *op, int32_t input,
+                     const struct geo_tensor *geo_in, struct reach r[AXES])
+{
+    const struct tensor *in = &g->tensor[op->input[input]], *out = &g->tensor[op->output];
+    same_everywhere(r);
+    switch (op->type) {
+    case OP_CONV:
+    case OP_CONV_TRANSPOSE: conv_reach(op, in, out, r); break;
+    case OP_MAX_POOL:
+    case OP_AVERAGE_POOL: pool_reach(op, r); break;
+    case OP_BINARY: binary_reach(in, out, r); break;
+    case OP_CONCAT: concat_reach(g, op, input, r); break;
+    case OP_SLICE:
+        for (int a = 0; a < AXES; a++)
+            r[a] = reach_shift(op->u.slice.start[a], op->u.slice.step[a]);
+        break;
+    case OP_PAD: pad_reach(op, in, out, r); break;
+    case OP_DEPTH_TO_SPACE:
+        r[ROW] = r[COL] = reach_up(op->u.depth_to_space.block);
+        r[CHAN] = reach_all(in->dim[CHAN]);
+        break;
+    case OP_SOFTMAX:
+        for (int a = 0; a < AXES; a++)
+            if (op->u.softmax.over[a])
+                r[a] = reach_all(in->dim[a]);
+        break;
+    case OP_PARTIAL: break; /* reads what its node owns */
+    case OP_COMBINE:
+        for (int a = 0; a < AXES; a++)
+            r[a] = reach_all(geo_in->dim[a]);
+        break;
+    case OP_RESHAPE: reshape_reach(op, in, r); break;
+    case OP_RESIZE: resize_reach(op, in, out, r); break;
+    case OP_AFFINE:
+    case OP_ACTIVATION:
+    case OP_TYPES: break;
+    }
+}
+
+static bool has_weights(const struct op *op)
+{
+    return op->type == OP_CONV || op->type == OP_CONV_TRANSPOSE;
+}
+
+/* Weights that one output value is made of. */
+static int64_t taps(const struct graph *g, const struct op *op)
+{
+    const struct window *w = has_weights(op) ? &op->u.conv.win : &op->u.pool.win;
+    switch (op->type) {
+    case OP_CONV:
+        return (int64_t)w->kernel[ROW] * w->kernel[COL] *
+               (g->tensor[op->input[0]].dim[CHAN] / op->u.conv.group);
+    case OP_CONV_TRANSPOSE: {
+        /* Only every stride-th tap meets an input pixel. */
+        int64_t n = g->tensor[op->input[0]].dim[CHAN] / op->u.conv.group;
+        for (int a = ROW; a <= COL; a++)
+            n *= (w->kernel[a] + w->stride[a] - 1) / w->stride[a];
+        return n;
+    }
+    case OP_MAX_POOL:
+    case OP_AVERAGE_POOL: return (int64_t)w->kernel[ROW] * w->kernel[COL];
+    default: return 1;
+    }
+}
+
+static int64_t values(const struct tensor *t)
+{
+    return (int64_t)t->dim[ROW] * t->dim[COL] * t->dim[CHAN];
+}
+
+static int64_t count_macs(const struct graph *g, const struct op *op)
+{
+    int64_t macs;
+    const struct tensor *of = &g->tensor[op->type == OP_PARTIAL ? op->input[0] : op->output];
+    return __builtin_mul_overflow(values(of), taps(g, op), &macs) ? INT64_MAX : macs;
+}
+
+static int64_t count_weight_bytes(const struct graph *g, const struct op *op)
+{
+    int64_t floats = 0;
+    if (has_weights(op)) {
+        floats = op->u.conv.weight.t->count;
+        floats += op->u.conv.bias ? g->tensor[op->output].dim[CHAN] : 0;
+    }
+    return floats * (int64_t)sizeof(float);
+}
+
+static void fill_tensors(const struct graph *g, int32_t nodes, struct geometry *geo)
+{
+    for (int32_t i = 0; i < g->ntensors; i++) {
+        const struct tensor *t = &g->tensor[i];
+        geo->tensor[i] = (struct geo_tensor){ .batch = t->batch, .op = t->op };
+        memcpy(geo->tensor[i].dim, t->dim, sizeof t->dim);
+        if (t->op != GEO_NO_OP && g->op[t->op].type == OP_PARTIAL)
+            geo->tensor[i].dim[ROW] = nodes;
+    }
+    for (int32_t i = 0; i < g->noutputs; i++)
+        geo->tensor[g->output[i].tensor].output = true;
+}
+
+static void fill_ops(const struct graph *g, struct geometry *geo)
+{
+    int32_t first = 0;
+    for (int32_t i = 0; i < g->nops; i++) {
+        const struct op *op = &g->op[i];
+        geo->op[i] = (struct geo_op){
+            .kind = op->type == OP_PARTIAL ? GEO_PARTIAL : GEO_MAP,
+            .out = op->output,
+            .first = first,
+            .ninputs = op->ninputs,
+            .weight_bytes = count_weight_bytes(g, op),
+            .macs = count_macs(g, op),
+        };
+        for (int32_t k = 0; k < op->ninputs; k++) {
+            struct geo_input *in = &geo->input[first++];
+            in->tensor = op->input[k];
+            op_reach(g, op, k, &geo->tensor[in->tensor], in->reach);
+        }
+    }
+}
+
+int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo)
+{
+    int32_t ninputs = 0;
+    for (int32_t i = 0; i < g->nops; i++)
+        ninputs += g->op[i].ninputs;
+    const int rc = geometry_init(geo, nodes, g->ntensors, g->nops, ninputs);
+    if (rc < 0)
+        return rc;
+    fill_tensors(g, nodes, geo);
+    fill_ops(g, geo);
+    return 0;
+}

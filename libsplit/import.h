@@ -1,0 +1,177 @@
+/* libsplit/import.h - ONNX nodes to operators (internal to the graph builder).
+ *
+ * Every ONNX name stands for a constant or for a tensor of the graph with a shape.  Several
+ * names may share a tensor: an operator that only relabels defines a new shape and emits
+ * nothing.  One function per ONNX operator (libsplit/import_*.c), one table (import.c).
+ *
+ * All functions return 0 or a negative errno with the sentence in im->why. */
+#ifndef LIBSPLIT_IMPORT_H
+#define LIBSPLIT_IMPORT_H
+
+#include "libsplit/graph.h"
+#include "libsplit/store.h"
+
+struct value {
+    const char *name;
+    const struct onnx_tensor *constant; /* known at load; NULL: a tensor of the graph */
+    int32_t tensor;
+    struct shape shape; /* also of a constant, with the usual axes */
+};
+
+struct import {
+    const struct onnx_model *model;
+    struct graph *graph; /* arrays grow while importing */
+    struct store *store; /* becomes the graph's */
+    int32_t op_cap, tensor_cap;
+    struct value *value; /* by name, see import_find() */
+    int32_t nvalues;
+    int32_t *slot; /* hash table of indices in `value`, -1: free */
+    uint32_t nslots;
+    int64_t fold_bytes; /* what constants made at load may still take */
+    const struct onnx_node *node;
+    struct diag *why;
+};
+
+/* Fills ops, tensors, inputs and outputs of im->graph. */
+int import_model(struct import *im, const struct graph_input *inputs, int32_t ninputs);
+
+/* "FILE: node "NAME" (Conv): <text>"; returns `err`. */
+__attribute__((format(printf, 3, 4))) int refuse(struct import *im, int err, const char *fmt, ...);
+int import_no_memory(struct import *im);
+
+/* ---- inputs of the current node */
+/* NULL if left out. */
+const struct value *import_input(const struct import *im, int32_t i);
+/* The input must be a tensor of the graph; copied to `v`. */
+int import_tensor(struct import *im, int32_t i, struct value *v);
+/* The input must be a constant.  *t is NULL if it is left out and `optional`. */
+int import_constant(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t);
+/* Integers from attribute `attr` or, if there is none, from constant input `i` (-1: no such
+ * input).  *n is -1 if neither is there. */
+int import_ints(struct import *im, const char *attr, int32_t i, int64_t *list, int32_t cap,
+                int32_t *n);
+/* A scalar from constant input `i`; `otherwise` if it is left out. */
+int import_scalar(struct import *im, int32_t i, float otherwise, float *f);
+/* A copy of a constant as floats; it must have `count` values (-1: any). */
+int import_floats(struct import *im, const struct onnx_tensor *t, int64_t count, float **f);
+/* -rank..rank-1 to 0..rank-1. */
+int import_axis(struct import *im, int64_t axis, int32_t rank, int32_t *a);
+/* Refuses outputs from number `n` on that anyone could read (indices of a MaxPool...). */
+int import_only_outputs(struct import *im, int32_t n);
+
+/* ---- shapes */
+/* Makes `v` lie in memory as `want`, which has the same extents: relabels, or emits a
+ * Reshape where values must move. */
+int import_lay(struct import *im, struct value *v, const struct shape *want);
+/* The usual assignment of axes. */
+int import_lay_usual(struct import *im, struct value *v);
+/* Some assignment in which none of the ONNX axes in bit set `axes` belongs to the batch. */
+int import_lay_unbatched(struct import *im, struct value *v, uint32_t axes);
+/* ROW, COL or CHAN, or AXES if the ONNX axis belongs to the batch. */
+enum axis shape_role(const struct shape *s, int32_t onnx_axis);
+/* v becomes a row-major Reshape of itself. */
+int import_reshape_to(struct import *im, struct value *v, int32_t rank, const int64_t *dim);
+
+/* ---- results */
+/* Appends an operator (op->ninputs and op->input are taken from the arguments) whose
+ * output has `shape`; *v is that output. */
+int import_emit(struct import *im, const struct op *op, const int32_t *input, int32_t ninputs,
+                const struct shape *shape, struct value *v);
+/* Defines output `i` of the node. */
+int import_define(struct import *im, int32_t i, const struct value *v);
+int import_define_constant(struct import *im, int32_t i, const struct onnx_tensor *t);
+/* One operator with one input is the whole node. */
+int import_simple(struct import *im, const struct op *op, const struct value *in,
+                  const struct shape *shape);
+/* a (op) b, either may be constant. */
+int import_binary(struct import *im, enum binary_kind kind, const struct value *a,
+                  const struct value *b, struct value *out);
+
+/* ---- windows (import_window.c) */
+/* kernel_shape is read unless `kernel` fixes it; rank 3 has no columns.  `transposed` leaves the
+ * padding of auto_pad and output_shape to the caller. */
+struct window_attrs {
+    int32_t axes; /* spatial: 1 or 2 */
+    int32_t in[2], out[2];
+    struct window win;
+};
+int import_window(struct import *im, const struct shape *in, const int64_t *kernel,
+                  bool may_dilate, struct window_attrs *w);
+int import_window_transposed(struct import *im, const struct shape *in, const int64_t *kernel,
+                             struct window_attrs *w);
+
+typedef int (*import_fn)(struct import *im);
+int import_conv(struct import *im);
+int import_conv_transpose(struct import *im);
+int import_gemm(struct import *im);
+int import_matmul(struct import *im);
+int import_max_pool(struct import *im);
+int import_average_pool(struct import *im);
+int import_global_average_pool(struct import *im);
+int import_global_max_pool(struct import *im);
+int import_reduce_mean(struct import *im);
+int import_reduce_sum(struct import *im);
+int import_reduce_max(struct import *im);
+int import_relu(struct import *im);
+int import_clip(struct import *im);
+int import_leaky_relu(struct import *im);
+int import_prelu(struct import *im);
+int import_sigmoid(struct import *im);
+int import_hard_sigmoid(struct import *im);
+int import_hard_swish(struct import *im);
+int import_tanh(struct import *im);
+int import_softmax(struct import *im);
+int import_log_softmax(struct import *im);
+int import_batch_normalization(struct import *im);
+int import_add(struct import *im);
+int import_sub(struct import *im);
+int import_mul(struct import *im);
+int import_div(struct import *im);
+int import_sum(struct import *im);
+int import_min(struct import *im);
+int import_max(struct import *im);
+int import_concat(struct import *im);
+int import_slice(struct import *im);
+int import_split(struct import *im);
+int import_pad(struct import *im);
+int import_resize(struct import *im);
+int import_upsample(struct import *im);
+int import_depth_to_space(struct import *im);
+int import_flatten(struct import *im);
+int import_reshape(struct import *im);
+int import_transpose(struct import *im);
+int import_squeeze(struct import *im);
+int import_unsqueeze(struct import *im);
+int import_identity(struct import *im);
+int import_dropout(struct import *im);
+int import_cast(struct import *im);
+
+/* Extents of a Reshape, Flatten, Squeeze or Unsqueeze of the current node, for an input of
+ * extents `dim`; shared by tensors and constants. */
+int reshape_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t *out_rank,
+                 int64_t *out);
+/* Start, step and extent on every axis of a Slice of the current node. */
+int slice_dims(struct import *im, int32_t rank, const int64_t *dim, int64_t *start, int64_t *step,
+               int64_t *out);
+/* Permutation of a Transpose. */
+int transpose_perm(struct import *im, int32_t rank, int8_t *perm);
+
+/* ---- constants (import_fold.c): the node's only output from constant inputs */
+int fold_constant(struct import *im);
+int fold_shape(struct import *im);
+int fold_size(struct import *im);
+int fold_gather(struct import *im);
+int fold_cast(struct import *im);
+int fold_reshape(struct import *im); /* and Flatten, Squeeze, Unsqueeze */
+int fold_identity(struct import *im);
+int fold_concat(struct import *im);
+int fold_slice(struct import *im);
+int fold_transpose(struct import *im);
+int fold_binary(struct import *im);
+int fold_unary(struct import *im);
+int fold_constant_of_shape(struct import *im);
+int fold_range(struct import *im);
+int fold_expand(struct import *im);
+int fold_where(struct import *im);
+
+#endif

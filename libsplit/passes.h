@@ -1,0 +1,37 @@
+/* libsplit/passes.h - rewriting a graph into a cheaper one that yields the same.
+ *
+ * Each pass is one file and may be run at any time, any number of times.  A pass that takes
+ * an operator out marks it dead; pass_dead() then closes the gaps.  No pass changes the
+ * values of a network's outputs beyond rounding. */
+#ifndef LIBSPLIT_PASSES_H
+#define LIBSPLIT_PASSES_H
+
+#include "libsplit/graph.h"
+
+/* All of them, in the order that makes most of each.  Returns 0 or -ENOMEM. */
+int passes_run(struct graph *g);
+
+/* Flatten then Gemm becomes a convolution whose kernel covers the whole map, so that no value
+ * moves; the weights stay where they are, only their strides change. */
+int pass_flatten_gemm(struct graph *g);
+/* BatchNormalization, and Add, Sub, Mul, Div with one constant per channel, after a
+ * convolution disappear into its scale and bias. */
+int pass_fold_affine(struct graph *g);
+/* x * sigmoid(x) is SiLU; x * hard_sigmoid(x) with slope 1/6 is HardSwish. */
+int pass_silu(struct graph *g);
+/* An activation is applied by the operator before it. */
+int pass_fuse_activation(struct graph *g);
+/* Takes out dead operators, those whose output nobody reads, and their tensors. */
+int pass_dead(struct graph *g);
+
+/* ---- for passes */
+/* How often each tensor is read: by operators, and as an output of the network.  free() it. */
+int32_t *pass_count_readers(const struct graph *g);
+void op_kill(struct op *op);
+bool op_is_dead(const struct op *op);
+/* `before` yields what `op`, its only reader, yielded; `op` dies. */
+void op_absorb(struct graph *g, struct op *before, struct op *op);
+/* An array of `n` floats owned by the graph. */
+float *graph_floats(struct graph *g, size_t n);
+
+#endif
