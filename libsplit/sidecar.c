@@ -58,7 +58,7 @@ static const struct key output_keys[] = {
 
 static const struct key top_keys[] = {
     { "task", WORD, AT(task), .words = { "raw", "classify", "image" } },
-    { "labels", LABELS, AT(labels) },
+    { "labels", LABELS, .off = AT(labels) },
     { "class_offset", WHOLE, AT(class_offset), .min = -100000, .max = 100000 },
     { "input", SECTION, .keys = input_keys },
     { "output", SECTION, .keys = output_keys },
