@@ -142,12 +142,12 @@ static int explain(const struct http *h, CURLcode code, const struct arrival *a,
     }
 }
 
+/* Collects an answer in `*r`, which is empty before; a part of it after a failure. */
 static int ask_once(struct http *h, struct curl_slist *fields, const char *url, const uint8_t *body,
                     size_t len, int64_t timeout_ms, struct http_reply *r, struct diag *why)
 {
     struct arrival a = { .reply = r };
 
-    *r = (struct http_reply){ 0 };
     h->error[0] = '\0';
     curl_easy_reset(h->curl);
     curl_easy_setopt(h->curl, CURLOPT_URL, url);
@@ -166,10 +166,8 @@ static int ask_once(struct http *h, struct curl_slist *fields, const char *url, 
         curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
     }
     const CURLcode code = curl_easy_perform(h->curl);
-    if (code != CURLE_OK) {
-        http_reply_done(r);
+    if (code != CURLE_OK)
         return explain(h, code, &a, why);
-    }
     curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &r->status);
     if (!a.has_json_len || r->json_len > r->len)
         r->json_len = r->len;
@@ -222,6 +220,7 @@ int http_ask(struct http *h, const char *path, const uint8_t *body, size_t len, 
     char *url = NULL;
     int rc;
 
+    *r = (struct http_reply){ 0 };
     struct curl_slist *fields = request_fields(len, json_len);
     if (!fields || asprintf(&url, "%s%s", h->base, path) < 0) {
         url = NULL;
@@ -231,18 +230,20 @@ int http_ask(struct http *h, const char *path, const uint8_t *body, size_t len, 
     for (;;) {
         const int64_t left = deadline - now_ms();
         rc = ask_once(h, fields, url, body, len, left > 1 ? left : 1, r, why);
-        const bool is_busy = rc == 0 && r->status == 503;
-        if (!is_busy && rc != -ECONNREFUSED)
+        int64_t wait = pause_ms;
+        if (rc == 0 && r->status == 503)
+            wait = retry_after(h, pause_ms);
+        else if (rc != -ECONNREFUSED)
             break;
-        const int64_t wait = is_busy ? retry_after(h, pause_ms) : pause_ms;
         if (now_ms() + wait >= deadline)
             break;
-        if (is_busy)
-            http_reply_done(r);
+        http_reply_done(r);
         sleep_ms(wait);
         pause_ms = 2 * pause_ms < LONGEST_PAUSE_MS ? 2 * pause_ms : LONGEST_PAUSE_MS;
     }
 out:
+    if (rc < 0)
+        http_reply_done(r);
     free(url);
     curl_slist_free_all(fields);
     return rc;

@@ -168,7 +168,7 @@ static int compare_all(const struct options *o, const struct graph *g, const str
                        const struct answer *one_node, struct diag *why)
 {
     static const char *const heading[] = { "output",   "shape",       "max error", "largest value",
-                                           "relative", "to one node", "" };
+                                           "relative", "to one node", "verdict" };
     const bool with_one = one_node->n > 0;
     bool compared[MAX_OUTPUTS] = { false };
     struct table t;

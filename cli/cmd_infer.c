@@ -15,7 +15,7 @@
 #include "libsplit/npy.h"
 
 enum { KEY_JSON = 300, KEY_TOP, KEY_RAW };
-enum { MAX_FILE_BYTES = 256 << 20, LABEL_MAX = 255 };
+enum { MAX_FILE_BYTES = 256 << 20, LABEL_MAX = 255, MODEL_NAME_MAX = 255 };
 
 struct options {
     struct client_options client;
@@ -86,8 +86,8 @@ static const struct argp argp = {
 struct session {
     const struct options *o;
     struct client *client;
-    char *model;     /* its name */
-    cJSON *metadata; /* of the model; names below point into it */
+    char model[MODEL_NAME_MAX + 1]; /* its name */
+    cJSON *metadata;                /* of the model; names below point into it */
     const char *input;
     enum task task;
     int32_t nwant;
@@ -119,9 +119,11 @@ static int choose_model(struct session *s, const cJSON *models, const cJSON **ch
     *chosen = NULL;
     cJSON_ArrayForEach(m, models) {
         const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "name"));
-        if (name &&
-            (s->o->model ? strcmp(name, s->o->model) == 0 : cJSON_GetArraySize(models) == 1))
+        if (name && strlen(name) <= MODEL_NAME_MAX &&
+            (s->o->model ? strcmp(name, s->o->model) == 0 : cJSON_GetArraySize(models) == 1)) {
             *chosen = m;
+            memcpy(s->model, name, strlen(name) + 1);
+        }
     }
     if (*chosen)
         return 0;
@@ -160,10 +162,8 @@ static int find_model(struct session *s, struct diag *why)
     if (rc < 0)
         return rc;
     rc = choose_model(s, cJSON_GetObjectItemCaseSensitive(status, "models"), &model, why);
-    if (rc == 0) {
-        s->model = strdup(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "name")));
-        rc = s->model ? read_task(s, model, why) : diag(why, -ENOMEM, "memory is short");
-    }
+    if (rc == 0)
+        rc = read_task(s, model, why);
     cJSON_Delete(status);
     return rc;
 }
@@ -241,7 +241,6 @@ static int open_session(struct session *s, struct diag *why)
 static void close_session(struct session *s)
 {
     cJSON_Delete(s->metadata);
-    free(s->model);
     client_free(s->client);
 }
 
@@ -267,7 +266,8 @@ static bool read_class(const uint8_t *text, size_t len, struct task_class *c,
     return true;
 }
 
-static int give_classes(const struct session *s, const struct client_output *o, struct result *r,
+/* The functions below complete a copy of `r` and print it. */
+static int give_classes(const struct session *s, const struct client_output *o, struct result r,
                         struct diag *why)
 {
     struct task_class *top = calloc((size_t)s->o->top, sizeof *top);
@@ -280,22 +280,22 @@ static int give_classes(const struct session *s, const struct client_output *o, 
         rc = diag(why, -ENOMEM, "memory is short for %d classes", s->o->top);
         goto out;
     }
-    while (r->nclasses < s->o->top && (text = client_element(o, &at, &len)) != NULL) {
-        if (!read_class(text, len, &top[r->nclasses], label[r->nclasses])) {
+    while (r.nclasses < s->o->top && (text = client_element(o, &at, &len)) != NULL) {
+        if (!read_class(text, len, &top[r.nclasses], label[r.nclasses])) {
             rc = diag(why, -EREMOTEIO, "the server's list of classes makes no sense");
             goto out;
         }
-        r->nclasses++;
+        r.nclasses++;
     }
-    r->classes = top;
-    rc = result_print(r, s->o->json, stdout, why);
+    r.classes = top;
+    rc = result_print(&r, s->o->json, stdout, why);
 out:
     free(label);
     free(top);
     return rc;
 }
 
-static int give_picture(const struct session *s, const struct client_output *o, struct result *r,
+static int give_picture(const struct session *s, const struct client_output *o, struct result r,
                         struct diag *why)
 {
     char path[OUTPUT_PATH_MAX];
@@ -306,14 +306,14 @@ static int give_picture(const struct session *s, const struct client_output *o, 
         return diag(why, -EREMOTEIO, "the server sent no picture");
     int rc = 0;
     if (s->into_dir)
-        rc = output_name(path, s->o->output, r->file, NULL, ".png", why);
-    r->picture = s->into_dir ? path : s->o->output;
+        rc = output_name(path, s->o->output, r.file, NULL, ".png", why);
+    r.picture = s->into_dir ? path : s->o->output;
     if (rc == 0)
-        rc = file_write(r->picture, bytes, len, why);
-    return rc < 0 ? rc : result_print(r, s->o->json, stdout, why);
+        rc = file_write(r.picture, bytes, len, why);
+    return rc < 0 ? rc : result_print(&r, s->o->json, stdout, why);
 }
 
-static int give_tensors(const struct session *s, const struct client_answer *a, struct result *r,
+static int give_tensors(const struct session *s, const struct client_answer *a, struct result r,
                         struct diag *why)
 {
     struct result_tensor tensor[CLIENT_MAX_OUTPUTS];
@@ -329,20 +329,20 @@ static int give_tensors(const struct session *s, const struct client_answer *a, 
         tensor[i] = (struct result_tensor){ o->name, o->shape, o->values, NULL };
         if (!s->o->output)
             continue;
-        rc = output_name(path[i], s->o->output, r->file, o->name, ".npy", why);
+        rc = output_name(path[i], s->o->output, r.file, o->name, ".npy", why);
         if (rc == 0)
             rc = npy_save(path[i], o->shape.rank, o->shape.dim, o->values, why);
         tensor[i].file = path[i];
     }
-    r->ntensors = a->n;
-    r->tensor = tensor;
+    r.ntensors = a->n;
+    r.tensor = tensor;
     if (rc == 0)
-        rc = result_print(r, s->o->json, stdout, why);
+        rc = result_print(&r, s->o->json, stdout, why);
     free(path);
     return rc;
 }
 
-static int give(const struct session *s, const struct client_answer *a, struct result *r,
+static int give(const struct session *s, const struct client_answer *a, struct result r,
                 struct diag *why)
 {
     if (s->task == TASK_RAW)
@@ -402,9 +402,9 @@ static int infer_one(const struct session *s, const char *file, const struct pro
         diag(why, rc, "%s: %s", file, reason.text);
         goto out;
     }
-    struct result r = { .file = file, .ms = now_ms() - start };
+    const struct result r = { .file = file, .ms = now_ms() - start };
     progress_hide(p);
-    rc = give(s, &a, &r, why);
+    rc = give(s, &a, r, why);
 out:
     client_answer_done(&a);
     npy_done(&tensor);

@@ -63,9 +63,10 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "MODEL.onnx",
     .doc = "Shows which node computes which rows of every operator's output, and what crosses "
-           "between nodes.\vFor every node the table gives the rows that it computes and, after a "
-           "'+', the bytes of the operator's output that it receives from other nodes because its "
-           "next operators read them.  Bytes are payload, as f32.",
+           "between nodes.\vFor every node the table gives the rows that it computes (of an input: "
+           "that it reads) and, after a '+', the bytes of them that it receives: of an operator's "
+           "output from other nodes, because its next operators read them; of an input from the "
+           "host.  Bytes are payload.",
     .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
 };
 
@@ -166,12 +167,10 @@ static void print_totals(const struct view *v)
 
 static int print_table(const struct view *v, struct diag *why)
 {
-    char align[TABLE_MAX_COLUMNS + 1] = "lll";
+    char align[3 + PLAN_MAX_NODES + 1] = { 0 };
     struct table t;
 
-    for (int32_t n = 0; n < v->p->nodes; n++)
-        if (shows(v, n))
-            strcat(align, "l");
+    memset(align, 'l', (size_t)(v->o->node < 0 ? 3 + v->p->nodes : 3 + 1));
     table_init(&t, align);
     table_add(&t, "operator");
     table_add(&t, "type");

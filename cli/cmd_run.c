@@ -111,7 +111,8 @@ static int open_session(struct runner *r, const struct frame *f, struct diag *wh
     return 0;
 }
 
-static int give_classes(const struct runner *r, const struct answer *a, struct result *res,
+/* The functions below complete a copy of `res` and print it. */
+static int give_classes(const struct runner *r, const struct answer *a, struct result res,
                         struct diag *why)
 {
     const struct port *out = &split_graph(r->session)->output[0];
@@ -121,13 +122,13 @@ static int give_classes(const struct runner *r, const struct answer *a, struct r
     if (n > INT32_MAX)
         return diag(why, -EINVAL, "%s: output '%s' is too large for a list of classes", r->o->model,
                     out->name);
-    res->nclasses = task_top(&r->model.sidecar, a->values[0], (int32_t)n, r->o->top, top);
-    res->classes = top;
-    return result_print(res, r->o->json, stdout, why);
+    res.nclasses = task_top(&r->model.sidecar, a->values[0], (int32_t)n, r->o->top, top);
+    res.classes = top;
+    return result_print(&res, r->o->json, stdout, why);
 }
 
 static int give_picture(const struct runner *r, const struct frame *f, const struct answer *a,
-                        struct result *res, struct diag *why)
+                        struct result res, struct diag *why)
 {
     const struct port *out = &split_graph(r->session)->output[0];
     char path[OUTPUT_PATH_MAX];
@@ -144,12 +145,12 @@ static int give_picture(const struct runner *r, const struct frame *f, const str
     image_done(&im);
     if (rc < 0)
         return rc;
-    res->picture = path;
-    return result_print(res, r->o->json, stdout, why);
+    res.picture = path;
+    return result_print(&res, r->o->json, stdout, why);
 }
 
 static int give_tensors(const struct runner *r, const struct frame *f, const struct answer *a,
-                        struct result *res, struct diag *why)
+                        struct result res, struct diag *why)
 {
     const struct graph *g = split_graph(r->session);
     struct result_tensor tensor[RESULT_MAX_TENSORS];
@@ -176,16 +177,16 @@ static int give_tensors(const struct runner *r, const struct frame *f, const str
             goto out;
         tensor[i].file = path[i];
     }
-    res->ntensors = g->noutputs;
-    res->tensor = tensor;
-    rc = result_print(res, r->o->json, stdout, why);
+    res.ntensors = g->noutputs;
+    res.tensor = tensor;
+    rc = result_print(&res, r->o->json, stdout, why);
 out:
     free(path);
     return rc;
 }
 
 static int give(const struct runner *r, const struct frame *f, const struct answer *a,
-                struct result *res, struct diag *why)
+                struct result res, struct diag *why)
 {
     const enum task task = r->o->raw ? TASK_RAW : r->model.sidecar.task;
 
@@ -219,11 +220,11 @@ static int run_one(struct runner *r, char *const *arg, int nargs, const struct p
     rc = frame_run(&a, &f, r->session, stats, why);
     if (rc < 0)
         goto out;
-    struct result res = {
+    const struct result res = {
         .file = f.file, .ms = now_ms() - start, .nnodes = r->o->local.nodes, .node = stats
     };
     progress_hide(p);
-    rc = give(r, &f, &a, &res, why);
+    rc = give(r, &f, &a, res, why);
 out:
     answer_done(&a);
     frame_done(&f);
