@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPSET_OLDEST = 7, OPSET_NEWEST = 21 };
+enum { OPSET_OLDEST = 1, OPSET_NEWEST = 21 };
 
 /* One ONNX operator.  `attrs` lists every attribute that is understood, with its type (i, f, s,
  * t; I and F for lists): any other is refused, because it could change the answer.  `fold`
@@ -17,10 +17,10 @@ struct importer {
 
 static const struct importer importers[] = {
     { "Abs", "", NULL, fold_unary },
-    { "Add", "", import_add, fold_binary },
+    { "Add", "axis:i broadcast:i", import_add, fold_binary },
     { "AveragePool", "auto_pad:s ceil_mode:i count_include_pad:i dilations:I kernel_shape:I pads:I strides:I",
       import_average_pool, NULL },
-    { "BatchNormalization", "epsilon:f momentum:f spatial:i training_mode:i",
+    { "BatchNormalization", "consumed_inputs:I epsilon:f is_test:i momentum:f spatial:i training_mode:i",
       import_batch_normalization, NULL },
     { "Cast", "to:i saturate:i", import_cast, fold_cast },
     { "Ceil", "", NULL, fold_unary },
@@ -34,15 +34,15 @@ static const struct importer importers[] = {
       "auto_pad:s dilations:I group:i kernel_shape:I output_padding:I output_shape:I pads:I strides:I",
       import_conv_transpose, NULL },
     { "DepthToSpace", "blocksize:i mode:s", import_depth_to_space, NULL },
-    { "Div", "", import_div, fold_binary },
-    { "Dropout", "ratio:f seed:i", import_dropout, fold_identity },
+    { "Div", "axis:i broadcast:i", import_div, fold_binary },
+    { "Dropout", "is_test:i ratio:f seed:i", import_dropout, fold_identity },
     { "Equal", "", NULL, fold_binary },
     { "Exp", "", NULL, fold_unary },
     { "Expand", "", NULL, fold_expand },
     { "Flatten", "axis:i", import_flatten, fold_reshape },
     { "Floor", "", NULL, fold_unary },
     { "Gather", "axis:i", NULL, fold_gather },
-    { "Gemm", "alpha:f beta:f transA:i transB:i", import_gemm, NULL },
+    { "Gemm", "alpha:f beta:f broadcast:i transA:i transB:i", import_gemm, NULL },
     { "GlobalAveragePool", "", import_global_average_pool, NULL },
     { "GlobalMaxPool", "", import_global_max_pool, NULL },
     { "HardSigmoid", "alpha:f beta:f", import_hard_sigmoid, NULL },
@@ -55,10 +55,10 @@ static const struct importer importers[] = {
     { "MaxPool", "auto_pad:s ceil_mode:i dilations:I kernel_shape:I pads:I storage_order:i strides:I",
       import_max_pool, NULL },
     { "Min", "", import_min, fold_binary },
-    { "Mul", "", import_mul, fold_binary },
+    { "Mul", "axis:i broadcast:i", import_mul, fold_binary },
     { "Neg", "", NULL, fold_unary },
     { "PRelu", "", import_prelu, NULL },
-    { "Pad", "mode:s pads:I value:f", import_pad, NULL },
+    { "Pad", "mode:s paddings:I pads:I value:f", import_pad, NULL },
     { "Pow", "", NULL, fold_binary },
     { "Range", "", NULL, fold_range },
     { "Reciprocal", "", NULL, fold_unary },
@@ -66,7 +66,7 @@ static const struct importer importers[] = {
     { "ReduceMean", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce_mean, NULL },
     { "ReduceSum", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce_sum, NULL },
     { "Relu", "", import_relu, NULL },
-    { "Reshape", "allowzero:i", import_reshape, fold_reshape },
+    { "Reshape", "allowzero:i shape:I", import_reshape, fold_reshape },
     { "Resize",
       "antialias:i axes:I coordinate_transformation_mode:s cubic_coeff_a:f exclude_outside:i "
       "extrapolation_value:f keep_aspect_ratio_policy:s mode:s nearest_mode:s",
@@ -79,7 +79,7 @@ static const struct importer importers[] = {
     { "Split", "axis:i num_outputs:i split:I", import_split, NULL },
     { "Sqrt", "", NULL, fold_unary },
     { "Squeeze", "axes:I", import_squeeze, fold_reshape },
-    { "Sub", "", import_sub, fold_binary },
+    { "Sub", "axis:i broadcast:i", import_sub, fold_binary },
     { "Sum", "", import_sum, NULL },
     { "Tanh", "", import_tanh, NULL },
     { "Transpose", "perm:I", import_transpose, fold_transpose },

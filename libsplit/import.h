@@ -69,6 +69,8 @@ int import_lay_usual(struct import *im, struct value *v);
 int import_lay_unbatched(struct import *im, struct value *v, uint32_t axes);
 /* ROW, COL or CHAN, or AXES if the ONNX axis belongs to the batch. */
 enum axis shape_role(const struct shape *s, int32_t onnx_axis);
+/* v becomes the Transpose of itself. */
+int import_permute(struct import *im, struct value *v, const int8_t *perm);
 /* v becomes a row-major Reshape of itself. */
 int import_reshape_to(struct import *im, struct value *v, int32_t rank, const int64_t *dim);
 

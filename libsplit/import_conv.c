@@ -159,11 +159,12 @@ int import_gemm(struct import *im)
         rc = float_constant(im, 1, false, &b);
     if (rc < 0)
         return rc;
-    if (onnx_attr_int(im->node, "transA", 0))
-        return refuse(im, -ENOTSUP, "transA");
     if (a.shape.rank != 2 || b->rank != 2)
         return refuse(im, -EINVAL, "matrices are needed, the operands have %d and %d axes",
                       a.shape.rank, b->rank);
+    static const int8_t swap[] = { 1, 0 };
+    if (onnx_attr_int(im->node, "transA", 0) && (rc = import_permute(im, &a, swap)) < 0)
+        return rc;
     const bool trans = onnx_attr_int(im->node, "transB", 0) != 0;
     const int64_t k = b->dim[trans ? 1 : 0], n = b->dim[trans ? 0 : 1];
     if (k != a.shape.dim[1] || n < 1)

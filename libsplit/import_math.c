@@ -112,7 +112,9 @@ int import_prelu(struct import *im)
         act.a = onnx_float(slope, 0);
         return import_activation(im, act);
     }
-    const int32_t shift = x.shape.rank - slope->rank;
+    /* Until opset 6 a list of slopes was for axis 1. */
+    const bool old = im->model->opset < 7 && slope->rank == 1 && x.shape.axis[CHAN] == 1;
+    const int32_t shift = old ? 1 : x.shape.rank - slope->rank;
     for (int32_t i = 0; i < slope->rank; i++)
         if (slope->dim[i] != 1 && (shape_role(&x.shape, i + shift) != CHAN ||
                                    slope->dim[i] != x.shape.dim[i + shift]))
@@ -166,7 +168,9 @@ int import_batch_normalization(struct import *im)
         rc = import_only_outputs(im, 1);
     if (rc < 0)
         return rc;
-    if (onnx_attr_int(im->node, "training_mode", 0))
+    const bool training = im->model->opset < 7 ? !onnx_attr_int(im->node, "is_test", 0)
+                                               : onnx_attr_int(im->node, "training_mode", 0) != 0;
+    if (training)
         return refuse(im, -ENOTSUP, "training mode is not supported");
     if (!onnx_attr_int(im->node, "spatial", 1))
         return refuse(im, -ENOTSUP, "spatial = 0");
@@ -236,6 +240,27 @@ static int lay_operand(struct import *im, struct value *v, const struct shape *o
     return 0;
 }
 
+/* The axes of the result: those of an operand that is not broadcast spare a move.  Otherwise the
+ * usual ones, unless a tensor would have to be repeated along the batch. */
+static void choose_axes(const struct value side[2], struct shape *out)
+{
+    bool repeats = false;
+    for (int i = 1; i >= 0; i--) {
+        if (side[i].constant)
+            continue;
+        struct shape s = side[i].shape;
+        if (shape_same_dims(&s, out))
+            *out = s;
+    }
+    for (int i = 0; i < 2; i++) {
+        struct shape s = side[i].shape;
+        memcpy(s.axis, out->axis, sizeof s.axis);
+        repeats |= !side[i].constant && shape_batch(&s) != shape_batch(out);
+    }
+    if (repeats)
+        *out = shape_make_map(out->rank, out->dim);
+}
+
 /* How the constant side lies over the result.  An extent of 1 stands still. */
 static int constant_strides(struct import *im, const struct shape *c, const struct shape *out,
                             int64_t stride[AXES + 1])
@@ -267,10 +292,7 @@ int import_binary(struct import *im, enum binary_kind kind, const struct value *
     int rc = broadcast(im, &side[0].shape, &side[1].shape, &shape);
     if (rc < 0)
         return rc;
-    /* The axes of an operand that is not broadcast spare a move. */
-    for (int i = 1; i >= 0; i--)
-        if (!side[i].constant && shape_same_dims(&side[i].shape, &shape))
-            shape = side[i].shape;
+    choose_axes(side, &shape);
     struct op op = { .type = OP_BINARY };
     op.u.binary.kind = kind;
     int32_t input[2], n = 0;
@@ -291,13 +313,41 @@ int import_binary(struct import *im, enum binary_kind kind, const struct value *
     return import_emit(im, &op, input, n, &shape, out);
 }
 
+/* Until opset 6 the axes of b could be said to begin at `axis` of a; extents of 1 after them say
+ * the same today. */
+static int align_to_axis(struct import *im, const struct value *a, struct value *b)
+{
+    int64_t dim[SHAPE_MAX_RANK];
+    int32_t axis, rank = b->shape.rank;
+    if (im->model->opset >= 7 || !onnx_attr(im->node, "axis", ONNX_ATTR_INT))
+        return 0;
+    const int rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), a->shape.rank, &axis);
+    if (rc < 0)
+        return rc;
+    if (axis + rank > a->shape.rank)
+        return refuse(im, -EINVAL, "axis %d leaves no room for %d axes", axis, rank);
+    for (int32_t i = 0; i < rank; i++)
+        dim[i] = b->shape.dim[i];
+    while (axis + rank < a->shape.rank)
+        dim[rank++] = 1;
+    if (!b->constant)
+        return import_reshape_to(im, b, rank, dim);
+    for (int32_t i = b->shape.rank; i < rank; i++)
+        b->shape.dim[i] = 1;
+    b->shape = shape_make(rank, b->shape.dim);
+    return 0;
+}
+
 static int import_arithmetic(struct import *im, enum binary_kind kind)
 {
     const struct value *a = import_input(im, 0), *b = import_input(im, 1);
     struct value out;
     if (!a || !b)
         return refuse(im, -EINVAL, "two inputs are needed");
-    const int rc = import_binary(im, kind, a, b, &out);
+    struct value aligned = *b;
+    int rc = align_to_axis(im, a, &aligned);
+    if (rc == 0)
+        rc = import_binary(im, kind, a, &aligned, &out);
     return rc < 0 ? rc : import_define(im, 0, &out);
 }
 

@@ -41,7 +41,7 @@ static int concat_shape(struct import *im, int32_t axis, struct shape *out)
     if (shape_role(out, axis) == AXES)
         *out = shape_make(out->rank, out->dim);
     if (shape_role(out, axis) == AXES)
-        *out = shape_make_last(out->rank, out->dim);
+        *out = shape_make_map(out->rank, out->dim);
     if (shape_role(out, axis) == AXES)
         return refuse(im, -ENOTSUP, "along axis %d, the batch", axis);
     return 0;
@@ -69,10 +69,10 @@ int import_concat(struct import *im)
     int32_t axis, held = 0;
     int rc = im->node->ninputs > 0 ? concat_lead(im, &lead)
                                    : refuse(im, -EINVAL, "it has no inputs");
-    if (rc == 0 && !onnx_attr(im->node, "axis", ONNX_ATTR_INT))
+    if (rc == 0 && im->model->opset >= 4 && !onnx_attr(im->node, "axis", ONNX_ATTR_INT))
         rc = refuse(im, -EINVAL, "axis is missing");
     if (rc == 0)
-        rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), lead.shape.rank, &axis);
+        rc = import_axis(im, onnx_attr_int(im->node, "axis", 1), lead.shape.rank, &axis);
     struct shape out = lead.shape;
     if (rc == 0)
         rc = concat_shape(im, axis, &out);
@@ -287,7 +287,8 @@ static int pad_amounts(struct import *im, int32_t rank, int64_t *before, int64_t
 {
     int64_t pads[2 * SHAPE_MAX_RANK], axes[SHAPE_MAX_RANK];
     int32_t n, naxes;
-    int rc = import_ints(im, "pads", 1, pads, 2 * SHAPE_MAX_RANK, &n);
+    const char *attr = im->model->opset < 2 ? "paddings" : "pads";
+    int rc = import_ints(im, attr, 1, pads, 2 * SHAPE_MAX_RANK, &n);
     if (rc == 0)
         rc = import_ints(im, NULL, 3, axes, SHAPE_MAX_RANK, &naxes);
     if (rc < 0)

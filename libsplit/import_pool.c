@@ -97,7 +97,29 @@ static int reduce_axes(struct import *im, const struct shape *s, uint32_t *set)
     return 0;
 }
 
-/* True if exactly the axes in `set` with more than one value are rows and columns. */
+/* Takes up to two axes out of `set` and makes them the rows and columns of `s`, and the last
+ * axis that stays its channels.  Axes of extent 1 need nothing.  False if none is left. */
+static bool take_space(struct shape *s, uint32_t *set)
+{
+    int8_t space[2] = { -1, -1 }, chan = -1;
+    int n = 0;
+    for (int8_t i = 0; i < s->rank; i++) {
+        if (s->dim[i] == 1)
+            continue;
+        if (!(*set >> i & 1))
+            chan = i;
+        else if (n < 2)
+            space[n++] = i;
+    }
+    for (int i = 0; i < n; i++)
+        *set &= ~(1u << space[i]);
+    s->axis[ROW] = space[0];
+    s->axis[COL] = space[1];
+    s->axis[CHAN] = chan;
+    return n > 0;
+}
+
+/* True if rows and columns are what is to be reduced already. */
 static bool is_space(const struct shape *s, uint32_t set)
 {
     for (int32_t i = 0; i < s->rank; i++) {
@@ -106,6 +128,21 @@ static bool is_space(const struct shape *s, uint32_t set)
             return false;
     }
     return true;
+}
+
+/* A map's rows and columns at once; other axes in pairs, each brought to rows and columns. */
+static int reduce_all(struct import *im, enum reduce_kind kind, struct value *x, uint32_t set)
+{
+    if (is_space(&x->shape, set))
+        return emit_reduction(im, kind, x);
+    for (struct shape want = x->shape; take_space(&want, &set); want = x->shape) {
+        int rc = import_lay(im, x, &want);
+        if (rc == 0)
+            rc = emit_reduction(im, kind, x);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static int drop_axes(struct import *im, struct value *v, uint32_t set)
@@ -122,7 +159,6 @@ static int import_reduce(struct import *im, enum reduce_kind kind)
 {
     struct value x;
     uint32_t set = 0;
-    char text[SHAPE_TEXT_BYTES];
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = reduce_axes(im, &x.shape, &set);
@@ -130,17 +166,7 @@ static int import_reduce(struct import *im, enum reduce_kind kind)
         return rc;
     if (set == 0)
         return import_define(im, 0, &x);
-    if (!is_space(&x.shape, set)) {
-        const struct shape usual = shape_make(x.shape.rank, x.shape.dim);
-        const struct shape last = shape_make_last(x.shape.rank, x.shape.dim);
-        if (!is_space(&usual, set) && !is_space(&last, set))
-            return refuse(im, -ENOTSUP,
-                          "of a tensor of shape %s only all rows and columns can be reduced",
-                          shape_text(&x.shape, text));
-        if ((rc = import_lay(im, &x, is_space(&usual, set) ? &usual : &last)) < 0)
-            return rc;
-    }
-    rc = emit_reduction(im, kind, &x);
+    rc = reduce_all(im, kind, &x, set);
     if (rc == 0 && !onnx_attr_int(im->node, "keepdims", 1))
         rc = drop_axes(im, &x, set);
     return rc < 0 ? rc : import_define(im, 0, &x);

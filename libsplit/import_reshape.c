@@ -57,6 +57,9 @@ int import_lay_unbatched(struct import *im, struct value *v, uint32_t axes)
     const struct shape last = shape_make_last(v->shape.rank, v->shape.dim);
     if (all_unbatched(&last, axes))
         return import_lay(im, v, &last);
+    const struct shape map = shape_make_map(v->shape.rank, v->shape.dim);
+    if (all_unbatched(&map, axes))
+        return import_lay(im, v, &map);
     char text[SHAPE_TEXT_BYTES];
     return refuse(im, -ENOTSUP, "it works along the batch of a tensor of shape %s",
                   shape_text(&v->shape, text));
@@ -203,7 +206,7 @@ static int new_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t
     const bool keep_zero = onnx_attr_int(im->node, "allowzero", 0) != 0;
     int32_t open = -1;
     int64_t have, known;
-    int rc = import_ints(im, NULL, 1, out, SHAPE_MAX_RANK, out_rank);
+    int rc = import_ints(im, "shape", 1, out, SHAPE_MAX_RANK, out_rank);
     if (rc < 0)
         return rc;
     if (*out_rank < 0)
@@ -299,6 +302,28 @@ static bool keeps_batch_order(const struct shape *s, const int8_t *perm)
     return true;
 }
 
+int import_permute(struct import *im, struct value *v, const int8_t *perm)
+{
+    struct shape to = v->shape;
+    for (int32_t i = 0; i < to.rank; i++) {
+        to.dim[i] = v->shape.dim[perm[i]];
+        const enum axis a = shape_role(&v->shape, perm[i]);
+        if (a != AXES)
+            to.axis[a] = (int8_t)i;
+    }
+    if (keeps_batch_order(&v->shape, perm)) {
+        v->shape = to;
+        return 0;
+    }
+    struct op op = { .type = OP_RESHAPE };
+    to = shape_make(to.rank, to.dim);
+    op.u.reshape.from = v->shape;
+    op.u.reshape.to = to;
+    memcpy(op.u.reshape.perm, perm, (size_t)to.rank);
+    const int32_t input = v->tensor;
+    return import_emit(im, &op, &input, 1, &to, v);
+}
+
 int import_transpose(struct import *im)
 {
     struct value v;
@@ -306,25 +331,9 @@ int import_transpose(struct import *im)
     int rc = import_tensor(im, 0, &v);
     if (rc == 0)
         rc = transpose_perm(im, v.shape.rank, perm);
-    if (rc < 0)
-        return rc;
-    struct shape to = v.shape;
-    for (int32_t i = 0; i < to.rank; i++) {
-        to.dim[i] = v.shape.dim[perm[i]];
-        const enum axis a = shape_role(&v.shape, perm[i]);
-        if (a != AXES)
-            to.axis[a] = (int8_t)i;
-    }
-    if (keeps_batch_order(&v.shape, perm)) {
-        v.shape = to;
-        return import_define(im, 0, &v);
-    }
-    struct op op = { .type = OP_RESHAPE };
-    to = shape_make(to.rank, to.dim);
-    op.u.reshape.from = v.shape;
-    op.u.reshape.to = to;
-    memcpy(op.u.reshape.perm, perm, (size_t)to.rank);
-    return import_simple(im, &op, &v, &to);
+    if (rc == 0)
+        rc = import_permute(im, &v, perm);
+    return rc < 0 ? rc : import_define(im, 0, &v);
 }
 
 /* ---- nothing but a name */

@@ -31,6 +31,17 @@ struct shape shape_make_last(int32_t rank, const int32_t *dim)
     return s;
 }
 
+struct shape shape_make_map(int32_t rank, const int32_t *dim)
+{
+    struct shape s = shape_make(rank, dim);
+    if (rank < 2)
+        return s;
+    s.axis[CHAN] = (int8_t)(rank - 1);
+    s.axis[COL] = (int8_t)(rank == 2 ? -1 : rank - 2);
+    s.axis[ROW] = (int8_t)(rank == 2 ? 0 : rank - 3);
+    return s;
+}
+
 int32_t shape_len(const struct shape *s, enum axis a)
 {
     return s->axis[a] < 0 ? 1 : s->dim[s->axis[a]];

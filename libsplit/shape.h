@@ -29,6 +29,9 @@ struct shape shape_make(int32_t rank, const int32_t *dim);
 /* Channels last, as TensorFlow writes: rank 4 and more (..., rows, columns, channels), rank 3
  * (batch, rows, channels); below that the usual assignment. */
 struct shape shape_make_last(int32_t rank, const int32_t *dim);
+/* As little batch as can be: the last three axes are rows, columns and channels, of two axes
+ * rows and channels.  For operators that work along what is the batch otherwise. */
+struct shape shape_make_map(int32_t rank, const int32_t *dim);
 
 /* Extents as splitd stores them; all 1 where the shape has no such axis. */
 int32_t shape_len(const struct shape *s, enum axis a);
