@@ -78,7 +78,9 @@ static int refuse(const struct client *c, const struct http_reply *r, struct dia
 {
     cJSON *json = cJSON_ParseWithLength((const char *)r->body, r->len);
     const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "error"));
-    const int rc = r->status >= 400 && r->status < 500 ? -EINVAL : -EREMOTEIO;
+    const int rc = r->status == 503                      ? -EBUSY
+                   : r->status >= 400 && r->status < 500 ? -EINVAL
+                                                         : -EREMOTEIO;
 
     if (text)
         diag(why, rc, "%s: %s", http_base(c->http), text);

@@ -287,6 +287,10 @@ static int give_classes(const struct session *s, const struct client_output *o, 
         }
         r.nclasses++;
     }
+    if (r.nclasses == 0 || (r.nclasses < s->o->top && at != o->len)) {
+        rc = diag(why, -EREMOTEIO, "the server's list of classes makes no sense");
+        goto out;
+    }
     r.classes = top;
     rc = result_print(&r, s->o->json, stdout, why);
 out:
@@ -415,7 +419,7 @@ out:
 /* A file or picture that is refused concerns only itself; without a server nothing goes on. */
 static bool is_fatal(int rc)
 {
-    return rc == -ECONNREFUSED || rc == -EHOSTUNREACH || rc == -ETIMEDOUT;
+    return rc == -ECONNREFUSED || rc == -EHOSTUNREACH || rc == -ETIMEDOUT || rc == -EBUSY;
 }
 
 static int infer_all(const struct session *s)
