@@ -46,12 +46,17 @@ struct request {
     const struct request_tensor *input;
     int32_t ninputs;
     void *ctx;
-    void (*done)(struct request *r, enum outcome outcome, const char *why); /* loop thread */
+    /* Optional.  On a pool thread, once the answer is there and before `done`: what takes time,
+     * such as formatting.  May touch nothing but the request; the block below is valid. */
+    void (*render)(struct request *r);
+    /* Loop thread.  `why`: a sentence, "" with OUTCOME_OK. */
+    void (*done)(struct request *r, enum outcome outcome, const char *why);
 
-    /* Valid in `done` with OUTCOME_OK. */
+    /* Valid in `render`, and in `done` with OUTCOME_OK. */
     int32_t noutputs;
     struct request_tensor *output;   /* all outputs of the model */
-    const struct image *source;      /* the decoded picture, NULL for tensors */
+    const struct image *source; /* the picture as the network saw it (sidecar_view()); NULL
+                                 * for tensors, and where the task does not need it */
     const struct sidecar *sidecar;
     uint32_t frame, epoch;
     int32_t nodes;      /* that computed it */
@@ -63,8 +68,11 @@ struct request {
 int coordinator_new(struct coordinator **c, uv_loop_t *loop, const struct config *config,
                     struct diag *why);
 void coordinator_attach(struct coordinator *c, struct mesh *mesh);
-/* Ends every request with OUTCOME_UNAVAILABLE, then calls `closed` on the loop. */
+/* Ends every request with OUTCOME_UNAVAILABLE, then calls `closed` on the loop, when no pool
+ * thread is at work and no message is on its way to or from its memory.  The functions below
+ * may still be called, and do nothing, until coordinator_free(). */
 void coordinator_close(struct coordinator *c, void (*closed)(void *ctx), void *ctx);
+void coordinator_free(struct coordinator *c); /* after `closed` and after the mesh is closed */
 
 /* Takes `r` in and calls r->done exactly once, always later, from the loop.  Loop thread. */
 void coordinator_submit(struct coordinator *c, struct request *r);
@@ -77,6 +85,7 @@ struct model_info {
     bool ready;             /* all nodes that are up hold it and its plan */
     const char *problem;    /* why it will never be ready, "" if it may */
     const struct onnx_model *onnx; /* NULL while it loads */
+    const struct graph *graph; /* NULL where the input's size is open */
     const struct sidecar *sidecar;
 };
 int32_t coordinator_models(const struct coordinator *c);
@@ -87,10 +96,16 @@ bool coordinator_ready(const struct coordinator *c); /* a node is up and no mode
 struct node_info {
     const char *name, *address;
     bool up;
-    int32_t row_lo, row_hi, rows; /* of the first tensor that is cut; 0 0 0 if it has none */
+    int32_t row_lo, row_hi, rows; /* of the first operator's output; 0 0 0 without a plan */
     struct msg_frame_done last;
     uint64_t arena_bytes, weight_bytes;
 };
+struct coordinator_counts {
+    int32_t waiting, running;            /* requests now */
+    uint64_t answered, refused, failed;  /* since the start: 200, 4xx and 503, the rest */
+    uint64_t frames, repeated;           /* frames started; of these, for another time */
+};
+void coordinator_counts(const struct coordinator *c, struct coordinator_counts *counts);
 uint32_t coordinator_epoch(const struct coordinator *c);
 void coordinator_node(const struct coordinator *c, int32_t node, int32_t model,
                       struct node_info *info);

@@ -1,0 +1,586 @@
+#include "daemon/api.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "daemon/api_infer.h"
+
+struct api {
+    uv_loop_t *loop;
+    struct coordinator *coordinator;
+    const struct config *config;
+    bool stopping;
+};
+
+enum {
+    OK = 200,
+    BAD_REQUEST = 400,
+    NOT_FOUND = 404,
+    NOT_ALLOWED = 405,
+    FAILED = 500,
+    UNAVAILABLE = 503,
+    TIMEOUT = 504
+};
+
+/* ---- answers */
+
+/* Takes `json`; NULL: memory was short. */
+static void reply_json(struct http_call *call, unsigned status, cJSON *json,
+                       const struct http_field *fields, size_t nfields)
+{
+    char *text = json ? cJSON_PrintUnformatted(json) : NULL;
+
+    cJSON_Delete(json);
+    http_reply(call, text ? status : FAILED, "application/json", fields, text ? nfields : 0,
+               (uint8_t *)text, text ? strlen(text) : 0);
+}
+
+static void reply_error(struct http_call *call, unsigned status, const char *sentence)
+{
+    static const struct http_field retry = { "Retry-After", "1" };
+    cJSON *json = cJSON_CreateObject();
+
+    if (json && !cJSON_AddStringToObject(json, "error", sentence)) {
+        cJSON_Delete(json);
+        json = NULL;
+    }
+    reply_json(call, status, json, &retry, status == UNAVAILABLE);
+}
+
+/* ---- metadata.  cJSON's functions take NULL for what could not be made and do nothing: a page
+ * for which memory is short lacks members, or is answered with 500. */
+
+static void add_shape(cJSON *to, const int64_t *dim, int32_t rank)
+{
+    cJSON *list = cJSON_AddArrayToObject(to, "shape");
+    for (int32_t a = 0; a < rank; a++)
+        cJSON_AddItemToArray(list, cJSON_CreateNumber((double)dim[a]));
+}
+
+static void get_server(struct api *a, struct http_call *call)
+{
+    static const char *const extensions[] = { "binary_tensor_data", "classification", "picture" };
+    cJSON *json = cJSON_CreateObject();
+    (void)a;
+
+    cJSON_AddStringToObject(json, "name", "splitd");
+    cJSON_AddStringToObject(json, "version", SPLITD_VERSION);
+    cJSON_AddItemToObject(json, "extensions", cJSON_CreateStringArray(extensions, 3));
+    reply_json(call, OK, json, NULL, 0);
+}
+
+static void reply_flag(struct http_call *call, const char *key)
+{
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddTrueToObject(json, key);
+    reply_json(call, OK, json, NULL, 0);
+}
+
+static void get_live(struct api *a, struct http_call *call)
+{
+    (void)a;
+    reply_flag(call, "live");
+}
+
+static void get_ready(struct api *a, struct http_call *call)
+{
+    if (!a->stopping && coordinator_ready(a->coordinator))
+        reply_flag(call, "ready");
+    else
+        reply_error(call, UNAVAILABLE, "not ready: a model is still being loaded or planned");
+}
+
+/* -1 where the size is open; the graph knows the shapes that the file does not give. */
+static void add_port(cJSON *list, const struct onnx_value *v, const struct port *p)
+{
+    int64_t dim[SHAPE_MAX_RANK];
+    int32_t rank = v->rank;
+    cJSON *json = cJSON_CreateObject();
+
+    for (int32_t a = 0; a < rank && a < SHAPE_MAX_RANK; a++)
+        dim[a] = v->dim[a];
+    if (rank < 0 && p) {
+        rank = p->shape.rank;
+        for (int32_t a = 0; a < rank; a++)
+            dim[a] = p->shape.dim[a];
+    }
+    cJSON_AddStringToObject(json, "name", v->name);
+    cJSON_AddStringToObject(json, "datatype", "FP32");
+    add_shape(json, dim, rank < 0 ? 0 : rank < SHAPE_MAX_RANK ? rank : SHAPE_MAX_RANK);
+    cJSON_AddItemToArray(list, json);
+}
+
+static const struct port *find_port(const struct port *port, int32_t n, const char *name)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (strcmp(port[i].name, name) == 0)
+            return &port[i];
+    return NULL;
+}
+
+static const char *task_name(const struct sidecar *s)
+{
+    switch (s->task) {
+    case TASK_CLASSIFY:
+        return "classify";
+    case TASK_IMAGE:
+        return "image";
+    case TASK_RAW:
+        break;
+    }
+    return "raw";
+}
+
+static void reply_not_loaded(struct http_call *call, const struct model_info *m)
+{
+    char text[640];
+
+    snprintf(text, sizeof text, "model \"%s\" is not ready: %s", m->name,
+             m->problem[0] ? m->problem : "it is still being loaded or planned");
+    reply_error(call, UNAVAILABLE, text);
+}
+
+static void get_model(struct api *a, struct http_call *call, const struct model_info *m)
+{
+    static const char *const versions[] = { "1" };
+    const struct onnx_model *onnx = m->onnx;
+    (void)a;
+
+    if (!onnx) {
+        reply_not_loaded(call, m);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "name", m->name);
+    cJSON_AddItemToObject(json, "versions", cJSON_CreateStringArray(versions, 1));
+    cJSON_AddStringToObject(json, "platform", "onnx");
+    cJSON *inputs = cJSON_AddArrayToObject(json, "inputs");
+    for (int32_t i = 0; i < onnx->ninputs; i++)
+        add_port(inputs, &onnx->input[i],
+                 m->graph ? find_port(m->graph->input, m->graph->ninputs, onnx->input[i].name)
+                          : NULL);
+    cJSON *outputs = cJSON_AddArrayToObject(json, "outputs");
+    for (int32_t i = 0; i < onnx->noutputs; i++)
+        add_port(outputs, &onnx->output[i],
+                 m->graph ? find_port(m->graph->output, m->graph->noutputs, onnx->output[i].name)
+                          : NULL);
+    cJSON *parameters = cJSON_AddObjectToObject(json, "parameters");
+    cJSON_AddStringToObject(parameters, "task", task_name(m->sidecar));
+    reply_json(call, OK, json, NULL, 0);
+}
+
+static void get_model_ready(struct api *a, struct http_call *call, const struct model_info *m)
+{
+    (void)a;
+    if (!m->ready) {
+        reply_not_loaded(call, m);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "name", m->name);
+    cJSON_AddTrueToObject(json, "ready");
+    reply_json(call, OK, json, NULL, 0);
+}
+
+/* ---- status */
+
+static double ms(uint64_t ns) { return (double)(ns / 1000) / 1000.0; }
+
+static void add_figures(cJSON *list, const char *model, const struct node_info *n)
+{
+    const int rows[] = { n->row_lo, n->row_hi, n->rows };
+    const struct {
+        const char *name;
+        double value;
+    } figures[] = {
+        { "compute_ms", ms(n->last.compute_ns) },
+        { "wait_ms", ms(n->last.wait_ns) },
+        { "pack_ms", ms(n->last.pack_ns) },
+        { "sent_bytes", (double)n->last.sent_bytes },
+        { "received_bytes", (double)n->last.received_bytes },
+        { "halo_bytes", (double)n->last.halo_sent_bytes },
+        { "sent_messages", n->last.sent_messages },
+        { "received_messages", n->last.received_messages },
+        { "arena_bytes", (double)n->arena_bytes },
+        { "weight_bytes", (double)n->weight_bytes },
+    };
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(json, "model", model);
+    cJSON_AddItemToObject(json, "rows", cJSON_CreateIntArray(rows, 3));
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
+        cJSON_AddNumberToObject(json, figures[i].name, figures[i].value);
+    cJSON_AddItemToArray(list, json);
+}
+
+static void add_node(const struct api *a, cJSON *list, int32_t node)
+{
+    struct node_info info;
+    struct model_info model;
+    cJSON *json = cJSON_CreateObject();
+
+    coordinator_node(a->coordinator, node, -1, &info);
+    cJSON_AddStringToObject(json, "name", info.name);
+    cJSON_AddStringToObject(json, "address", info.address);
+    cJSON_AddBoolToObject(json, "up", info.up);
+    cJSON *models = cJSON_AddArrayToObject(json, "models");
+    for (int32_t i = 0; i < coordinator_models(a->coordinator); i++) {
+        coordinator_model(a->coordinator, i, &model);
+        coordinator_node(a->coordinator, node, i, &info);
+        add_figures(models, model.name, &info);
+    }
+    cJSON_AddItemToArray(list, json);
+}
+
+static void add_model(const struct api *a, cJSON *list, int32_t i)
+{
+    struct model_info m;
+    cJSON *json = cJSON_CreateObject();
+
+    coordinator_model(a->coordinator, i, &m);
+    cJSON_AddStringToObject(json, "name", m.name);
+    cJSON_AddBoolToObject(json, "ready", m.ready);
+    cJSON_AddStringToObject(json, "problem", m.problem);
+    if (m.sidecar)
+        cJSON_AddStringToObject(json, "task", task_name(m.sidecar));
+    else
+        cJSON_AddNullToObject(json, "task");
+    cJSON_AddItemToArray(list, json);
+}
+
+static void get_status(struct api *a, struct http_call *call)
+{
+    struct coordinator_counts n;
+    cJSON *json = cJSON_CreateObject();
+
+    coordinator_counts(a->coordinator, &n);
+    cJSON_AddStringToObject(json, "cluster", a->config->cluster);
+    cJSON_AddStringToObject(json, "coordinator", a->config->node[a->config->coordinator].name);
+    cJSON_AddStringToObject(json, "version", SPLITD_VERSION);
+    cJSON_AddNumberToObject(json, "epoch", coordinator_epoch(a->coordinator));
+    cJSON *nodes = cJSON_AddArrayToObject(json, "nodes");
+    for (int32_t i = 0; i < a->config->nnodes; i++)
+        add_node(a, nodes, i);
+    cJSON *models = cJSON_AddArrayToObject(json, "models");
+    for (int32_t i = 0; i < coordinator_models(a->coordinator); i++)
+        add_model(a, models, i);
+    cJSON *queue = cJSON_AddObjectToObject(json, "queue");
+    cJSON_AddNumberToObject(queue, "waiting", n.waiting);
+    cJSON_AddNumberToObject(queue, "running", n.running);
+    cJSON_AddNumberToObject(queue, "limit", a->config->queue);
+    cJSON *counters = cJSON_AddObjectToObject(json, "counters");
+    cJSON_AddNumberToObject(counters, "answered", (double)n.answered);
+    cJSON_AddNumberToObject(counters, "refused", (double)n.refused);
+    cJSON_AddNumberToObject(counters, "failed", (double)n.failed);
+    cJSON_AddNumberToObject(counters, "frames", (double)n.frames);
+    cJSON_AddNumberToObject(counters, "repeated", (double)n.repeated);
+    reply_json(call, OK, json, NULL, 0);
+}
+
+/* ---- infer: parsed on the pool, run by the coordinator, formatted on the pool, answered */
+
+struct infer {
+    struct api *api;
+    struct http_call *call;
+    char model[CONFIG_NAME_MAX + 1];
+    const uint8_t *body;
+    size_t len, json_len;
+    bool is_picture;
+    struct infer_request q;
+    struct request r;
+    struct infer_response response;
+    int status;
+    struct diag why;
+    uv_work_t work;
+};
+
+static void infer_end(struct infer *in, unsigned status, const char *sentence)
+{
+    if (sentence)
+        reply_error(in->call, status, sentence);
+    free(in->response.body);
+    infer_done(&in->q);
+    free(in);
+}
+
+static void infer_answer(struct infer *in)
+{
+    const struct infer_response r = in->response;
+    const bool binary = r.json_len > 0;
+    char length[24];
+
+    snprintf(length, sizeof length, "%zu", r.json_len);
+    const struct http_field field = { "Inference-Header-Content-Length", length };
+    in->response.body = NULL;
+    http_reply(in->call, OK, binary ? "application/octet-stream" : "application/json", &field,
+               binary, r.body, r.len);
+    infer_end(in, OK, NULL);
+}
+
+static void on_render(struct request *r)
+{
+    struct infer *in = r->ctx;
+    in->status = infer_format(&in->q, r, in->model, &in->response, &in->why);
+}
+
+static void on_done(struct request *r, enum outcome outcome, const char *why)
+{
+    static const unsigned status[] = {
+        [OUTCOME_OK] = OK,
+        [OUTCOME_BAD_REQUEST] = BAD_REQUEST,
+        [OUTCOME_NOT_FOUND] = NOT_FOUND,
+        [OUTCOME_BUSY] = UNAVAILABLE,
+        [OUTCOME_UNAVAILABLE] = UNAVAILABLE,
+        [OUTCOME_TIMEOUT] = TIMEOUT,
+        [OUTCOME_FAILED] = FAILED,
+    };
+    struct infer *in = r->ctx;
+
+    if (outcome != OUTCOME_OK)
+        infer_end(in, status[outcome], why);
+    else if (in->status < 0)
+        infer_end(in, in->status == -EINVAL ? BAD_REQUEST : FAILED, in->why.text);
+    else
+        infer_answer(in);
+}
+
+static bool find_model(const struct api *a, const char *name, struct model_info *m)
+{
+    for (int32_t i = 0; i < coordinator_models(a->coordinator); i++) {
+        coordinator_model(a->coordinator, i, m);
+        if (strcmp(m->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool has_value(const struct onnx_value *v, int32_t n, const char *name)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (strcmp(v[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Names are checked before anything is computed. */
+static int check_names(const struct infer_request *q, const struct model_info *m, struct diag *why)
+{
+    for (int32_t i = 0; i < q->ninputs; i++)
+        if (!has_value(m->onnx->input, m->onnx->ninputs, q->name[i]))
+            return diag(why, -EINVAL, "model \"%s\" has no input \"%.128s\"", m->name, q->name[i]);
+    for (int32_t i = 0; i < q->noutputs; i++)
+        if (!has_value(m->onnx->output, m->onnx->noutputs, q->output[i].name))
+            return diag(why, -EINVAL, "model \"%s\" has no output \"%.128s\"", m->name,
+                        q->output[i].name);
+    return 0;
+}
+
+static void on_parse(uv_work_t *work)
+{
+    struct infer *in = work->data;
+    if (in->is_picture)
+        infer_picture(&in->q, in->body, in->len);
+    else
+        in->status = infer_parse(&in->q, in->body, in->len, in->json_len, &in->why);
+}
+
+static void after_parse(uv_work_t *work, int status)
+{
+    struct infer *in = work->data;
+    struct api *a = in->api;
+    struct model_info m;
+
+    if (status < 0)
+        in->status = diag(&in->why, status, "%s", uv_strerror(status));
+    if (a->stopping) {
+        infer_end(in, UNAVAILABLE, "the daemon is stopping");
+        return;
+    }
+    if (in->status == 0 && find_model(a, in->model, &m) && m.onnx)
+        in->status = check_names(&in->q, &m, &in->why);
+    if (in->status < 0) {
+        infer_end(in, in->status == -EINVAL ? BAD_REQUEST : FAILED, in->why.text);
+        return;
+    }
+    in->r = (struct request){ .model = in->model,
+                              .picture = in->q.picture,
+                              .picture_bytes = in->q.picture_bytes,
+                              .input = in->q.input,
+                              .ninputs = in->q.picture ? 0 : in->q.ninputs,
+                              .ctx = in,
+                              .render = on_render,
+                              .done = on_done };
+    coordinator_submit(a->coordinator, &in->r);
+}
+
+/* How much of the body is JSON.  -EINVAL if the header makes no sense. */
+static int read_json_len(const struct http_call *call, size_t len, size_t *json_len)
+{
+    const char *text = http_header(call, "Inference-Header-Content-Length");
+    char *end;
+
+    *json_len = len;
+    if (!text)
+        return 0;
+    if (text[0] < '0' || text[0] > '9')
+        return -EINVAL;
+    errno = 0;
+    const unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0 || *end != '\0' || n > len)
+        return -EINVAL;
+    *json_len = (size_t)n;
+    return 0;
+}
+
+static bool is_picture(const struct http_call *call)
+{
+    const char *type = http_header(call, "Content-Type");
+    return type &&
+           (strncasecmp(type, "image/jpeg", 10) == 0 || strncasecmp(type, "image/png", 9) == 0);
+}
+
+static void post_infer(struct api *a, struct http_call *call, const struct model_info *m,
+                       const uint8_t *body, size_t len)
+{
+    struct infer *in;
+    size_t json_len;
+
+    if (a->stopping) {
+        reply_error(call, UNAVAILABLE, "the daemon is stopping");
+        return;
+    }
+    if (len == 0) {
+        reply_error(call, BAD_REQUEST, "the request has no body");
+        return;
+    }
+    if (read_json_len(call, len, &json_len) < 0) {
+        reply_error(call, BAD_REQUEST,
+                    "Inference-Header-Content-Length is not a number up to the body's length");
+        return;
+    }
+    in = calloc(1, sizeof *in);
+    if (!in) {
+        reply_error(call, FAILED, "out of memory");
+        return;
+    }
+    in->api = a;
+    in->call = call;
+    in->body = body;
+    in->len = len;
+    in->json_len = json_len;
+    in->is_picture = is_picture(call);
+    in->work.data = in;
+    snprintf(in->model, sizeof in->model, "%s", m->name);
+    const int rc = uv_queue_work(a->loop, &in->work, on_parse, after_parse);
+    if (rc < 0)
+        infer_end(in, FAILED, uv_strerror(rc));
+}
+
+/* ---- routes */
+
+/* A method other than `allowed` is answered here. */
+static bool method_is(struct http_call *call, const char *method, const char *allowed)
+{
+    const struct http_field allow = { "Allow", allowed };
+    cJSON *json;
+    char text[64];
+
+    if (strcmp(method, allowed) == 0 || (strcmp(allowed, "GET") == 0 && !strcmp(method, "HEAD")))
+        return true;
+    snprintf(text, sizeof text, "only %s is possible here", allowed);
+    json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "error", text);
+    reply_json(call, NOT_ALLOWED, json, &allow, 1);
+    return false;
+}
+
+static const struct {
+    const char *path;
+    void (*get)(struct api *a, struct http_call *call);
+} pages[] = {
+    { "/v2", get_server },
+    { "/v2/health/live", get_live },
+    { "/v2/health/ready", get_ready },
+    { "/splitd/status", get_status },
+};
+
+/* What follows "/v2/models/": the name and the rest, version 1 left out. */
+static const char *split_model_path(const char *path, char name[CONFIG_NAME_MAX + 1])
+{
+    const size_t len = strcspn(path, "/");
+    static const char version[] = "/versions/1";
+
+    if (len == 0 || len > CONFIG_NAME_MAX)
+        return NULL;
+    memcpy(name, path, len);
+    name[len] = '\0';
+    path += len;
+    if (strncmp(path, version, sizeof version - 1) == 0 &&
+        (path[sizeof version - 1] == '/' || path[sizeof version - 1] == '\0'))
+        path += sizeof version - 1;
+    return path;
+}
+
+static void handle_model(struct api *a, struct http_call *call, const char *method,
+                         const char *path, const uint8_t *body, size_t len)
+{
+    char name[CONFIG_NAME_MAX + 1], text[128];
+    struct model_info m;
+    const char *rest = split_model_path(path, name);
+
+    if (!rest || (strcmp(rest, "") && strcmp(rest, "/ready") && strcmp(rest, "/infer"))) {
+        reply_error(call, NOT_FOUND, "no such page");
+        return;
+    }
+    if (!find_model(a, name, &m)) {
+        snprintf(text, sizeof text, "no model is called \"%s\"", name);
+        reply_error(call, NOT_FOUND, text);
+        return;
+    }
+    if (!method_is(call, method, strcmp(rest, "/infer") == 0 ? "POST" : "GET"))
+        return;
+    if (strcmp(rest, "/infer") == 0)
+        post_infer(a, call, &m, body, len);
+    else if (strcmp(rest, "/ready") == 0)
+        get_model_ready(a, call, &m);
+    else
+        get_model(a, call, &m);
+}
+
+void api_handle(void *ctx, struct http_call *call, const char *method, const char *path,
+                const uint8_t *body, size_t len)
+{
+    static const char models[] = "/v2/models/";
+    struct api *a = ctx;
+
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++)
+        if (strcmp(path, pages[i].path) == 0) {
+            if (method_is(call, method, "GET"))
+                pages[i].get(a, call);
+            return;
+        }
+    if (strncmp(path, models, sizeof models - 1) == 0)
+        handle_model(a, call, method, path + sizeof models - 1, body, len);
+    else
+        reply_error(call, NOT_FOUND, "no such page");
+}
+
+/* ---- life */
+
+int api_new(struct api **out, uv_loop_t *loop, struct coordinator *c, const struct config *config)
+{
+    struct api *a = calloc(1, sizeof *a);
+    if (!a)
+        return -ENOMEM;
+    *a = (struct api){ .loop = loop, .coordinator = c, .config = config };
+    *out = a;
+    return 0;
+}
+
+void api_stop(struct api *a) { a->stopping = true; }
+
+void api_free(struct api *a) { free(a); }

@@ -1,0 +1,638 @@
+#include "daemon/api_infer.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/api_tensor.h"
+#include "libsplit/task.h"
+#include "proto/wire.h"
+
+enum { LENGTH_BYTES = 4, JPEG_QUALITY = 95 };
+
+/* ---- in */
+
+/* cJSON takes some 60 bytes for every value and recurses: what is too much is refused before
+ * it sees it. */
+static int check_bounds(const char *json, size_t len, struct diag *why)
+{
+    int32_t depth = 0;
+    int64_t values = 0;
+    bool in_string = false;
+
+    for (size_t i = 0; i < len; i++) {
+        const char c = json[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            values++;
+            if (++depth > API_JSON_DEPTH)
+                return diag(why, -EINVAL, "the JSON is nested deeper than %d levels",
+                            API_JSON_DEPTH);
+        } else if (c == ']' || c == '}') {
+            depth--;
+        } else if (c == ',' && ++values > API_JSON_VALUES) {
+            return diag(why, -EINVAL,
+                        "the JSON has more than %d values; send large tensors in binary "
+                        "(Inference-Header-Content-Length)",
+                        API_JSON_VALUES);
+        }
+    }
+    return 0;
+}
+
+static int parse_json(const char *json, size_t len, cJSON **root, struct diag *why)
+{
+    const char *end = json;
+
+    int rc = check_bounds(json, len, why);
+    if (rc < 0)
+        return rc;
+    cJSON *made = cJSON_ParseWithLengthOpts(json, len, &end, false);
+    if (!made)
+        return diag(why, -EINVAL, "the body is not JSON, byte %td is wrong", end - json);
+    for (; end < json + len; end++)
+        if (*end == '\0' || !strchr(" \t\r\n", *end)) {
+            cJSON_Delete(made);
+            return diag(why, -EINVAL, "the JSON ends at byte %td, %zu bytes follow", end - json,
+                        (size_t)(json + len - end));
+        }
+    if (!cJSON_IsObject(made)) {
+        cJSON_Delete(made);
+        return diag(why, -EINVAL, "the body must be a JSON object");
+    }
+    *root = made;
+    return 0;
+}
+
+static const cJSON *get(const cJSON *object, const char *key)
+{
+    return cJSON_GetObjectItemCaseSensitive(object, key);
+}
+
+static const cJSON *parameter(const cJSON *object, const char *key)
+{
+    return get(get(object, "parameters"), key);
+}
+
+static int read_name(const cJSON *object, const char *what, char name[API_NAME_MAX + 1],
+                     struct diag *why)
+{
+    const cJSON *v = get(object, "name");
+
+    if (!cJSON_IsString(v) || v->valuestring[0] == '\0')
+        return diag(why, -EINVAL, "%s: name: expected a text", what);
+    if (strlen(v->valuestring) > API_NAME_MAX)
+        return diag(why, -EINVAL, "%s: name: longer than %d bytes", what, API_NAME_MAX);
+    memcpy(name, v->valuestring, strlen(v->valuestring) + 1);
+    return 0;
+}
+
+/* The binary tensors that follow the JSON. */
+struct tail {
+    const uint8_t *at;
+    size_t left;
+};
+
+/* The bytes of an input with "binary_data_size"; NULL and 0 for one without. */
+static int take_binary(const cJSON *input, const char *name, struct tail *tail,
+                       const uint8_t **bytes, size_t *len, struct diag *why)
+{
+    const cJSON *size = parameter(input, "binary_data_size");
+
+    *bytes = NULL;
+    *len = 0;
+    if (!size)
+        return 0;
+    const double x = cJSON_IsNumber(size) ? size->valuedouble : -1;
+    if (!(x >= 0 && x <= (double)tail->left) || x != (double)(size_t)x)
+        return diag(why, -EINVAL,
+                    "input \"%.64s\": binary_data_size is not a whole number in 0..%zu, the bytes "
+                    "that are left",
+                    name, tail->left);
+    if (get(input, "data"))
+        return diag(why, -EINVAL, "input \"%.64s\": data and binary_data_size exclude each other",
+                    name);
+    *bytes = tail->at;
+    *len = (size_t)x;
+    tail->at += *len;
+    tail->left -= *len;
+    return 0;
+}
+
+static int set_picture(struct infer_request *q, const char *name, const uint8_t *bytes, size_t len,
+                       struct diag *why)
+{
+    if (q->picture)
+        return diag(why, -EINVAL, "input \"%.64s\": a second picture", name);
+    if (len == 0)
+        return diag(why, -EINVAL, "input \"%.64s\": the picture has no bytes", name);
+    q->picture = bytes;
+    q->picture_bytes = len;
+    return 0;
+}
+
+static int binary_picture(struct infer_request *q, const char *name, const uint8_t *bytes,
+                          size_t len, struct diag *why)
+{
+    struct reader r = { .at = bytes, .end = bytes + len };
+    const uint32_t size = get_u32(&r);
+
+    if (r.failed || size != len - LENGTH_BYTES)
+        return diag(why, -EINVAL,
+                    "input \"%.64s\": expected one BYTES element: 4 bytes of length, then so many "
+                    "bytes",
+                    name);
+    return set_picture(q, name, r.at, size, why);
+}
+
+static int json_picture(struct infer_request *q, const char *name, const cJSON *input,
+                        struct diag *why)
+{
+    const cJSON *data = get(input, "data"), *type = parameter(input, "content_type");
+    size_t len;
+
+    while (cJSON_IsArray(data) && cJSON_GetArraySize(data) == 1)
+        data = data->child;
+    if (!cJSON_IsString(data) || !cJSON_IsString(type) || strcmp(type->valuestring, "base64") != 0)
+        return diag(why, -EINVAL,
+                    "input \"%.64s\": BYTES in JSON: expected data with one base64 string and "
+                    "parameters { \"content_type\": \"base64\" }",
+                    name);
+    if (q->owned_picture)
+        return diag(why, -EINVAL, "input \"%.64s\": a second picture", name);
+    const int rc = api_base64_decode(data->valuestring, &q->owned_picture, &len);
+    if (rc < 0)
+        return diag(why, rc, "input \"%.64s\": %s", name,
+                    rc == -EINVAL ? "the string is not base64" : "out of memory");
+    return set_picture(q, name, q->owned_picture, len, why);
+}
+
+static int read_values(struct infer_request *q, const cJSON *input, enum api_type type,
+                       const uint8_t *bytes, size_t len, struct diag *why)
+{
+    struct request_tensor *t = &q->input[q->ninputs];
+    const int64_t n = shape_values(&t->shape);
+
+    if (type == API_BYTES) {
+        if (n != 1)
+            return diag(why, -EINVAL, "input \"%.64s\": BYTES: expected one picture, found %lld",
+                        t->name, (long long)n);
+        return bytes ? binary_picture(q, t->name, bytes, len, why)
+                     : json_picture(q, t->name, input, why);
+    }
+    if (bytes)
+        return api_values_binary(bytes, len, type, t->name, n, &t->values, why);
+    return api_values_json(get(input, "data"), type, t->name, n, &t->values, why);
+}
+
+static int read_input(struct infer_request *q, const cJSON *input, struct tail *tail,
+                      struct diag *why)
+{
+    struct request_tensor *t = &q->input[q->ninputs];
+    char *name = q->name[q->ninputs];
+    const cJSON *type_name = get(input, "datatype");
+    const uint8_t *bytes;
+    size_t len;
+
+    int rc = read_name(input, "inputs", name, why);
+    if (rc < 0)
+        return rc;
+    t->name = name;
+    for (int32_t i = 0; i < q->ninputs; i++)
+        if (strcmp(q->name[i], name) == 0)
+            return diag(why, -EINVAL, "input \"%.64s\" is there twice", name);
+    const int type = cJSON_IsString(type_name) ? api_type_of(type_name->valuestring) : -EINVAL;
+    if (type < 0)
+        return diag(why, -EINVAL,
+                    "input \"%.64s\": datatype \"%.16s\": expected FP32, FP64, UINT8, INT32, INT64 "
+                    "or BYTES",
+                    name, cJSON_IsString(type_name) ? type_name->valuestring : "");
+    rc = api_shape(get(input, "shape"), name, &t->shape, why);
+    if (rc == 0)
+        rc = take_binary(input, name, tail, &bytes, &len, why);
+    if (rc == 0)
+        rc = read_values(q, input, (enum api_type)type, bytes, len, why);
+    if (rc == 0)
+        q->ninputs++;
+    return rc;
+}
+
+static int read_inputs(struct infer_request *q, const cJSON *root, struct tail *tail,
+                       struct diag *why)
+{
+    const cJSON *inputs = get(root, "inputs"), *input;
+
+    if (!cJSON_IsArray(inputs) || cJSON_GetArraySize(inputs) < 1 ||
+        cJSON_GetArraySize(inputs) > API_MAX_INPUTS)
+        return diag(why, -EINVAL, "inputs: expected a list of 1..%d tensors", API_MAX_INPUTS);
+    cJSON_ArrayForEach(input, inputs) {
+        int rc = read_input(q, input, tail, why);
+        if (rc < 0)
+            return rc;
+    }
+    if (q->picture && q->ninputs > 1)
+        return diag(why, -EINVAL, "inputs: a picture stands alone, found %d inputs", q->ninputs);
+    if (tail->left > 0)
+        return diag(why, -EINVAL, "%zu bytes follow the last input", tail->left);
+    return 0;
+}
+
+static int read_picture_kind(const cJSON *v, struct infer_output *o, struct diag *why)
+{
+    if (!v)
+        return 0;
+    if (cJSON_IsString(v) && strcmp(v->valuestring, "png") == 0)
+        o->picture = PICTURE_PNG;
+    else if (cJSON_IsString(v) && strcmp(v->valuestring, "jpeg") == 0)
+        o->picture = PICTURE_JPEG;
+    else
+        return diag(why, -EINVAL, "output \"%.64s\": picture: expected \"png\" or \"jpeg\"",
+                    o->name);
+    return 0;
+}
+
+static int read_output(struct infer_request *q, const cJSON *output, struct diag *why)
+{
+    struct infer_output *o = &q->output[q->noutputs];
+
+    int rc = read_name(output, "outputs", o->name, why);
+    if (rc < 0)
+        return rc;
+    for (int32_t i = 0; i < q->noutputs; i++)
+        if (strcmp(q->output[i].name, o->name) == 0)
+            return diag(why, -EINVAL, "output \"%.64s\" is asked for twice", o->name);
+
+    const cJSON *binary = parameter(output, "binary_data");
+    const cJSON *top = parameter(output, "classification");
+    if (binary && !cJSON_IsBool(binary))
+        return diag(why, -EINVAL, "output \"%.64s\": binary_data: expected true or false", o->name);
+    o->binary = binary ? cJSON_IsTrue(binary) : q->binary_output;
+    if (top) {
+        const double k = cJSON_IsNumber(top) ? top->valuedouble : 0;
+        if (!(k >= 1 && k <= API_MAX_TOP) || k != (int32_t)k)
+            return diag(why, -EINVAL,
+                        "output \"%.64s\": classification: expected a whole number in 1..%d",
+                        o->name, API_MAX_TOP);
+        o->classes = (int32_t)k;
+    }
+    rc = read_picture_kind(parameter(output, "picture"), o, why);
+    if (rc < 0)
+        return rc;
+    if (o->classes > 0 && o->picture != PICTURE_NONE)
+        return diag(why, -EINVAL, "output \"%.64s\": classification and picture exclude each other",
+                    o->name);
+    q->noutputs++;
+    return 0;
+}
+
+static int read_outputs(struct infer_request *q, const cJSON *root, struct diag *why)
+{
+    const cJSON *outputs = get(root, "outputs"), *output;
+
+    if (!outputs)
+        return 0;
+    if (!cJSON_IsArray(outputs) || cJSON_GetArraySize(outputs) > API_MAX_OUTPUTS)
+        return diag(why, -EINVAL, "outputs: expected a list of at most %d tensors",
+                    API_MAX_OUTPUTS);
+    cJSON_ArrayForEach(output, outputs) {
+        int rc = read_output(q, output, why);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int read_top(struct infer_request *q, const cJSON *root, struct diag *why)
+{
+    const cJSON *id = get(root, "id"), *binary = parameter(root, "binary_data_output");
+
+    if (id && (!cJSON_IsString(id) || strlen(id->valuestring) > API_NAME_MAX))
+        return diag(why, -EINVAL, "id: expected a text of at most %d bytes", API_NAME_MAX);
+    if (id)
+        memcpy(q->id, id->valuestring, strlen(id->valuestring) + 1);
+    if (binary && !cJSON_IsBool(binary))
+        return diag(why, -EINVAL, "binary_data_output: expected true or false");
+    q->binary_output = cJSON_IsTrue(binary);
+    return 0;
+}
+
+int infer_parse(struct infer_request *q, const uint8_t *body, size_t len, size_t json_len,
+                struct diag *why)
+{
+    struct tail tail = { .at = body + json_len, .left = len - json_len };
+    cJSON *root;
+
+    *q = (struct infer_request){ 0 };
+    int rc = parse_json((const char *)body, json_len, &root, why);
+    if (rc < 0)
+        return rc;
+    rc = read_top(q, root, why);
+    if (rc == 0)
+        rc = read_inputs(q, root, &tail, why);
+    if (rc == 0)
+        rc = read_outputs(q, root, why);
+    cJSON_Delete(root);
+    if (rc < 0)
+        infer_done(q);
+    return rc;
+}
+
+void infer_picture(struct infer_request *q, const uint8_t *body, size_t len)
+{
+    *q = (struct infer_request){ .picture = body, .picture_bytes = len };
+}
+
+void infer_done(struct infer_request *q)
+{
+    for (int32_t i = 0; i < API_MAX_INPUTS; i++) {
+        free(q->input[i].values);
+        q->input[i].values = NULL;
+    }
+    free(q->owned_picture);
+    q->owned_picture = NULL;
+    q->picture = NULL;
+}
+
+/* ---- out */
+
+/* One output on its way into the answer. */
+struct made {
+    const char *datatype;
+    int32_t rank;
+    int32_t dim[SHAPE_MAX_RANK];
+    char *json;     /* "data", NULL in binary */
+    uint8_t *bytes; /* binary */
+    size_t len;
+    bool base64;
+};
+
+static void made_done(struct made *m)
+{
+    free(m->json);
+    free(m->bytes);
+}
+
+static int make_values(const struct infer_output *o, const struct request_tensor *t, struct made *m)
+{
+    const size_t n = (size_t)shape_values(&t->shape);
+
+    m->datatype = "FP32";
+    m->rank = t->shape.rank;
+    memcpy(m->dim, t->shape.dim, sizeof m->dim);
+    if (!o->binary) {
+        m->json = api_print_floats(t->values, n);
+        return m->json ? 0 : -ENOMEM;
+    }
+    m->len = n * 4;
+    m->bytes = malloc(m->len + 1);
+    if (!m->bytes)
+        return -ENOMEM;
+    struct writer w = { .buf = m->bytes, .cap = m->len };
+    for (size_t i = 0; i < n; i++)
+        put_f32(&w, t->values[i]);
+    return 0;
+}
+
+/* Puts `n` elements into `m`, as JSON strings or each after 4 bytes of its length. */
+static int make_bytes(const struct infer_output *o, const char *const *element, const size_t *len,
+                      size_t n, struct made *m)
+{
+    m->datatype = "BYTES";
+    if (o->binary) {
+        for (size_t i = 0; i < n; i++)
+            m->len += LENGTH_BYTES + len[i];
+        m->bytes = malloc(m->len + 1);
+        if (!m->bytes)
+            return -ENOMEM;
+        struct writer w = { .buf = m->bytes, .cap = m->len };
+        for (size_t i = 0; i < n; i++) {
+            put_u32(&w, (uint32_t)len[i]);
+            put_bytes(&w, element[i], len[i]);
+        }
+        return 0;
+    }
+    cJSON *list = cJSON_CreateArray();
+    bool ok = list != NULL;
+    for (size_t i = 0; ok && i < n; i++)
+        ok = cJSON_AddItemToArray(list, cJSON_CreateString(element[i]));
+    m->json = ok ? cJSON_PrintUnformatted(list) : NULL;
+    cJSON_Delete(list);
+    return m->json ? 0 : -ENOMEM;
+}
+
+/* "score:index:label" of `n` classes. */
+static int name_classes(const struct task_class *top, int32_t n, char **text)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const char *label = top[i].label ? top[i].label : "";
+        if (asprintf(&text[i], "%.9g:%d%s%s", (double)top[i].score, top[i].index,
+                     label[0] ? ":" : "", label) < 0) {
+            text[i] = NULL;
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* The top classes of each image of a batch. */
+static int make_classes(const struct infer_output *o, const struct request *r,
+                        const struct request_tensor *t, struct made *m, struct diag *why)
+{
+    const int32_t images = t->shape.rank > 1 ? t->shape.dim[0] : 1;
+    const int64_t scores = shape_values(&t->shape) / (images > 0 ? images : 1);
+    if (scores < 1 || scores > INT32_MAX || images < 1)
+        return diag(why, -EINVAL, "output \"%.64s\" has no scores", o->name);
+    const int32_t k = o->classes < scores ? o->classes : (int32_t)scores;
+    const size_t n = (size_t)images * (size_t)k;
+    struct task_class *top = calloc((size_t)k, sizeof *top);
+    char **text = calloc(n, sizeof *text);
+    size_t *len = calloc(n, sizeof *len);
+    int rc = top && text && len ? 0 : -ENOMEM;
+
+    for (int32_t i = 0; rc == 0 && i < images; i++) {
+        const int32_t got = task_top(r->sidecar, t->values + i * scores, (int32_t)scores, k, top);
+        rc = name_classes(top, got, text + (size_t)i * (size_t)k);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        len[i] = strlen(text[i]);
+    if (rc == 0)
+        rc = make_bytes(o, (const char *const *)text, len, n, m);
+    m->rank = t->shape.rank > 1 ? 2 : 1;
+    m->dim[0] = t->shape.rank > 1 ? images : k;
+    m->dim[1] = k;
+    for (size_t i = 0; text && i < n; i++)
+        free(text[i]);
+    free(text);
+    free(len);
+    free(top);
+    return rc;
+}
+
+static int make_picture(const struct infer_output *o, const struct request *r,
+                        const struct request_tensor *t, struct made *m, struct diag *why)
+{
+    struct image im = { 0 };
+    uint8_t *file = NULL;
+    size_t len = 0;
+    char *text = NULL;
+
+    if (r->sidecar->task != TASK_IMAGE)
+        return diag(why, -EINVAL, "output \"%.64s\": the model's task is not to make a picture",
+                    o->name);
+    int rc = task_picture(r->sidecar, t->values, t->shape.rank, t->shape.dim, r->source, &im, why);
+    if (rc < 0)
+        return rc;
+    rc = o->picture == PICTURE_PNG ? image_encode_png(&im, &file, &len)
+                                   : image_encode_jpeg(&im, JPEG_QUALITY, &file, &len);
+    image_done(&im);
+    if (rc < 0)
+        return diag(why, rc, "output \"%.64s\": the picture cannot be encoded", o->name);
+    if (!o->binary) {
+        text = api_base64_encode(file, len);
+        rc = text ? 0 : -ENOMEM;
+    }
+    if (rc == 0)
+        rc = make_bytes(o, (const char *[]){ o->binary ? (const char *)file : text }, &len, 1, m);
+    m->rank = 1;
+    m->dim[0] = 1;
+    m->base64 = !o->binary;
+    free(text);
+    free(file);
+    return rc;
+}
+
+static int make_output(const struct infer_output *o, const struct request *r, struct made *m,
+                       struct diag *why)
+{
+    const struct request_tensor *t = NULL;
+
+    for (int32_t i = 0; i < r->noutputs; i++)
+        if (strcmp(r->output[i].name, o->name) == 0)
+            t = &r->output[i];
+    if (!t)
+        return diag(why, -EINVAL, "the model has no output \"%.64s\"", o->name);
+    if (o->classes > 0)
+        return make_classes(o, r, t, m, why);
+    if (o->picture != PICTURE_NONE)
+        return make_picture(o, r, t, m, why);
+    return make_values(o, t, m);
+}
+
+/* Hands `m->json` to the tree.  Returns false when memory is short. */
+static bool add_output(cJSON *outputs, const char *name, struct made *m)
+{
+    cJSON *o = cJSON_CreateObject();
+    bool ok = o && cJSON_AddStringToObject(o, "name", name) &&
+              cJSON_AddStringToObject(o, "datatype", m->datatype);
+    cJSON *shape = ok ? cJSON_CreateIntArray(m->dim, m->rank) : NULL;
+
+    if (!cJSON_AddItemToObject(o, "shape", shape)) {
+        cJSON_Delete(shape);
+        ok = false;
+    }
+    if (ok && (m->bytes || m->base64)) {
+        cJSON *p = cJSON_AddObjectToObject(o, "parameters");
+        ok = p && (m->bytes ? cJSON_AddNumberToObject(p, "binary_data_size", (double)m->len)
+                            : cJSON_AddStringToObject(p, "content_type", "base64"));
+    }
+    if (ok && m->json)
+        ok = cJSON_AddRawToObject(o, "data", m->json) != NULL;
+    free(m->json); /* the tree has its own copy */
+    m->json = NULL;
+    if (ok && cJSON_AddItemToArray(outputs, o))
+        return true;
+    cJSON_Delete(o);
+    return false;
+}
+
+static bool add_head(cJSON *root, const struct infer_request *q, const struct request *r,
+                     const char *model)
+{
+    cJSON *p;
+
+    return cJSON_AddStringToObject(root, "model_name", model) &&
+           cJSON_AddStringToObject(root, "model_version", "1") &&
+           (q->id[0] == '\0' || cJSON_AddStringToObject(root, "id", q->id)) &&
+           (p = cJSON_AddObjectToObject(root, "parameters")) != NULL &&
+           cJSON_AddNumberToObject(p, "splitd_ms", (double)(r->elapsed_ns / 1000) / 1000.0) &&
+           cJSON_AddNumberToObject(p, "splitd_nodes", r->nodes) &&
+           cJSON_AddNumberToObject(p, "splitd_epoch", r->epoch) &&
+           cJSON_AddNumberToObject(p, "splitd_frame", r->frame);
+}
+
+/* The JSON and then the binary tensors, in their order. */
+static int join(const cJSON *root, const struct made *made, int32_t n,
+                struct infer_response *response)
+{
+    char *json = cJSON_PrintUnformatted(root);
+    size_t binary = 0;
+
+    if (!json)
+        return -ENOMEM;
+    const size_t json_len = strlen(json);
+    for (int32_t i = 0; i < n; i++)
+        binary += made[i].len;
+    uint8_t *body = binary > 0 ? realloc(json, json_len + binary) : (uint8_t *)json;
+    if (!body) {
+        free(json);
+        return -ENOMEM;
+    }
+    size_t at = json_len;
+    for (int32_t i = 0; i < n; i++)
+        if (made[i].len > 0) {
+            memcpy(body + at, made[i].bytes, made[i].len);
+            at += made[i].len;
+        }
+    *response = (struct infer_response){ body, at, binary > 0 ? json_len : 0 };
+    return 0;
+}
+
+/* All outputs, where the request names none. */
+static int32_t wanted_outputs(const struct infer_request *q, const struct request *r,
+                              struct infer_output *all)
+{
+    for (int32_t i = 0; q->noutputs == 0 && i < r->noutputs; i++) {
+        snprintf(all[i].name, sizeof all[i].name, "%s", r->output[i].name);
+        all[i].binary = q->binary_output;
+    }
+    return q->noutputs > 0 ? q->noutputs : r->noutputs;
+}
+
+int infer_format(const struct infer_request *q, const struct request *r, const char *model,
+                 struct infer_response *response, struct diag *why)
+{
+    struct infer_output *all = calloc((size_t)r->noutputs + 1, sizeof *all);
+    const int32_t n = all ? wanted_outputs(q, r, all) : 0;
+    const struct infer_output *o = q->noutputs > 0 ? q->output : all;
+    struct made *made = calloc((size_t)n + 1, sizeof *made);
+    cJSON *root = cJSON_CreateObject();
+    cJSON *outputs = NULL;
+    int rc = 0;
+
+    if (!all || !made || !root || !add_head(root, q, r, model) ||
+        !(outputs = cJSON_AddArrayToObject(root, "outputs")))
+        rc = -ENOMEM;
+    for (int32_t i = 0; rc == 0 && i < n; i++) {
+        rc = make_output(&o[i], r, &made[i], why);
+        if (rc == 0 && !add_output(outputs, o[i].name, &made[i]))
+            rc = -ENOMEM;
+    }
+    if (rc == 0)
+        rc = join(root, made, n, response);
+    if (rc == -ENOMEM)
+        diag(why, rc, "out of memory for the answer");
+    for (int32_t i = 0; made && i < n; i++)
+        made_done(&made[i]);
+    cJSON_Delete(root);
+    free(made);
+    free(all);
+    return rc;
+}

@@ -1,0 +1,83 @@
+/* daemon/api_infer.h - the body of POST /v2/models/{m}/infer and of its answer.
+ *
+ *   { "id": "...",
+ *     "parameters": { "binary_data_output": true },    all outputs in binary
+ *     "inputs": [ { "name", "shape", "datatype", "data": [...],
+ *                   "parameters": { "binary_data_size": n } } ],    instead of "data"
+ *     "outputs": [ { "name",                            default: all outputs
+ *                    "parameters": { "binary_data": true,
+ *                                    "classification": k,    top k of each image as BYTES
+ *                                                            "score:index:label"
+ *                                    "picture": "png" | "jpeg" } } ] }    the picture as BYTES
+ *
+ * With Inference-Header-Content-Length the JSON is only the first so many bytes of the body;
+ * binary tensors follow it in their order.  A picture is an input of datatype BYTES and one
+ * element: in binary 4 bytes of length and the JPEG or PNG file, in JSON a string with
+ * "parameters": { "content_type": "base64" }.  Binary BYTES in answers have the same 4 bytes
+ * before each element; in JSON a picture is base64 and says so in its parameters.
+ *
+ * JSON is bounded: API_JSON_VALUES values and API_JSON_DEPTH levels.  Larger tensors go in
+ * binary.  Keys that are not known are ignored, as the protocol wants.  Everything here is pure
+ * and may run on any thread. */
+#ifndef DAEMON_API_INFER_H
+#define DAEMON_API_INFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/coordinator.h"
+#include "libsplit/diag.h"
+
+enum {
+    API_JSON_VALUES = 1 << 21,
+    API_JSON_DEPTH = 16,
+    API_MAX_INPUTS = 8,
+    API_MAX_OUTPUTS = 64,
+    API_MAX_TOP = 1000, /* classes */
+    API_NAME_MAX = 256, /* bytes of a tensor's name or an id */
+};
+
+enum api_picture { PICTURE_NONE, PICTURE_PNG, PICTURE_JPEG };
+
+struct infer_output {
+    char name[API_NAME_MAX + 1];
+    bool binary;
+    int32_t classes; /* 0: the values themselves */
+    enum api_picture picture;
+};
+
+struct infer_request {
+    char id[API_NAME_MAX + 1];
+    bool binary_output;
+    const uint8_t *picture; /* NULL: tensors */
+    size_t picture_bytes;
+    uint8_t *owned_picture; /* decoded from base64 */
+    int32_t ninputs;
+    char name[API_MAX_INPUTS][API_NAME_MAX + 1];
+    struct request_tensor input[API_MAX_INPUTS]; /* its name points into name[]; the picture's
+                                                  * has no values */
+    int32_t noutputs;                            /* 0: all */
+    struct infer_output output[API_MAX_OUTPUTS];
+};
+
+/* Reads a body whose first `json_len` <= len bytes are JSON.  A binary picture is borrowed from
+ * `body`.  Returns 0 (then infer_done()), -EINVAL with a sentence, or -ENOMEM. */
+int infer_parse(struct infer_request *q, const uint8_t *body, size_t len, size_t json_len,
+                struct diag *why);
+/* The body is one picture. */
+void infer_picture(struct infer_request *q, const uint8_t *body, size_t len);
+void infer_done(struct infer_request *q);
+
+struct infer_response {
+    uint8_t *body; /* owned */
+    size_t len;
+    size_t json_len; /* 0: all of it is JSON, no Inference-Header-Content-Length */
+};
+
+/* Writes the answer that `q` wants from the outputs of `r`.  Returns 0, -EINVAL (an output that is
+ * not there, or not what the parameters take it for) or -ENOMEM. */
+int infer_format(const struct infer_request *q, const struct request *r, const char *model,
+                 struct infer_response *response, struct diag *why);
+
+#endif

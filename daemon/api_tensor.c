@@ -1,0 +1,295 @@
+#include "daemon/api_tensor.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/wire.h"
+
+static const struct {
+    const char *name;
+    size_t bytes;
+    double min, max; /* of an integer type; both 0: any number */
+} types[API_TYPES] = {
+    [API_FP32] = { "FP32", 4, 0, 0 },
+    [API_FP64] = { "FP64", 8, 0, 0 },
+    [API_UINT8] = { "UINT8", 1, 0, 255 },
+    [API_INT32] = { "INT32", 4, INT32_MIN, INT32_MAX },
+    [API_INT64] = { "INT64", 8, -0x1p63, 0x1p63 },
+    [API_BYTES] = { "BYTES", 0, 0, 0 },
+};
+
+int api_type_of(const char *name)
+{
+    for (int t = 0; t < API_TYPES; t++)
+        if (strcmp(types[t].name, name) == 0)
+            return t;
+    return -EINVAL;
+}
+
+size_t api_type_bytes(enum api_type t) { return types[t].bytes; }
+
+int api_shape(const cJSON *json, const char *name, struct shape *s, struct diag *why)
+{
+    int32_t dim[SHAPE_MAX_RANK] = { 0 }, rank = 0;
+    int64_t values = 1;
+    const cJSON *v;
+
+    if (!cJSON_IsArray(json))
+        return diag(why, -EINVAL, "input \"%.64s\": shape: expected a list of extents", name);
+    cJSON_ArrayForEach(v, json) {
+        const double x = cJSON_IsNumber(v) ? v->valuedouble : 0;
+        if (rank == SHAPE_MAX_RANK)
+            return diag(why, -EINVAL, "input \"%.64s\": shape: more than %d extents", name,
+                        SHAPE_MAX_RANK);
+        if (!(x >= 1 && x <= BOX_MAX_EXTENT) || x != (int32_t)x)
+            return diag(why, -EINVAL,
+                        "input \"%.64s\": shape: extent %d is not a whole number in 1..%d", name,
+                        rank, BOX_MAX_EXTENT);
+        dim[rank++] = (int32_t)x;
+        values *= (int32_t)x; /* < 2^31 * 2^28 */
+        if (values > BOX_MAX_VALUES)
+            return diag(why, -EINVAL, "input \"%.64s\": shape: more than %lld values", name,
+                        (long long)BOX_MAX_VALUES);
+    }
+    *s = shape_make(rank, dim);
+    return 0;
+}
+
+/* ---- JSON */
+
+static int64_t count_values(const cJSON *data)
+{
+    int64_t n = 0;
+    const cJSON *v;
+
+    cJSON_ArrayForEach(v, data)
+        n += cJSON_IsArray(v) ? count_values(v) : 1;
+    return n;
+}
+
+/* The number that `v` stands for; false if it is none that type `t` and a float can hold. */
+static bool json_number(const cJSON *v, enum api_type t, float *to)
+{
+    const bool whole = types[t].min < types[t].max;
+
+    if (cJSON_IsNumber(v)) {
+        const double x = v->valuedouble;
+        if (whole && (x < types[t].min || x > types[t].max || x != floor(x)))
+            return false;
+        *to = (float)x;
+        return fabs(x) <= (double)FLT_MAX;
+    }
+    if (!cJSON_IsString(v) || whole)
+        return false;
+    if (strcmp(v->valuestring, "NaN") == 0)
+        *to = NAN;
+    else if (strcmp(v->valuestring, "Infinity") == 0)
+        *to = INFINITY;
+    else if (strcmp(v->valuestring, "-Infinity") == 0)
+        *to = -INFINITY;
+    else
+        return false;
+    return true;
+}
+
+/* Returns the first value that is not a number, NULL if all are. */
+static const cJSON *flatten(const cJSON *data, enum api_type t, float **at)
+{
+    const cJSON *v;
+
+    cJSON_ArrayForEach(v, data) {
+        if (cJSON_IsArray(v)) {
+            const cJSON *bad = flatten(v, t, at);
+            if (bad)
+                return bad;
+        } else if (!json_number(v, t, (*at)++)) {
+            return v;
+        }
+    }
+    return NULL;
+}
+
+int api_values_json(const cJSON *data, enum api_type t, const char *name, int64_t n, float **values,
+                    struct diag *why)
+{
+    if (!cJSON_IsArray(data))
+        return diag(why, -EINVAL, "input \"%.64s\": data: expected a list of numbers", name);
+    const int64_t found = count_values(data);
+    if (found != n)
+        return diag(why, -EINVAL, "input \"%.64s\": data has %lld values, its shape %lld", name,
+                    (long long)found, (long long)n);
+    float *made = malloc((size_t)n * sizeof *made), *at = made;
+    if (!made)
+        return diag(why, -ENOMEM, "input \"%.64s\": out of memory", name);
+    const cJSON *bad = flatten(data, t, &at);
+    if (bad) {
+        const long long place = at - made - 1;
+        free(made);
+        return diag(why, -EINVAL, "input \"%.64s\": data: value %lld is not a number of type %s",
+                    name, place, types[t].name);
+    }
+    *values = made;
+    return 0;
+}
+
+/* ---- binary */
+
+static double get_f64(struct reader *r)
+{
+    const uint64_t bits = get_u64(r);
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+static bool binary_number(struct reader *r, enum api_type t, float *to)
+{
+    double x;
+
+    switch (t) {
+    case API_FP32:
+        *to = get_f32(r);
+        return true;
+    case API_UINT8:
+        *to = (float)get_u8(r);
+        return true;
+    case API_INT32:
+        *to = (float)get_i32(r);
+        return true;
+    case API_INT64:
+        *to = (float)(int64_t)get_u64(r);
+        return true;
+    case API_FP64:
+        x = get_f64(r);
+        if (isfinite(x) && fabs(x) > (double)FLT_MAX)
+            return false;
+        *to = (float)x;
+        return true;
+    default:
+        return false;
+    }
+}
+
+int api_values_binary(const uint8_t *bytes, size_t len, enum api_type t, const char *name,
+                      int64_t n, float **values, struct diag *why)
+{
+    struct reader r = { .at = bytes, .end = bytes + len };
+
+    if ((uint64_t)len != (uint64_t)n * types[t].bytes)
+        return diag(why, -EINVAL,
+                    "input \"%.64s\": binary_data_size is %zu, its shape and type %s take %llu",
+                    name, len, types[t].name, (unsigned long long)n * types[t].bytes);
+    float *made = malloc((size_t)n * sizeof *made);
+    if (!made)
+        return diag(why, -ENOMEM, "input \"%.64s\": out of memory", name);
+    for (int64_t i = 0; i < n; i++)
+        if (!binary_number(&r, t, &made[i])) {
+            free(made);
+            return diag(why, -EINVAL, "input \"%.64s\": value %lld is beyond the range of FP32",
+                        name, (long long)i);
+        }
+    *values = made;
+    return 0;
+}
+
+/* ---- out */
+
+enum { FLOAT_TEXT = 16 }; /* "-1.17549435e-38," */
+
+static size_t print_float(char *to, float x)
+{
+    if (isnan(x))
+        return (size_t)sprintf(to, "\"NaN\",");
+    if (isinf(x))
+        return (size_t)sprintf(to, x > 0 ? "\"Infinity\"," : "\"-Infinity\",");
+    return (size_t)sprintf(to, "%.9g,", (double)x);
+}
+
+char *api_print_floats(const float *values, size_t n)
+{
+    if (n > (SIZE_MAX - 3) / FLOAT_TEXT)
+        return NULL;
+    char *text = malloc(n * FLOAT_TEXT + 3), *at = text;
+    if (!text)
+        return NULL;
+    *at++ = '[';
+    for (size_t i = 0; i < n; i++)
+        at += print_float(at, values[i]);
+    if (n > 0)
+        at--; /* the last comma */
+    *at++ = ']';
+    *at++ = '\0';
+    char *fit = realloc(text, (size_t)(at - text));
+    return fit ? fit : text;
+}
+
+/* ---- base64 */
+
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+static int sextet(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+int api_base64_decode(const char *text, uint8_t **bytes, size_t *len)
+{
+    const size_t n = strlen(text);
+    size_t pad = 0, at = 0;
+
+    if (n % 4 != 0)
+        return -EINVAL;
+    if (n > 0)
+        pad = (size_t)(text[n - 1] == '=') + (size_t)(text[n - 1] == '=' && text[n - 2] == '=');
+    uint8_t *made = malloc(n / 4 * 3 + 1);
+    if (!made)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i += 4) {
+        uint32_t group = 0;
+        for (size_t k = 0; k < 4; k++) {
+            const int v = i + k >= n - pad ? 0 : sextet(text[i + k]);
+            if (v < 0) {
+                free(made);
+                return -EINVAL;
+            }
+            group = group << 6 | (uint32_t)v;
+        }
+        made[at++] = (uint8_t)(group >> 16);
+        made[at++] = (uint8_t)(group >> 8);
+        made[at++] = (uint8_t)group;
+    }
+    *bytes = made;
+    *len = at - pad;
+    return 0;
+}
+
+char *api_base64_encode(const uint8_t *bytes, size_t len)
+{
+    if (len > SIZE_MAX / 2)
+        return NULL;
+    char *text = malloc((len + 2) / 3 * 4 + 1), *at = text;
+    if (!text)
+        return NULL;
+    for (size_t i = 0; i < len; i += 3) {
+        const size_t left = len - i;
+        const uint32_t group = (uint32_t)bytes[i] << 16 |
+                               (uint32_t)(left > 1 ? bytes[i + 1] : 0) << 8 |
+                               (uint32_t)(left > 2 ? bytes[i + 2] : 0);
+        *at++ = alphabet[group >> 18];
+        *at++ = alphabet[group >> 12 & 63];
+        *at++ = left > 1 ? alphabet[group >> 6 & 63] : '=';
+        *at++ = left > 2 ? alphabet[group & 63] : '=';
+    }
+    *at = '\0';
+    return text;
+}

@@ -1,0 +1,555 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/coordinator_impl.h"
+#include "daemon/log.h"
+
+/* ---- lists */
+
+static void link_into(struct job **list, struct job *j)
+{
+    j->next = *list;
+    j->link = list;
+    if (j->next)
+        j->next->link = &j->next;
+    *list = j;
+}
+
+static void unlink_from(struct job *j)
+{
+    *j->link = j->next;
+    if (j->next)
+        j->next->link = j->link;
+}
+
+void job_wait(struct job *j, bool front)
+{
+    struct network *n = j->network;
+
+    j->state = JOB_WAITING;
+    if (front) {
+        j->next_waiting = n->waiting;
+        n->waiting = j;
+        if (!j->next_waiting)
+            n->last_waiting = &j->next_waiting;
+    } else {
+        j->next_waiting = NULL;
+        *n->last_waiting = j;
+        n->last_waiting = &j->next_waiting;
+    }
+}
+
+void job_unwait(struct job *j)
+{
+    struct network *n = j->network;
+    struct job **at = &n->waiting;
+
+    while (*at != j)
+        at = &(*at)->next_waiting;
+    *at = j->next_waiting;
+    if (!*at)
+        n->last_waiting = at;
+}
+
+/* ---- the end */
+
+static void free_outputs(struct job *j)
+{
+    for (int32_t i = 0; j->output && i < j->network->graph.noutputs; i++)
+        free(j->output[i]);
+    free(j->output);
+    j->output = NULL;
+}
+
+static void job_free(struct job *j)
+{
+    free_outputs(j);
+    for (int32_t i = 0; i < j->nanswers; i++)
+        free(j->answer[i].values);
+    free(j->answer);
+    image_done(&j->seen);
+    free(j->pixels);
+    for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
+        free(j->values[i]);
+    if (j->network)
+        network_release(j->network);
+    free(j);
+}
+
+void job_over(struct job *j)
+{
+    struct coordinator *c = j->c;
+
+    if (j->state == JOB_ENDED)
+        return;
+    j->state = JOB_ENDED;
+    unlink_from(j);
+    link_into(&c->ended, j);
+    uv_async_send(&c->wake);
+}
+
+void job_end(struct job *j, enum outcome outcome, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (j->over || j->state == JOB_ENDED)
+        return;
+    j->over = true;
+    j->outcome = outcome;
+    va_start(ap, fmt);
+    vsnprintf(j->fate.text, sizeof j->fate.text, fmt, ap);
+    va_end(ap);
+
+    if (j->state == JOB_WORKING || (j->flight && j->flight->working))
+        return; /* the work's after-function calls job_over() */
+    if (j->state == JOB_WAITING)
+        job_unwait(j);
+    if (j->flight)
+        (void)flight_give_up(j->flight);
+    job_over(j);
+}
+
+/* Ends with the sentence that is in j->why already. */
+static void job_fail(struct job *j, enum outcome outcome)
+{
+    job_end(j, outcome, "%s", j->why.text);
+}
+
+static void count(struct coordinator *c, enum outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_OK:
+        c->counts.answered++;
+        break;
+    case OUTCOME_TIMEOUT:
+    case OUTCOME_FAILED:
+        c->counts.failed++;
+        break;
+    default:
+        c->counts.refused++;
+    }
+}
+
+void jobs_report(struct coordinator *c)
+{
+    while (c->ended) {
+        struct job *j = c->ended;
+        struct request *r = j->r;
+        unlink_from(j);
+        count(c, j->outcome);
+        r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
+        r->priv = NULL;
+        r->done(r, j->outcome, j->fate.text); /* may free `r` */
+        job_free(j);
+    }
+    while (c->destitute) {
+        struct request *r = c->destitute;
+        c->destitute = r->priv;
+        r->priv = NULL;
+        c->counts.failed++;
+        r->done(r, OUTCOME_FAILED, "out of memory");
+    }
+}
+
+void jobs_tick(struct coordinator *c)
+{
+    const uint64_t now = uv_now(c->loop);
+
+    for (struct job *j = c->jobs, *next; j; j = next) {
+        next = j->next;
+        if (now >= j->deadline_ms)
+            job_end(j, OUTCOME_TIMEOUT, "no answer within %d ms", c->config->request_timeout_ms);
+    }
+}
+
+/* ---- inputs: a picture */
+
+/* Rows and columns that the model fixes, 0 where it takes any.  -EINVAL if its input is no
+ * picture. */
+static int picture_size(const struct model *m, int32_t *rows, int32_t *cols)
+{
+    const int32_t channels = m->sidecar.pixels.channels;
+    const struct onnx_value *v = &m->onnx.input[0];
+
+    if (m->fixed) {
+        const struct shape *s = &m->fixed->graph.input[0].shape;
+        *rows = shape_len(s, ROW);
+        *cols = shape_len(s, COL);
+        return network_takes_pictures(m->fixed) ? 0 : -EINVAL;
+    }
+    if (m->onnx.ninputs != 1 || (v->rank != 4 && v->rank >= 0))
+        return -EINVAL;
+    if (v->rank == 4 && (v->dim[0] > 1 || (v->dim[1] >= 0 && v->dim[1] != channels)))
+        return -EINVAL;
+    *rows = v->rank == 4 && v->dim[2] > 0 ? (int32_t)v->dim[2] : 0;
+    *cols = v->rank == 4 && v->dim[3] > 0 ? (int32_t)v->dim[3] : 0;
+    return 0;
+}
+
+/* A network for luma only gets its colours back from what it saw. */
+static int keep_view(struct job *j, const struct image *im, int32_t rows, int32_t cols)
+{
+    const struct sidecar *s = &j->model->sidecar;
+    const int32_t edges = 2 * s->edge;
+
+    if (s->task != TASK_IMAGE || s->channels != CHANNELS_Y)
+        return 0;
+    return sidecar_view(s, im, rows - edges, cols - edges, &j->seen, &j->why);
+}
+
+static int decode(struct job *j)
+{
+    const struct model *m = j->model;
+    struct image im = { 0 };
+    int32_t rows, cols;
+
+    if (picture_size(m, &rows, &cols) < 0)
+        return diag(&j->why, -EINVAL, "model \"%s\" does not take a picture of %d channels",
+                    m->config->name, m->sidecar.pixels.channels);
+    int rc = image_decode(&im, j->r->picture, j->r->picture_bytes, "the picture", &j->why);
+    if (rc < 0)
+        return rc;
+    rc = sidecar_prepare(&m->sidecar, &im, &rows, &cols, &j->pixels, &j->why);
+    if (rc == 0)
+        rc = keep_view(j, &im, rows, cols);
+    image_done(&im);
+    if (rc < 0)
+        return rc;
+    j->extents =
+        m->fixed
+            ? m->fixed->extents
+            : (struct extents){ .n = 1,
+                                .input = { { 4, { 1, m->sidecar.pixels.channels, rows, cols } } } };
+    return 0;
+}
+
+/* ---- inputs: tensors */
+
+/* "1x3x?x?" of what the model declares. */
+static const char *declared_text(const struct onnx_value *v, char *text, size_t cap)
+{
+    size_t at = 0;
+
+    snprintf(text, cap, "any shape");
+    for (int32_t a = 0; a < v->rank && at < cap; a++) {
+        const char *x = a > 0 ? "x" : "";
+        const int n = v->dim[a] < 0
+                          ? snprintf(text + at, cap - at, "%s?", x)
+                          : snprintf(text + at, cap - at, "%s%lld", x, (long long)v->dim[a]);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    return text;
+}
+
+static bool fits(const struct onnx_value *v, const struct shape *s)
+{
+    if (v->rank < 0)
+        return true;
+    if (s->rank != v->rank)
+        return false;
+    for (int32_t a = 0; a < v->rank; a++)
+        if (v->dim[a] >= 0 && v->dim[a] != s->dim[a])
+            return false;
+    return true;
+}
+
+static const struct request_tensor *find_input(const struct request *r, const char *name)
+{
+    for (int32_t i = 0; i < r->ninputs; i++)
+        if (strcmp(r->input[i].name, name) == 0)
+            return &r->input[i];
+    return NULL;
+}
+
+static int check_tensor(const struct model *m, const struct onnx_value *v,
+                        const struct request_tensor *t, struct diag *why)
+{
+    char found[SHAPE_TEXT_BYTES], wanted[SHAPE_TEXT_BYTES];
+
+    if (!fits(v, &t->shape))
+        return diag(why, -EINVAL, "input \"%s\" has shape %s, model \"%s\" takes %s", v->name,
+                    shape_text(&t->shape, found), m->config->name,
+                    declared_text(v, wanted, sizeof wanted));
+    if (t->shape.rank > PLAN_MAX_RANK || shape_values(&t->shape) < 1)
+        return diag(why, -EINVAL, "input \"%s\" has shape %s, which holds no values", v->name,
+                    shape_text(&t->shape, found));
+    if (v->rank > 1 && v->dim[0] < 0 && t->shape.dim[0] > MAX_BATCH)
+        return diag(why, -EINVAL, "input \"%s\" is a batch of %d, at most %d are allowed", v->name,
+                    t->shape.dim[0], MAX_BATCH);
+    return 0;
+}
+
+/* What the tensors of the request say about the size; -EINVAL with a sentence. */
+static int measure(struct job *j)
+{
+    const struct request *r = j->r;
+    const struct onnx_model *onnx = &j->model->onnx;
+    struct extents e = { .n = onnx->ninputs };
+
+    for (int32_t i = 0; i < onnx->ninputs; i++) {
+        const struct onnx_value *v = &onnx->input[i];
+        const struct request_tensor *t = find_input(r, v->name);
+        if (!t)
+            return diag(&j->why, -EINVAL, "input \"%s\" of model \"%s\" is missing", v->name,
+                        j->model->config->name);
+        const int rc = check_tensor(j->model, v, t, &j->why);
+        if (rc < 0)
+            return rc;
+        e.input[i].rank = t->shape.rank;
+        memcpy(e.input[i].dim, t->shape.dim, (size_t)t->shape.rank * sizeof t->shape.dim[0]);
+    }
+    if (r->ninputs != onnx->ninputs)
+        return diag(&j->why, -EINVAL, "%d inputs, model \"%s\" takes %d", r->ninputs,
+                    j->model->config->name, onnx->ninputs);
+    j->extents = e;
+    return 0;
+}
+
+/* From ONNX's order to ours. */
+static int convert(struct job *j)
+{
+    const struct graph *g = &j->network->graph;
+
+    for (int32_t i = 0; i < g->ninputs && i < PLAN_MAX_INPUTS; i++) {
+        const struct port *p = &g->input[i];
+        const struct request_tensor *t = find_input(j->r, p->name);
+        const int64_t n = shape_values(&p->shape);
+        if (!t || shape_values(&t->shape) != n)
+            return diag(&j->why, -EINVAL, "input \"%s\" does not fit the network", p->name);
+        j->values[i] = malloc((size_t)n * sizeof *j->values[i]);
+        if (!j->values[i])
+            return diag(&j->why, -ENOMEM, "out of memory for input \"%s\"", p->name);
+        shape_from_onnx(&p->shape, j->values[i], t->values);
+    }
+    return 0;
+}
+
+/* ---- outputs */
+
+int job_outputs(struct job *j)
+{
+    const struct graph *g = &j->network->graph;
+
+    if (j->output)
+        return 0; /* of an earlier try */
+    j->output = calloc((size_t)g->noutputs + 1, sizeof *j->output);
+    for (int32_t i = 0; j->output && i < g->noutputs; i++) {
+        j->output[i] = malloc((size_t)shape_values(&g->output[i].shape) * sizeof(float));
+        if (!j->output[i])
+            return -ENOMEM;
+    }
+    return j->output ? 0 : -ENOMEM;
+}
+
+/* From our order to ONNX's, one tensor at a time. */
+static int arrange(struct job *j)
+{
+    const struct graph *g = &j->network->graph;
+
+    j->answer = calloc((size_t)g->noutputs + 1, sizeof *j->answer);
+    if (!j->answer)
+        return -ENOMEM;
+    for (int32_t i = 0; i < g->noutputs; i++) {
+        const struct port *p = &g->output[i];
+        float *values = malloc((size_t)shape_values(&p->shape) * sizeof *values);
+        if (!values)
+            return -ENOMEM;
+        shape_to_onnx(&p->shape, values, j->output[i]);
+        free(j->output[i]);
+        j->output[i] = NULL;
+        j->answer[i] = (struct request_tensor){ p->name, p->shape, values };
+        j->nanswers = i + 1;
+    }
+    return 0;
+}
+
+static int render(struct job *j)
+{
+    struct request *r = j->r;
+
+    if (arrange(j) < 0)
+        return diag(&j->why, -ENOMEM, "out of memory for the answer");
+    r->noutputs = j->nanswers;
+    r->output = j->answer;
+    r->source = j->seen.data ? &j->seen : NULL;
+    r->sidecar = &j->model->sidecar;
+    r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
+    if (r->render)
+        r->render(r);
+    return 0;
+}
+
+/* ---- work on the pool */
+
+static void on_decode(uv_work_t *work)
+{
+    struct job *j = work->data;
+    j->status = decode(j);
+}
+
+static void on_convert(uv_work_t *work)
+{
+    struct job *j = work->data;
+    j->status = convert(j);
+}
+
+static void on_render(uv_work_t *work)
+{
+    struct job *j = work->data;
+    j->status = render(j);
+}
+
+/* True when the job goes on. */
+static bool came_back(struct job *j, int status)
+{
+    struct coordinator *c = j->c;
+
+    c->works--;
+    j->state = JOB_NEW;
+    if (status < 0)
+        j->status = diag(&j->why, status, "%s", uv_strerror(status));
+    uv_async_send(&c->wake);
+    if (j->over)
+        job_over(j);
+    else if (j->status < 0)
+        job_fail(j, j->status == -EINVAL ? OUTCOME_BAD_REQUEST : OUTCOME_FAILED);
+    return j->state != JOB_ENDED;
+}
+
+static void after_input(uv_work_t *work, int status)
+{
+    struct job *j = work->data;
+
+    if (!came_back(j, status))
+        return;
+    j->decoded = true;
+    job_advance(j);
+}
+
+static void after_render(uv_work_t *work, int status)
+{
+    struct job *j = work->data;
+
+    if (came_back(j, status))
+        job_end(j, OUTCOME_OK, "%s", "");
+}
+
+static void work_on(struct job *j, uv_work_cb work, uv_after_work_cb after)
+{
+    j->state = JOB_WORKING;
+    j->status = 0;
+    j->work.data = j;
+    coordinator_work(j->c, &j->work, work, after);
+}
+
+void job_collected(struct job *j) { work_on(j, on_render, after_render); }
+
+/* ---- the way of a request */
+
+static int choose_network(struct job *j)
+{
+    if (!j->r->picture) {
+        const int rc = measure(j);
+        if (rc < 0)
+            return rc;
+    }
+    j->network = network_get(j->model, &j->extents);
+    if (!j->network)
+        return diag(&j->why, -ENOMEM, "out of memory for model \"%s\"", j->model->config->name);
+    j->network->users++;
+    return 0;
+}
+
+void job_advance(struct job *j)
+{
+    if (j->r->picture && !j->decoded) {
+        work_on(j, on_decode, after_input);
+        return;
+    }
+    if (!j->network && choose_network(j) < 0) {
+        job_fail(j, j->network ? OUTCOME_FAILED : OUTCOME_BAD_REQUEST);
+        return;
+    }
+    if (j->network->state == NETWORK_FAILED) {
+        job_end(j, OUTCOME_BAD_REQUEST, "%s", j->network->why.text);
+    } else if (j->network->state == NETWORK_BUILDING) {
+        j->state = JOB_BUILDING;
+    } else if (!j->decoded) {
+        work_on(j, on_convert, after_input);
+    } else {
+        struct network *n = j->network;
+        job_wait(j, false);
+        network_deploy(n);
+        (void)flights_dispatch(n);
+    }
+}
+
+void jobs_network(struct network *n)
+{
+    for (struct job *j = n->model->c->jobs, *next; j; j = next) {
+        next = j->next;
+        if (j->network == n && j->state == JOB_BUILDING)
+            job_advance(j);
+    }
+}
+
+/* What keeps a request from being taken in. */
+static void admit(struct job *j)
+{
+    struct coordinator *c = j->c;
+    struct coordinator_counts now;
+
+    coordinator_counts(c, &now);
+    j->model = models_find(c, j->r->model);
+    if (c->closing)
+        job_end(j, OUTCOME_UNAVAILABLE, "the coordinator is stopping");
+    else if (!j->model)
+        job_end(j, OUTCOME_NOT_FOUND, "no model is called \"%s\"", j->r->model);
+    else if (j->model->problem.text[0] != '\0')
+        job_end(j, OUTCOME_UNAVAILABLE, "%s", j->model->problem.text);
+    else if (j->model->state != MODEL_LOADED)
+        job_end(j, OUTCOME_UNAVAILABLE, "model \"%s\" is still loading", j->r->model);
+    else if (now.waiting > c->config->queue) /* this one is counted */
+        job_end(j, OUTCOME_BUSY, "%d requests wait already", c->config->queue);
+    else
+        job_advance(j);
+}
+
+void coordinator_submit(struct coordinator *c, struct request *r)
+{
+    struct job *j = calloc(1, sizeof *j);
+
+    r->noutputs = 0;
+    r->output = NULL;
+    r->source = NULL;
+    r->sidecar = NULL;
+    r->frame = r->epoch = 0;
+    r->nodes = 0;
+    r->elapsed_ns = 0;
+    if (!j) {
+        r->priv = c->destitute;
+        c->destitute = r;
+        uv_async_send(&c->wake);
+        return;
+    }
+    j->c = c;
+    j->r = r;
+    j->started_ns = uv_hrtime();
+    j->deadline_ms = uv_now(c->loop) + (uint64_t)c->config->request_timeout_ms;
+    r->priv = j;
+    link_into(&c->jobs, j);
+    coordinator_tick_on(c);
+    admit(j);
+}
+
+void coordinator_cancel(struct coordinator *c, struct request *r)
+{
+    for (struct job *j = c->jobs; j; j = j->next)
+        if (j->r == r) {
+            job_end(j, OUTCOME_FAILED, "the client left");
+            return;
+        }
+}

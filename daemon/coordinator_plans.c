@@ -1,0 +1,531 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/coordinator_impl.h"
+#include "daemon/log.h"
+
+/* ---- networks: a model at one size */
+
+void extents_fixed(struct extents *e, const struct onnx_model *m)
+{
+    *e = (struct extents){ .n = m->ninputs };
+    for (int32_t i = 0; i < m->ninputs; i++) {
+        e->input[i].rank = m->input[i].rank;
+        for (int32_t a = 0; a < m->input[i].rank; a++)
+            e->input[i].dim[a] = m->input[i].dim[a] < 0 ? 1 : (int32_t)m->input[i].dim[a];
+    }
+}
+
+void extents_inputs(const struct extents *e, const struct onnx_model *m,
+                    struct graph_input inputs[PLAN_MAX_INPUTS])
+{
+    for (int32_t i = 0; i < e->n; i++) {
+        inputs[i] = (struct graph_input){ .name = m->input[i].name, .rank = e->input[i].rank };
+        memcpy(inputs[i].dim, e->input[i].dim, sizeof e->input[i].dim);
+    }
+}
+
+static bool extents_equal(const struct extents *a, const struct extents *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (int32_t i = 0; i < a->n; i++)
+        if (a->input[i].rank != b->input[i].rank ||
+            memcmp(a->input[i].dim, b->input[i].dim,
+                   (size_t)a->input[i].rank * sizeof a->input[i].dim[0]) != 0)
+            return false;
+    return true;
+}
+
+struct network *network_new(struct model *m)
+{
+    struct network *n = calloc(1, sizeof *n);
+    if (!n)
+        return NULL;
+    n->model = m;
+    n->last_waiting = &n->waiting;
+    return n;
+}
+
+bool network_takes_pictures(const struct network *n)
+{
+    const struct shape *s = &n->graph.input[0].shape;
+    return n->graph.ninputs == 1 && shape_batch(s) == 1 &&
+           shape_len(s, CHAN) == n->model->sidecar.pixels.channels;
+}
+
+static void network_free(struct network *n)
+{
+    if (n->state == NETWORK_BUILT)
+        graph_done(&n->graph);
+    free(n);
+}
+
+void network_free_all(struct model *m)
+{
+    while (m->networks) {
+        struct network *n = m->networks;
+        m->networks = n->next;
+        network_free(n);
+    }
+}
+
+/* Forgets what nobody uses: sizes that cannot be had at once, the least used beyond the cap. */
+static void trim(struct model *m)
+{
+    int32_t kept = 0;
+
+    for (struct network **at = &m->networks; *at;) {
+        struct network *n = *at;
+        const bool drop = n->state == NETWORK_FAILED || ++kept > NETWORKS_PER_MODEL;
+        if (drop && !n->fixed && n->current && n->users == 1)
+            deployment_retire(n->current); /* a user less once it is freed */
+        if (drop && !n->fixed && n->users == 0) {
+            *at = n->next;
+            network_free(n);
+        } else {
+            at = &n->next;
+        }
+    }
+}
+
+void network_release(struct network *n)
+{
+    struct model *m = n->model;
+    n->users--;
+    trim(m);
+}
+
+static void on_build(uv_work_t *work)
+{
+    struct network *n = work->data;
+    struct graph_input inputs[PLAN_MAX_INPUTS];
+
+    extents_inputs(&n->extents, &n->model->onnx, inputs);
+    n->status = graph_build(&n->graph, &n->model->onnx, inputs, n->extents.n, &n->why);
+}
+
+static void after_build(uv_work_t *work, int status)
+{
+    struct network *n = work->data;
+    struct coordinator *c = n->model->c;
+
+    c->works--;
+    if (status < 0)
+        n->status = diag(&n->why, status, "%s: %s", n->model->config->file, uv_strerror(status));
+    n->state = n->status < 0 ? NETWORK_FAILED : NETWORK_BUILT;
+    jobs_network(n);
+    network_release(n);
+    uv_async_send(&c->wake);
+}
+
+struct network *network_get(struct model *m, const struct extents *e)
+{
+    for (struct network **at = &m->networks; *at; at = &(*at)->next) {
+        struct network *n = *at;
+        if (n->state == NETWORK_FAILED || !extents_equal(&n->extents, e))
+            continue;
+        *at = n->next; /* to the front */
+        n->next = m->networks;
+        m->networks = n;
+        return n;
+    }
+    struct network *n = network_new(m);
+    if (!n)
+        return NULL;
+    n->extents = *e;
+    n->next = m->networks;
+    m->networks = n;
+    n->users++; /* the work */
+    n->work.data = n;
+    trim(m);
+    coordinator_work(m->c, &n->work, on_build, after_build);
+    return n;
+}
+
+/* ---- deployments: preparing, on the pool */
+
+static int encode_program(struct deployment *d, int32_t node, struct diag *why)
+{
+    const struct model *m = d->network->model;
+    const struct extents *e = &d->network->extents;
+    struct msg_plan msg = { .depth = DEPTH, .ninputs = e->n };
+    int rc = program_compile(&msg.program, &d->plan, node);
+
+    if (rc < 0)
+        return diag(why, rc, "%s: out of memory", m->config->file);
+    memcpy(msg.sha, m->sha, sizeof msg.sha);
+    memcpy(msg.member, d->member, sizeof msg.member);
+    for (int32_t i = 0; i < e->n; i++) {
+        msg.input[i].rank = e->input[i].rank;
+        memcpy(msg.input[i].dim, e->input[i].dim, sizeof e->input[i].dim);
+    }
+    if (network_takes_pictures(d->network)) {
+        const struct codec_pixels *px = &m->sidecar.pixels;
+        msg.pixels.channels = (uint8_t)px->channels;
+        msg.pixels.scale = px->scale;
+        memcpy(msg.pixels.mean, px->mean, sizeof msg.pixels.mean);
+        memcpy(msg.pixels.std, px->std, sizeof msg.pixels.std);
+    }
+
+    const size_t bytes = plan_msg_bytes(&msg);
+    if (bytes > header_cap(MSG_PLAN)) {
+        rc = diag(why, -EMSGSIZE, "%s: the program of a node takes %zu bytes, expected at most %u",
+                  m->config->file, bytes, header_cap(MSG_PLAN));
+        goto out;
+    }
+    d->message[node] = malloc(bytes);
+    if (!d->message[node]) {
+        rc = diag(why, -ENOMEM, "%s: out of memory", m->config->file);
+        goto out;
+    }
+    const int len = plan_msg_encode(&msg, d->message[node], bytes);
+    if (len < 0) {
+        rc =
+            diag(why, len, "%s: its programs are too long for %d nodes", m->config->file, d->nodes);
+        goto out;
+    }
+    d->message_bytes[node] = (size_t)len;
+    rc = 0;
+out:
+    program_done(&msg.program);
+    return rc;
+}
+
+static int prepare(struct deployment *d, struct diag *why)
+{
+    const struct network *n = d->network;
+    const char *file = n->model->config->file;
+    struct plan_options options = { .placement = PLAN_ROWS, .nodes = d->nodes };
+    int32_t tensor = -1;
+
+    memcpy(options.weight, d->weight, sizeof options.weight);
+    int rc = graph_geometry(&n->graph, d->nodes, &d->geo);
+    if (rc < 0)
+        return diag(why, rc, "%s: no geometry for %d nodes: %s", file, d->nodes, strerror(-rc));
+    rc = plan_build(&d->plan, &d->geo, &options);
+    if (rc < 0)
+        return diag(why, rc, "%s: no plan for %d nodes: %s", file, d->nodes, strerror(-rc));
+    rc = plan_check(&d->plan, &tensor);
+    if (rc < 0)
+        return diag(why, rc, "%s: the plan for %d nodes breaks its invariant at tensor %s", file,
+                    d->nodes, tensor >= 0 ? n->graph.tensor[tensor].name : "?");
+    rc = program_compile(&d->host, &d->plan, d->nodes);
+    if (rc < 0)
+        return diag(why, rc, "%s: out of memory", file);
+    for (int32_t i = 0; i < d->nodes; i++) {
+        rc = encode_program(d, i, why);
+        if (rc < 0)
+            return rc;
+    }
+    for (int32_t i = 0; i < DEPTH; i++) {
+        rc = flight_init(&d->flight[i], d);
+        if (rc < 0)
+            return diag(why, rc, "%s: out of memory for the messages of a frame", file);
+    }
+    return 0;
+}
+
+static void on_prepare(uv_work_t *work)
+{
+    struct deployment *d = work->data;
+    d->status = prepare(d, &d->why);
+}
+
+static void drop_messages(struct deployment *d)
+{
+    for (int32_t i = 0; i < PLAN_MAX_NODES; i++) {
+        free(d->message[i]);
+        d->message[i] = NULL;
+    }
+}
+
+/* No node can or will run it. */
+static void refuse_network(struct network *n, const struct diag *why)
+{
+    if (n->fixed)
+        n->model->problem = *why;
+    log_event(LOG_ERROR, "plan-impossible", "model=%s reason=\"%s\"", n->model->config->name,
+              why->text);
+    while (n->waiting)
+        job_end(n->waiting, OUTCOME_UNAVAILABLE, "%s", why->text);
+}
+
+static void offer_programs(struct deployment *d)
+{
+    struct coordinator *c = d->c;
+
+    d->state = DEPLOY_OFFERED;
+    d->ack_ms = uv_now(c->loop) + ACK_MS;
+    for (int32_t i = 0; i < d->nodes; i++) {
+        const struct header h = { .type = MSG_PLAN,
+                                  .epoch = d->epoch,
+                                  .plan = d->number,
+                                  .length = (uint32_t)d->message_bytes[i] };
+        const int rc = coordinator_send(c, d->member[i], &h, d->message[i]);
+        if (rc < 0 && rc != -ENOTCONN) /* a loss is reported by the mesh */
+            log_event(LOG_WARN, "plan-not-sent", "node=%s reason=\"%s\"",
+                      node_name(c, d->member[i]), strerror(-rc));
+    }
+    drop_messages(d);
+}
+
+static void after_prepare(uv_work_t *work, int status)
+{
+    struct deployment *d = work->data;
+    struct network *n = d->network;
+
+    d->c->works--;
+    d->working = false;
+    if (status < 0)
+        d->status = diag(&d->why, status, "%s: %s", n->model->config->file, uv_strerror(status));
+    if (d->state == DEPLOY_PREPARING && d->status < 0) {
+        n->unusable = UINT32_MAX; /* until a node joins or comes back */
+        n->refusal = d->why;
+        deployment_retire(d);
+        refuse_network(n, &d->why);
+    } else if (d->state == DEPLOY_PREPARING) {
+        offer_programs(d);
+    }
+    uv_async_send(&d->c->wake);
+}
+
+/* ---- deployments: life */
+
+static void deployment_free(struct deployment *d)
+{
+    drop_messages(d);
+    for (int32_t i = 0; i < DEPTH; i++)
+        flight_done(&d->flight[i]);
+    program_done(&d->host);
+    plan_done(&d->plan);
+    geometry_done(&d->geo);
+    network_release(d->network);
+    free(d);
+}
+
+static uint32_t usable_nodes(const struct network *n)
+{
+    const struct model *m = n->model;
+    return m->c->members & m->c->up & m->have & ~n->unusable;
+}
+
+static struct deployment *deployment_new(struct network *n, uint32_t nodes)
+{
+    struct coordinator *c = n->model->c;
+    struct deployment *d = calloc(1, sizeof *d);
+
+    if (!d)
+        return NULL;
+    d->c = c;
+    d->network = n;
+    d->epoch = c->epoch;
+    d->number = ++c->plans;
+    d->nodes_mask = nodes;
+    for (int32_t i = 0; i < c->config->nnodes; i++)
+        if (nodes & bit(i)) {
+            d->member[d->nodes] = (uint8_t)i;
+            d->weight[d->nodes++] = c->config->node[i].weight;
+        }
+    d->next_frame = 1;
+    d->work.data = d;
+    return d;
+}
+
+void network_deploy(struct network *n)
+{
+    struct coordinator *c = n->model->c;
+    const uint32_t nodes = usable_nodes(n);
+    struct deployment *d = n->current;
+
+    if (n->model->state != MODEL_LOADED || n->state != NETWORK_BUILT || c->closing)
+        return;
+    if (d && d->nodes_mask == nodes && d->epoch == c->epoch)
+        return;
+    if (d)
+        deployment_retire(d);
+    if (!n->fixed && !n->waiting)
+        return; /* made again when it is asked for */
+    if (nodes == 0) {
+        if (n->unusable)
+            refuse_network(n, &n->refusal);
+        return;
+    }
+    d = deployment_new(n, nodes);
+    if (!d)
+        return; /* the next request or change tries again */
+    n->users++;
+    n->current = d;
+    uv_mutex_lock(&c->lock);
+    d->next = c->deployments;
+    c->deployments = d;
+    uv_mutex_unlock(&c->lock);
+    d->working = true;
+    coordinator_tick_on(c);
+    coordinator_work(c, &d->work, on_prepare, after_prepare);
+}
+
+void deployment_retire(struct deployment *d)
+{
+    const bool preparing = d->state == DEPLOY_PREPARING;
+
+    if (d->state == DEPLOY_RETIRED)
+        return;
+    d->state = DEPLOY_RETIRED;
+    if (d->network->current == d)
+        d->network->current = NULL;
+    coordinator_tick_on(d->c); /* to free it */
+    if (preparing)
+        return; /* its flights belong to the pool */
+    for (int32_t i = 0; i < DEPTH; i++) {
+        /* What the pool packs comes back by itself; what it collects is complete. */
+        struct job *j = flight_give_up(&d->flight[i]);
+        if (j)
+            job_wait(j, true);
+    }
+}
+
+struct deployment *deployment_find(struct coordinator *c, uint32_t number)
+{
+    struct deployment *d = c->deployments;
+    while (d && d->number != number)
+        d = d->next;
+    return d;
+}
+
+int32_t deployment_plan_node(const struct deployment *d, int32_t node)
+{
+    for (int32_t i = 0; i < d->nodes; i++)
+        if (d->member[i] == node)
+            return i;
+    return -1;
+}
+
+/* ---- acknowledgements */
+
+static void take_figures(const struct deployment *d)
+{
+    struct model *m = d->network->model;
+    int32_t t = 0;
+
+    while (t < d->geo.ntensors &&
+           (geometry_is_input(&d->geo, t) || geometry_is_partial(&d->geo, t)))
+        t++;
+    memset(m->figures, 0, sizeof m->figures);
+    for (int32_t i = 0; i < d->nodes; i++) {
+        struct model_figures *f = &m->figures[d->member[i]];
+        f->arena_bytes = d->ack[i].arena_bytes;
+        f->weight_bytes = d->ack[i].weight_bytes;
+        if (t < d->geo.ntensors) {
+            const struct box own = plan_share(&d->plan, t, i)->own;
+            f->row_lo = own.lo[ROW];
+            f->row_hi = own.hi[ROW];
+            f->rows = d->geo.tensor[t].dim[ROW];
+        }
+    }
+}
+
+static void deployment_ready(struct deployment *d)
+{
+    struct network *n = d->network;
+
+    d->state = DEPLOY_READY;
+    if (n->fixed)
+        n->model->problem.text[0] = '\0';
+    take_figures(d);
+    log_event(LOG_INFO, "plan-ready", "model=%s epoch=%u plan=%u nodes=%d", n->model->config->name,
+              d->epoch, d->number, d->nodes);
+    (void)flights_dispatch(n);
+}
+
+/* Goes on without the node that will not run its part. */
+static void deployment_refused(struct deployment *d, int32_t i, int32_t status, const char *detail)
+{
+    struct network *n = d->network;
+    struct coordinator *c = d->c;
+    const int32_t node = d->member[i];
+
+    log_event(LOG_WARN, "plan-refused", "model=%s node=%s status=%d reason=\"%s\" action=replan",
+              n->model->config->name, node_name(c, node), status, detail);
+    diag(&n->refusal, status, "node %s: %s", node_name(c, node), detail);
+    deployment_retire(d);
+    if (status == -ENOENT)
+        models_reoffer(n->model, node); /* its cache was emptied */
+    else
+        n->unusable |= bit(node);
+    network_deploy(n);
+}
+
+void deployment_ack(struct coordinator *c, int32_t node, const struct header *h,
+                    const uint8_t *body)
+{
+    struct deployment *d = deployment_find(c, h->plan);
+    struct msg_plan_ack ack;
+
+    if (!d || d->state != DEPLOY_OFFERED || h->epoch != d->epoch)
+        return; /* of a plan that was given up meanwhile */
+    const int32_t i = deployment_plan_node(d, node);
+    if (i < 0 || plan_ack_decode(&ack, body, h->length) < 0) {
+        log_event(LOG_WARN, "message-dropped", "node=%s type=PLAN_ACK", node_name(c, node));
+        return;
+    }
+    if (ack.status != 0) {
+        deployment_refused(d, i, ack.status, ack.detail);
+        return;
+    }
+    d->ack[i].arena_bytes = ack.arena_bytes;
+    d->ack[i].weight_bytes = ack.weight_bytes;
+    d->acked |= bit(i);
+    if (d->acked == bit(d->nodes) - 1)
+        deployment_ready(d);
+}
+
+/* ---- time */
+
+static bool deployment_unused(const struct deployment *d)
+{
+    if (d->state != DEPLOY_RETIRED || d->working)
+        return false;
+    for (int32_t i = 0; i < DEPTH; i++)
+        if (!flight_idle(&d->flight[i]))
+            return false;
+    return true;
+}
+
+static void check_acks(struct deployment *d)
+{
+    if (d->state != DEPLOY_OFFERED || uv_now(d->c->loop) < d->ack_ms)
+        return;
+    for (int32_t i = 0; i < d->nodes; i++)
+        if (!(d->acked & bit(i))) {
+            deployment_refused(d, i, -ETIMEDOUT, "no answer to its program");
+            return;
+        }
+}
+
+void deployments_tick(struct coordinator *c)
+{
+    for (struct deployment *d = c->deployments; d; d = d->next) {
+        check_acks(d);
+        flights_tick(d);
+    }
+    uv_mutex_lock(&c->lock);
+    struct deployment *unused = NULL;
+    for (struct deployment **at = &c->deployments; *at;) {
+        struct deployment *d = *at;
+        if (deployment_unused(d)) {
+            *at = d->next;
+            d->next = unused;
+            unused = d;
+        } else {
+            at = &d->next;
+        }
+    }
+    uv_mutex_unlock(&c->lock);
+    while (unused) {
+        struct deployment *d = unused;
+        unused = d->next;
+        deployment_free(d);
+    }
+}
