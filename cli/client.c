@@ -46,6 +46,7 @@ const struct argp client_argp = { .options = options, .parser = parse };
 
 struct client {
     struct http *http;
+    double timeout_s;
 };
 
 int client_new(struct client **out, const struct client_options *o, struct diag *why)
@@ -56,7 +57,8 @@ int client_new(struct client **out, const struct client_options *o, struct diag 
     struct client *c = calloc(1, sizeof *c);
     if (!c)
         return diag(why, -ENOMEM, "memory is short");
-    const int rc = http_new(&c->http, base, o->timeout_s > 0 ? o->timeout_s : 30, why);
+    c->timeout_s = o->timeout_s > 0 ? o->timeout_s : 30;
+    const int rc = http_new(&c->http, base, c->timeout_s, why);
     if (rc < 0) {
         free(c);
         return rc;
@@ -72,6 +74,8 @@ void client_free(struct client *c)
     http_free(c->http);
     free(c);
 }
+
+double client_timeout_s(const struct client *c) { return c->timeout_s; }
 
 /* Turns a reply that is no success into its sentence. */
 static int refuse(const struct client *c, const struct http_reply *r, struct diag *why)

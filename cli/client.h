@@ -26,9 +26,10 @@ extern const struct argp client_argp;
 
 struct client;
 
-/* `o` is kept.  Returns 0, -EINVAL (no URL) or -ENOMEM, with `*why`. */
+/* Returns 0, -EINVAL (no URL) or -ENOMEM, with `*why`. */
 int client_new(struct client **c, const struct client_options *o, struct diag *why);
 void client_free(struct client *c);
+double client_timeout_s(const struct client *c);
 
 /* Errors of the functions below: -EINVAL the server refused this request (4xx), -EREMOTEIO it
  * failed (5xx) or its answer makes no sense, -ENOMEM; anything else: it cannot be reached. */

@@ -95,6 +95,13 @@ struct session {
     bool into_dir; /* OUT is a folder */
 };
 
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
 /* The names of all models, for a sentence. */
 static void list_models(const cJSON *models, char *text, size_t cap)
 {
@@ -153,6 +160,8 @@ static int read_task(struct session *s, const cJSON *model, struct diag *why)
     return 0;
 }
 
+/* Asks what models there are.  Returns 0, -EAGAIN while the one that is meant is still loading, or
+ * another negative errno. */
 static int find_model(struct session *s, struct diag *why)
 {
     cJSON *status;
@@ -162,9 +171,28 @@ static int find_model(struct session *s, struct diag *why)
     if (rc < 0)
         return rc;
     rc = choose_model(s, cJSON_GetObjectItemCaseSensitive(status, "models"), &model, why);
-    if (rc == 0)
-        rc = read_task(s, model, why);
+    if (rc == 0) {
+        const char *problem =
+            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "problem"));
+        if (problem && problem[0] != '\0')
+            rc = diag(why, -EINVAL, "the server cannot run model '%s': %s", s->model, problem);
+        else if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(model, "task")))
+            rc = diag(why, -EAGAIN, "the server is still loading model '%s'", s->model);
+        else
+            rc = read_task(s, model, why);
+    }
     cJSON_Delete(status);
+    return rc;
+}
+
+static int wait_for_model(struct session *s, struct diag *why)
+{
+    const struct timespec pause = { .tv_nsec = 50000000 };
+    const double deadline = now_ms() + client_timeout_s(s->client) * 1e3;
+    int rc;
+
+    while ((rc = find_model(s, why)) == -EAGAIN && now_ms() < deadline)
+        nanosleep(&pause, NULL);
     return rc;
 }
 
@@ -228,7 +256,7 @@ static int open_session(struct session *s, struct diag *why)
 {
     int rc = client_new(&s->client, &s->o->client, why);
     if (rc == 0)
-        rc = find_model(s, why);
+        rc = wait_for_model(s, why);
     if (rc == 0)
         rc = client_model(s->client, s->model, &s->metadata, why);
     if (rc == 0)
@@ -356,13 +384,6 @@ static int give(const struct session *s, const struct client_answer *a, struct r
     if (s->task == TASK_CLASSIFY)
         return give_classes(s, &a->output[0], r, why);
     return give_picture(s, &a->output[0], r, why);
-}
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
 /* Fills `in` from a file; `*bytes` and `*a` own what it points to. */
