@@ -68,12 +68,10 @@ static void pad_reach(const struct op *op, const struct tensor *in, const struct
         const int64_t before = op->u.pad.before[a];
         const int64_t after = (int64_t)out->dim[a] - in->dim[a] - before;
         int64_t up = 0, down = 0;
-        if (op->u.pad.mode == PAD_EDGE) {
-            up = after;
-            down = before;
-        } else if (op->u.pad.mode == PAD_REFLECT) {
-            up = 2 * after;
-            down = 2 * before;
+        if (op->u.pad.mode != PAD_CONSTANT) { /* a negative pad crops and repeats nothing */
+            const int64_t reach = op->u.pad.mode == PAD_REFLECT ? 2 : 1;
+            up = reach * (after > 0 ? after : 0);
+            down = reach * (before > 0 ? before : 0);
         }
         r[a] = reach_of(1, 1, -before - up, -before + down, in->dim[a]);
     }
