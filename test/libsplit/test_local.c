@@ -1,0 +1,331 @@
+/* N virtual nodes must give what one gives. */
+#include "libsplit/local.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "chain.h"
+#include "libsplit/kernel.h"
+#include "libsplit/session.h"
+
+static void *must(void *p)
+{
+    cr_assert_not_null(p);
+    return p;
+}
+
+struct values {
+    float *port[NET_MAX_PORTS];
+    int32_t n;
+};
+
+static struct values make_values(const struct net *n, const struct port *port, int32_t count)
+{
+    struct values v = { .n = count };
+    for (int32_t i = 0; i < count; i++)
+        v.port[i] = must(calloc((size_t)net_values(n, port[i].tensor), sizeof(float)));
+    return v;
+}
+
+static void free_values(struct values *v)
+{
+    for (int32_t i = 0; i < v->n; i++)
+        free(v->port[i]);
+}
+
+static struct values random_inputs(struct net *n)
+{
+    struct values v = make_values(n, n->in, n->g.ninputs);
+    for (int32_t i = 0; i < v.n; i++)
+        for (int64_t k = 0; k < net_values(n, n->in[i].tensor); k++)
+            v.port[i][k] = (float)net_random(n, 1 << 16) / (1 << 15) - 1;
+    return v;
+}
+
+static struct values run_on(struct net *n, const struct plan_options *o, const struct values *in)
+{
+    struct split_session *s = NULL;
+    struct diag why = { "" };
+    cr_assert_eq(session_open_graph(&s, &n->g, o, NULL, &why), 0, "%s", why.text);
+    struct values out = make_values(n, n->out, n->g.noutputs);
+    struct exec_stats stats[PLAN_MAX_NODES];
+    for (int frame = 0; frame < 2; frame++) /* the second finds what the first left behind */
+        cr_assert_eq(split_run(s, (const float *const *)in->port, out.port, stats, &why), 0, "%s",
+                     why.text);
+    split_close(s);
+    return out;
+}
+
+/* Cuts every tensor elsewhere, leaving some nodes without rows. */
+static int32_t random_cut(void *ctx, int32_t tensor, int32_t rows, int32_t n)
+{
+    const uint64_t seed = *(const uint64_t *)ctx;
+    struct net source; /* for its random numbers only */
+    net_init(&source, seed + (uint64_t)tensor * 1000003);
+    int32_t cut[PLAN_MAX_NODES + 1], count = PLAN_MAX_NODES;
+    for (int32_t i = 0; i < count; i++)
+        cut[i] = net_between(&source, 0, rows);
+    /* Monotone: the n-th smallest. */
+    for (int32_t i = 1; i < count; i++)
+        for (int32_t k = i; k > 0 && cut[k] < cut[k - 1]; k--) {
+            const int32_t swap = cut[k];
+            cut[k] = cut[k - 1];
+            cut[k - 1] = swap;
+        }
+    return cut[n];
+}
+
+struct cuts {
+    uint64_t seed;
+    int32_t nodes;
+};
+
+static int32_t cut_with_ends(void *ctx, int32_t tensor, int32_t rows, int32_t n)
+{
+    struct cuts *c = ctx;
+    if (n == 0)
+        return 0;
+    return n == c->nodes ? rows : random_cut(&c->seed, tensor, rows, n);
+}
+
+static void expect_same(const struct net *n, const struct values *got, const struct values *want,
+                        bool exact, uint64_t seed, const struct plan_options *o)
+{
+    for (int32_t i = 0; i < want->n; i++) {
+        const int64_t count = net_values(n, n->out[i].tensor);
+        double largest = 0;
+        for (int64_t k = 0; k < count; k++)
+            if (isfinite(want->port[i][k]))
+                largest = fmax(largest, fabs((double)want->port[i][k]));
+        for (int64_t k = 0; k < count; k++) {
+            const float a = got->port[i][k], b = want->port[i][k];
+            const bool equal = memcmp(&a, &b, sizeof(a)) == 0 || (isnan(a) && isnan(b));
+            cr_assert(equal || (!exact && fabs((double)a - (double)b) <= 1e-6 * largest),
+                      "seed %d, %d nodes, output %d value %lld: %.9g, one node %.9g", (int)seed,
+                      o->nodes, i, (long long)k, (double)a, (double)b);
+        }
+    }
+}
+
+static void expect_reference(const struct net *n, const struct values *got, const struct values *in,
+                             uint64_t seed)
+{
+    double *want[2 * NET_MAX_OPS];
+    net_reference(n, (const float *const *)in->port, want);
+    for (int32_t i = 0; i < got->n; i++) {
+        const int32_t t = n->out[i].tensor;
+        double largest = 0;
+        for (int64_t k = 0; k < net_values(n, t); k++)
+            largest = fmax(largest, fabs(want[t][k]));
+        float *nhwc = must(calloc((size_t)net_values(n, t), sizeof(float)));
+        shape_from_onnx(&n->out[i].shape, nhwc, got->port[i]);
+        for (int64_t k = 0; k < net_values(n, t); k++)
+            cr_assert(fabs((double)nhwc[k] - want[t][k]) <= 1e-4 * (1 + largest) ||
+                          !isfinite(want[t][k]),
+                      "seed %d, output %d value %lld: %g, want %g", (int)seed, i, (long long)k,
+                      (double)nhwc[k], want[t][k]);
+        free(nhwc);
+    }
+    net_reference_done(n, want);
+}
+
+/* The reference takes NHWC inputs, the session ONNX's order. */
+static struct values to_nhwc(const struct net *n, const struct values *in)
+{
+    struct values v = make_values(n, n->in, n->g.ninputs);
+    for (int32_t i = 0; i < v.n; i++)
+        shape_from_onnx(&n->in[i].shape, v.port[i], in->port[i]);
+    return v;
+}
+
+static void chain_case(uint64_t seed)
+{
+    struct net n;
+    const bool reduces = chain_init(&n, seed, 1 + (int32_t)(seed % 12));
+    struct values in = random_inputs(&n), nhwc = to_nhwc(&n, &in);
+    const struct plan_options one = { .placement = PLAN_ROWS, .nodes = 1, .weight = { 1 } };
+    struct values want = run_on(&n, &one, &in);
+    expect_reference(&n, &want, &nhwc, seed);
+
+    for (int way = 0; way < 3; way++) {
+        struct plan_options o = { .placement = PLAN_ROWS };
+        o.nodes = net_random(&n, 8) ? net_between(&n, 2, 8) : PLAN_MAX_NODES;
+        for (int32_t i = 0; i < o.nodes; i++)
+            o.weight[i] = way == 0 ? 1 : net_between(&n, 1, 9);
+        struct cuts cuts = { seed, o.nodes };
+        if (way == 2) {
+            o.cut = cut_with_ends;
+            o.cut_ctx = &cuts;
+        }
+        struct values got = run_on(&n, &o, &in);
+        expect_same(&n, &got, &want, !reduces, seed, &o);
+        free_values(&got);
+    }
+    free_values(&want);
+    free_values(&nhwc);
+    free_values(&in);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
+
+enum { CHAINS = 100 };
+
+/* Four tests, so that they run side by side. */
+Test(local, chains_are_the_same_on_many_nodes_1)
+{
+    for (uint64_t seed = 0; seed < CHAINS; seed++)
+        chain_case(seed);
+}
+Test(local, chains_are_the_same_on_many_nodes_2)
+{
+    for (uint64_t seed = CHAINS; seed < 2 * CHAINS; seed++)
+        chain_case(seed);
+}
+Test(local, chains_are_the_same_on_many_nodes_3)
+{
+    for (uint64_t seed = 2 * CHAINS; seed < 3 * CHAINS; seed++)
+        chain_case(seed);
+}
+Test(local, chains_are_the_same_on_many_nodes_4)
+{
+    for (uint64_t seed = 3 * CHAINS; seed < 4 * CHAINS; seed++)
+        chain_case(seed);
+}
+
+Test(local, placement_on_one_node_is_the_same)
+{
+    for (uint64_t seed = 0; seed < 30; seed++) {
+        struct net n;
+        chain_init(&n, seed, 6);
+        struct values in = random_inputs(&n);
+        struct plan_options o = { .placement = PLAN_ROWS, .nodes = 1, .weight = { 1 } };
+        struct values want = run_on(&n, &o, &in);
+        o = (struct plan_options){ .placement = PLAN_WHOLE, .nodes = 3, .weight = { 1, 1, 1 } };
+        o.whole = 2;
+        struct values got = run_on(&n, &o, &in);
+        expect_same(&n, &got, &want, true, seed, &o);
+        free_values(&got);
+        free_values(&want);
+        free_values(&in);
+        graph_unpack(&n.g);
+        net_done(&n);
+    }
+}
+
+/* ---- Pictures, errors ---- */
+
+static const struct codec_pixels rgb = {
+    .channels = 3, .scale = 1.0F / 255, .mean = { 0.5F, 0.4F, 0.3F }, .std = { 0.2F, 0.3F, 0.4F }
+};
+
+static void picture_net(struct net *n)
+{
+    net_init(n, 5);
+    net_conv(n, net_input(n, 9, 7, 3, 1), 4, 1,
+             (struct window){ { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 } });
+    net_output(n, 1);
+    net_output(n, 0); /* the picture itself, normalized */
+}
+
+static struct split_session *open_with(struct net *n, int32_t nodes,
+                                       const struct codec_pixels *pixels)
+{
+    struct split_session *s = NULL;
+    struct diag why = { "" };
+    struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes };
+    for (int32_t i = 0; i < nodes; i++)
+        o.weight[i] = 1;
+    cr_assert_eq(session_open_graph(&s, &n->g, &o, pixels, &why), 0, "%s", why.text);
+    return s;
+}
+
+Test(local, pixels_are_the_values_they_stand_for)
+{
+    struct net n;
+    picture_net(&n);
+    uint8_t pixels[9 * 7 * 3];
+    float nhwc[9 * 7 * 3], onnx[9 * 7 * 3];
+    for (size_t i = 0; i < sizeof(pixels); i++)
+        pixels[i] = (uint8_t)(i * 37);
+    codec_pixel_values(nhwc, pixels, 0, sizeof(pixels), &rgb);
+    shape_to_onnx(&n.in[0].shape, onnx, nhwc);
+    struct values a = make_values(&n, n.out, 2), b = make_values(&n, n.out, 2);
+    struct split_session *s = open_with(&n, 3, &rgb);
+    cr_assert_eq(split_run_pixels(s, pixels, a.port, NULL, NULL), 0);
+    cr_assert_eq(split_run(s, (const float *const[]){ onnx }, b.port, NULL, NULL), 0);
+    for (int32_t i = 0; i < 2; i++)
+        cr_assert(memcmp(a.port[i], b.port[i],
+                         (size_t)net_values(&n, n.out[i].tensor) * sizeof(float)) == 0);
+    cr_assert(memcmp(a.port[1], onnx, sizeof(onnx)) == 0);
+    split_close(s);
+    free_values(&a);
+    free_values(&b);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
+
+Test(local, refuses_pixels_where_none_are_expected)
+{
+    struct net n;
+    picture_net(&n);
+    uint8_t pixels[9 * 7 * 3] = { 0 };
+    struct values out = make_values(&n, n.out, 2);
+    struct split_session *s = open_with(&n, 2, NULL);
+    struct diag why = { "" };
+    cr_assert_eq(split_run_pixels(s, pixels, out.port, NULL, &why), -EINVAL);
+    cr_assert(strlen(why.text) > 0);
+    split_close(s);
+    free_values(&out);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
+
+Test(local, refuses_impossible_options)
+{
+    struct net n;
+    picture_net(&n);
+    struct split_session *s = NULL;
+    struct diag why = { "" };
+    struct plan_options o = { .nodes = PLAN_MAX_NODES + 1 };
+    cr_assert_eq(session_open_graph(&s, &n.g, &o, NULL, &why), -EINVAL);
+    cr_assert(strstr(why.text, "17 nodes"), "%s", why.text);
+    o = (struct plan_options){ .nodes = 2, .weight = { 1, 0 } };
+    cr_assert_eq(session_open_graph(&s, &n.g, &o, NULL, &why), -EINVAL);
+    cr_assert_null(s);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
+
+Test(local, statistics_add_up)
+{
+    struct net n;
+    picture_net(&n);
+    float onnx[9 * 7 * 3] = { 0 };
+    struct values out = make_values(&n, n.out, 2);
+    struct exec_stats stats[3];
+    struct split_session *s = open_with(&n, 3, NULL);
+    cr_assert_eq(split_run(s, (const float *const[]){ onnx }, out.port, stats, NULL), 0);
+    for (int32_t i = 0; i < 3; i++) {
+        int64_t sent = 0, received = 0;
+        int32_t messages = 0;
+        const struct program *pr = split_program(s, i);
+        for (int32_t k = 0; k < pr->nsteps; k++) {
+            const int64_t bytes = 1 + 4 * box_values(pr->step[k].box);
+            sent += pr->step[k].kind == STEP_SEND ? bytes : 0;
+            received += pr->step[k].kind == STEP_RECV ? bytes : 0;
+            messages += pr->step[k].kind == STEP_SEND;
+        }
+        cr_assert_eq(stats[i].sent_bytes, sent);
+        cr_assert_eq(stats[i].received_bytes, received);
+        cr_assert_eq(stats[i].sent_messages, messages);
+        cr_assert(stats[i].compute_ns > 0);
+    }
+    split_close(s);
+    free_values(&out);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
