@@ -115,9 +115,19 @@ test:
 	@scripts/install-deps build test
 	@$(MAKE) --no-print-directory test-all
 
-test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS)
+# ---- the ONNX project's own test cases (Debian's libonnx-testdata), where they are installed
+ONNX_DATA := /usr/share/libonnx-testdata/data
+CONFORMANCE := $(BUILD)/conformance $(ONNX_DATA) test/conformance/exceptions.txt
+.PHONY: conformance
+conformance: $(BUILD)/conformance
+	@$(CONFORMANCE)
+$(BUILD)/conformance: $(BUILD)/obj/test/conformance/conformance.o $(call A,libsplit) $(call A,quant) $(call A,tiling)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_libsplit)
+
+test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) $(BUILD)/conformance
 	@rm -f $(BUILD)/asan.*
-	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cluster/run.sh $(BUILD)"
+	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
+	    $(if $(wildcard $(ONNX_DATA)),"$(CONFORMANCE)")
 
 # ---- fuzzing: one libFuzzer program per decoder, SECONDS each, corpus kept in build/fuzz/corpus
 SECONDS ?= 60

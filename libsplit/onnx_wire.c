@@ -716,3 +716,11 @@ int onnx_wire_model(struct onnx_model *m, struct store **store, const void *byte
         return malformed(&d, "it does not say which operator set it uses");
     return decode_graph(&d, graph);
 }
+
+int onnx_wire_tensor(struct onnx_tensor *t, struct store **store, const void *bytes, size_t len,
+                     const char *file, struct diag *why)
+{
+    struct onnx_model m = { .file = file };
+    struct decoder d = { &m, store, why };
+    return decode_tensor(&d, (struct bytes){ bytes, len }, t);
+}

@@ -14,5 +14,8 @@
  * onnx_open() says; the store may then hold leftovers. */
 int onnx_wire_model(struct onnx_model *m, struct store **store, const void *bytes, size_t len,
                     struct diag *why);
+/* The same for the bytes of one TensorProto; `file` is quoted in messages. */
+int onnx_wire_tensor(struct onnx_tensor *t, struct store **store, const void *bytes, size_t len,
+                     const char *file, struct diag *why);
 
 #endif
