@@ -25,8 +25,17 @@ LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lpng $(shell pkg-config --lib
 LIBS_daemon   := -luv -lnng -lmicrohttpd -lmbedcrypto
 LIBS_cli      := -luv -lcurl
 
+# One file per instruction set, each with its own flags; the machine picks one at run time.
+ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+SIMD_x86_64  := avx512 avx2
+SIMD_aarch64 := neon
+SIMD := $(SIMD_$(ARCH)) portable
+FLAGS_avx512 := -mavx512f -mfma
+FLAGS_avx2   := -mavx2 -mfma
+SIMD_FILES   := $(SIMD:%=libsplit/simd_%.c) libsplit/simd_$(if $(SIMD_$(ARCH)),$(ARCH),other).c
+
 LIB_DIRS := tiling quant proto libsplit
-src = $(sort $(wildcard $(1)/*.c))
+src = $(sort $(filter-out $(filter-out $(SIMD_FILES),$(wildcard libsplit/simd_*.c)),$(wildcard $(1)/*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .PHONY: all
@@ -56,7 +65,7 @@ $(BUILD)/splitctl: $(call A,cli) $(call A,libsplit) $(call A,proto) $(call A,qua
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
-	$(Q)$(CC) $(BASE) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(SIMD_FLAGS) $(WARN) -MMD -MP -c -o $@ $<
 
 # ---- ONNX schema: Debian's onnx.proto through nanopb (generated code is not ours to warn about)
 $(BUILD)/gen/onnx.pb.c $(BUILD)/gen/onnx.pb.h &: libsplit/onnx.options /usr/include/onnx/onnx.proto
@@ -68,6 +77,14 @@ $(BUILD)/obj/gen/onnx.pb.o: $(BUILD)/gen/onnx.pb.c
 	$(Q)$(CC) $(BASE) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/libsplit/onnx_wire.o: $(BUILD)/gen/onnx.pb.h
+
+# ---- unrolled kernels of each instruction set
+$(BUILD)/gen/simd_%_kernels.h: scripts/gen-simd
+	@mkdir -p $(@D)
+	$(Q)scripts/gen-simd $* >$@.part && mv $@.part $@
+
+$(SIMD:%=$(BUILD)/obj/libsplit/simd_%.o): $(BUILD)/obj/libsplit/simd_%.o: $(BUILD)/gen/simd_%_kernels.h
+$(foreach i,$(SIMD),$(eval $(BUILD)/obj/libsplit/simd_$(i).o: SIMD_FLAGS := $(FLAGS_$(i))))
 
 # ---- unit tests: test/<folder>/*.c make one Criterion program, linked with what the folder may know
 KNOWS_tiling   := tiling
@@ -140,6 +157,23 @@ fuzz-programs: $(addprefix $(BUILD)/,$(FUZZERS))
 $(BUILD)/fuzz_%: $(BUILD)/obj/test/fuzz/fuzz_%.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) -fsanitize=address,undefined,fuzzer $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 
+# ---- benchmarks: programs, not timed tests.  BENCH_ARGS: --quick, --layers, --only NAME
+BENCH_PROGRAMS := $(patsubst test/bench/%.c,$(BUILD)/bench/%,$(call src,test/bench))
+$(BUILD)/bench/%: $(BUILD)/obj/test/bench/%.o $(call A,libsplit) $(call A,quant) $(call A,tiling)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_libsplit)
+
+.PHONY: bench bench-cluster
+bench:
+	@scripts/install-deps build
+	@scripts/install-deps bench || echo "bench: going on with what is here"
+	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	@scripts/bench --build $(BUILD) $(BENCH_ARGS)
+bench-cluster:
+	@scripts/install-deps build bench emulate
+	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
+	@scripts/bench-cluster --build $(BUILD) $(BENCH_ARGS)
+
 # ---- style, borders, static analysis
 SOURCES := $(foreach d,$(LIB_DIRS) daemon cli,$(call src,$(d)))
 HEADERS := $(foreach d,$(LIB_DIRS) daemon cli,$(wildcard $(d)/*.h))
@@ -155,7 +189,7 @@ check: $(BUILD)/gen/onnx.pb.h
 	clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
 	scripts/check-includes
 	shellcheck $(SCRIPTS)
-	@printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
+	@printf '%s\n' $(filter-out $(SIMD_FILES),$(SOURCES)) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
 	    --checks='$(subst $(space),,$(TIDY))' -- $(BASE) >$(BUILD)/tidy.log 2>&1 || \
 	    { grep -vE 'warnings generated|^$$|^Suppressed' $(BUILD)/tidy.log; exit 1; }
 	@echo "check: done"

@@ -1,0 +1,48 @@
+/* AVX-512F: 16 floats, 32 registers, masks for the last channels. */
+#include <immintrin.h>
+
+#include "libsplit/simd.h"
+
+enum { WIDTH = 16, FUSED = true };
+typedef __m512 vec;
+
+static inline __mmask16 first(int32_t n) { return (__mmask16)((1U << n) - 1); }
+
+static inline vec v_zero(void) { return _mm512_setzero_ps(); }
+static inline vec v_broadcast(const float *x) { return _mm512_set1_ps(*x); }
+static inline vec v_load(const float *x) { return _mm512_loadu_ps(x); }
+static inline void v_store(float *to, vec x) { _mm512_storeu_ps(to, x); }
+static inline vec v_load_first(const float *x, int32_t n)
+{
+    return _mm512_maskz_loadu_ps(first(n), x);
+}
+static inline void v_store_first(float *to, vec x, int32_t n)
+{
+    _mm512_mask_storeu_ps(to, first(n), x);
+}
+static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec v_fma(vec sum, vec a, vec b) { return _mm512_fmadd_ps(a, b, sum); }
+static inline vec v_mla(vec sum, vec a, float b)
+{
+    return _mm512_fmadd_ps(a, _mm512_set1_ps(b), sum);
+}
+static inline vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+static inline vec v_clamp(vec x, float lo, float hi)
+{
+    return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(lo)), _mm512_set1_ps(hi));
+}
+static inline vec v_leaky(vec x, float slope)
+{
+    const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+    return _mm512_mask_mul_ps(x, negative, x, _mm512_set1_ps(slope));
+}
+static inline void v_prefetch_write(const float *x) { _mm_prefetch((const char *)x, _MM_HINT_ET0); }
+/* Makes the compiler forget what `x` is made of. */
+#define v_keep(x) __asm__("" : "+r"(x))
+
+#define SIMD_KERNELS_FILE "simd_avx512_kernels.h"
+#define SIMD_TABLE simd_avx512
+#define SIMD_NAME "avx512"
+#define SIMD_VECTORS 3
+#include "libsplit/simd_body.h"

@@ -1,0 +1,46 @@
+/* Any machine: 4 floats, plain loops that a compiler may or may not turn into vectors.  The
+ * twin that every other instruction set is tested against. */
+#include <string.h>
+
+#include "libsplit/simd.h"
+
+enum { WIDTH = 4, FUSED = false };
+typedef struct {
+    float at[WIDTH];
+} vec;
+
+#define EACH(expression)                                                                           \
+    vec to;                                                                                        \
+    for (int i = 0; i < WIDTH; i++)                                                                \
+        to.at[i] = (expression);                                                                   \
+    return to
+
+static inline vec v_zero(void) { return (vec){ { 0 } }; }
+static inline vec v_broadcast(const float *x) { EACH(*x); }
+static inline vec v_load(const float *x) { EACH(x[i]); }
+static inline void v_store(float *to, vec x) { memcpy(to, x.at, sizeof(x.at)); }
+static inline vec v_load_first(const float *x, int32_t n) { EACH(i < n ? x[i] : 0); }
+static inline void v_store_first(float *to, vec x, int32_t n)
+{
+    memcpy(to, x.at, (size_t)n * sizeof(float));
+}
+static inline vec v_add(vec a, vec b) { EACH(a.at[i] + b.at[i]); }
+static inline vec v_sub(vec a, vec b) { EACH(a.at[i] - b.at[i]); }
+static inline vec v_fma(vec sum, vec a, vec b) { EACH(sum.at[i] + a.at[i] * b.at[i]); }
+static inline vec v_mla(vec sum, vec a, float b) { EACH(sum.at[i] + a.at[i] * b); }
+static inline vec v_max(vec a, vec b) { EACH(a.at[i] > b.at[i] ? a.at[i] : b.at[i]); }
+static inline float clamp(float x, float lo, float hi)
+{
+    const float above = x > lo ? x : lo;
+    return above < hi ? above : hi;
+}
+static inline vec v_clamp(vec x, float lo, float hi) { EACH(clamp(x.at[i], lo, hi)); }
+static inline vec v_leaky(vec x, float slope) { EACH(x.at[i] < 0 ? slope * x.at[i] : x.at[i]); }
+static inline void v_prefetch_write(const float *x) { (void)x; }
+#define v_keep(x) ((void)(x))
+
+#define SIMD_KERNELS_FILE "simd_portable_kernels.h"
+#define SIMD_TABLE simd_portable
+#define SIMD_NAME "portable"
+#define SIMD_VECTORS 2
+#include "libsplit/simd_body.h"
