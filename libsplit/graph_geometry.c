@@ -155,8 +155,8 @@ static struct reach resize_axis(const struct op *op, enum axis a, int64_t in, in
     }
     /* In halves: x = i * in / out, + in / out / 2 and - 1/2 where pixels have centres. */
     const bool centred = c != RESIZE_ASYMMETRIC;
-    const int64_t shift = (centred ? in : 0) -
-                          (c == RESIZE_HALF_PIXEL || c == RESIZE_PYTORCH_HALF_PIXEL ? out : 0);
+    const int64_t shift =
+        (centred ? in : 0) - (c == RESIZE_HALF_PIXEL || c == RESIZE_PYTORCH_HALF_PIXEL ? out : 0);
     return reach_of(2 * in, 2 * out, shift - 2 * margin * out, shift + 2 * margin * out,
                     (int32_t)in);
 }
@@ -177,16 +177,26 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
     same_everywhere(r);
     switch (op->type) {
     case OP_CONV:
-    case OP_CONV_TRANSPOSE: conv_reach(op, in, out, r); break;
+    case OP_CONV_TRANSPOSE:
+        conv_reach(op, in, out, r);
+        break;
     case OP_MAX_POOL:
-    case OP_AVERAGE_POOL: pool_reach(op, r); break;
-    case OP_BINARY: binary_reach(in, out, r); break;
-    case OP_CONCAT: concat_reach(g, op, input, r); break;
+    case OP_AVERAGE_POOL:
+        pool_reach(op, r);
+        break;
+    case OP_BINARY:
+        binary_reach(in, out, r);
+        break;
+    case OP_CONCAT:
+        concat_reach(g, op, input, r);
+        break;
     case OP_SLICE:
         for (int a = 0; a < AXES; a++)
             r[a] = reach_shift(op->u.slice.start[a], op->u.slice.step[a]);
         break;
-    case OP_PAD: pad_reach(op, in, out, r); break;
+    case OP_PAD:
+        pad_reach(op, in, out, r);
+        break;
     case OP_DEPTH_TO_SPACE:
         r[ROW] = r[COL] = reach_up(op->u.depth_to_space.block);
         r[CHAN] = reach_all(in->dim[CHAN]);
@@ -196,16 +206,22 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
             if (op->u.softmax.over[a])
                 r[a] = reach_all(in->dim[a]);
         break;
-    case OP_PARTIAL: break; /* reads what its node owns */
+    case OP_PARTIAL:
+        break; /* reads what its node owns */
     case OP_COMBINE:
         for (int a = 0; a < AXES; a++)
             r[a] = reach_all(geo_in->dim[a]);
         break;
-    case OP_RESHAPE: reshape_reach(op, in, r); break;
-    case OP_RESIZE: resize_reach(op, in, out, r); break;
+    case OP_RESHAPE:
+        reshape_reach(op, in, r);
+        break;
+    case OP_RESIZE:
+        resize_reach(op, in, out, r);
+        break;
     case OP_AFFINE:
     case OP_ACTIVATION:
-    case OP_TYPES: break;
+    case OP_TYPES:
+        break;
     }
 }
 
@@ -230,8 +246,10 @@ static int64_t taps(const struct graph *g, const struct op *op)
         return n;
     }
     case OP_MAX_POOL:
-    case OP_AVERAGE_POOL: return (int64_t)w->kernel[ROW] * w->kernel[COL];
-    default: return 1;
+    case OP_AVERAGE_POOL:
+        return (int64_t)w->kernel[ROW] * w->kernel[COL];
+    default:
+        return 1;
     }
 }
 

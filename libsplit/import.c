@@ -18,9 +18,11 @@ struct importer {
 static const struct importer importers[] = {
     { "Abs", "", NULL, fold_unary },
     { "Add", "axis:i broadcast:i", import_add, fold_binary },
-    { "AveragePool", "auto_pad:s ceil_mode:i count_include_pad:i dilations:I kernel_shape:I pads:I strides:I",
+    { "AveragePool",
+      "auto_pad:s ceil_mode:i count_include_pad:i dilations:I kernel_shape:I pads:I strides:I",
       import_average_pool, NULL },
-    { "BatchNormalization", "consumed_inputs:I epsilon:f is_test:i momentum:f spatial:i training_mode:i",
+    { "BatchNormalization",
+      "consumed_inputs:I epsilon:f is_test:i momentum:f spatial:i training_mode:i",
       import_batch_normalization, NULL },
     { "Cast", "to:i saturate:i", import_cast, fold_cast },
     { "Ceil", "", NULL, fold_unary },
@@ -31,7 +33,8 @@ static const struct importer importers[] = {
     { "ConstantOfShape", "value:t", NULL, fold_constant_of_shape },
     { "Conv", "auto_pad:s dilations:I group:i kernel_shape:I pads:I strides:I", import_conv, NULL },
     { "ConvTranspose",
-      "auto_pad:s dilations:I group:i kernel_shape:I output_padding:I output_shape:I pads:I strides:I",
+      "auto_pad:s dilations:I group:i kernel_shape:I output_padding:I output_shape:I pads:I "
+      "strides:I",
       import_conv_transpose, NULL },
     { "DepthToSpace", "blocksize:i mode:s", import_depth_to_space, NULL },
     { "Div", "axis:i broadcast:i", import_div, fold_binary },
@@ -52,7 +55,8 @@ static const struct importer importers[] = {
     { "LogSoftmax", "axis:i", import_log_softmax, NULL },
     { "MatMul", "", import_matmul, NULL },
     { "Max", "", import_max, fold_binary },
-    { "MaxPool", "auto_pad:s ceil_mode:i dilations:I kernel_shape:I pads:I storage_order:i strides:I",
+    { "MaxPool",
+      "auto_pad:s ceil_mode:i dilations:I kernel_shape:I pads:I storage_order:i strides:I",
       import_max_pool, NULL },
     { "Min", "", import_min, fold_binary },
     { "Mul", "axis:i broadcast:i", import_mul, fold_binary },
@@ -313,7 +317,8 @@ static int check_shape(struct import *im, const char *name, const struct shape *
                         im->model->file, name, shape_text(s, text));
         n *= s->dim[i];
         if (s->dim[i] > BOX_MAX_EXTENT || n >= BOX_MAX_VALUES)
-            return diag(im->why, -EINVAL, "%s: \"%s\" has shape %s; it must have less than %lld values",
+            return diag(im->why, -EINVAL,
+                        "%s: \"%s\" has shape %s; it must have less than %lld values",
                         im->model->file, name, shape_text(s, text), (long long)BOX_MAX_VALUES);
     }
     return 0;
@@ -380,10 +385,11 @@ int import_simple(struct import *im, const struct op *op, const struct value *in
 /* True if `list` ("axis:i mode:s") holds the attribute with its type. */
 static bool attr_listed(const char *list, const struct onnx_attr *a)
 {
-    static const char letter[] = { [ONNX_ATTR_FLOAT] = 'f', [ONNX_ATTR_INT] = 'i',
-                                   [ONNX_ATTR_STRING] = 's', [ONNX_ATTR_TENSOR] = 't',
-                                   [ONNX_ATTR_FLOATS] = 'F', [ONNX_ATTR_INTS] = 'I',
-                                   [ONNX_ATTR_OTHER] = '?' };
+    static const char letter[] = {
+        [ONNX_ATTR_FLOAT] = 'f',  [ONNX_ATTR_INT] = 'i',    [ONNX_ATTR_STRING] = 's',
+        [ONNX_ATTR_TENSOR] = 't', [ONNX_ATTR_FLOATS] = 'F', [ONNX_ATTR_INTS] = 'I',
+        [ONNX_ATTR_OTHER] = '?'
+    };
     const size_t len = strlen(a->name);
     for (const char *p = list; *p; p += strcspn(p, " "), p += *p == ' ')
         if (strncmp(p, a->name, len) == 0 && p[len] == ':')
@@ -464,8 +470,9 @@ static int input_extent(struct import *im, const struct onnx_value *in,
     const int64_t said = in->rank < 0 ? -1 : in->dim[axis];
     const char *symbol = in->rank < 0 ? NULL : in->symbol[axis];
     if (given && said > 0 && said != given->dim[axis])
-        return diag(im->why, -EINVAL, "%s: input \"%s\": axis %d is %lld in the model, %d was given",
-                    im->model->file, in->name, axis, (long long)said, given->dim[axis]);
+        return diag(im->why, -EINVAL,
+                    "%s: input \"%s\": axis %d is %lld in the model, %d was given", im->model->file,
+                    in->name, axis, (long long)said, given->dim[axis]);
     if (said > 0)
         *dim = (int32_t)said;
     else if (given && given->dim[axis] > 0)
@@ -485,11 +492,13 @@ static int input_shape(struct import *im, const struct onnx_value *in,
 {
     int32_t dim[SHAPE_MAX_RANK];
     if (in->rank < 0 && !given)
-        return diag(im->why, -EINVAL, "%s: input \"%s\": the model gives no shape; give the input's shape",
+        return diag(im->why, -EINVAL,
+                    "%s: input \"%s\": the model gives no shape; give the input's shape",
                     im->model->file, in->name);
     if (given && (given->rank < 0 || given->rank > SHAPE_MAX_RANK ||
                   (in->rank >= 0 && given->rank != in->rank)))
-        return diag(im->why, -EINVAL, "%s: input \"%s\": a shape of %d axes was given, the model's has %d",
+        return diag(im->why, -EINVAL,
+                    "%s: input \"%s\": a shape of %d axes was given, the model's has %d",
                     im->model->file, in->name, given->rank, in->rank);
     const int32_t rank = in->rank < 0 ? given->rank : in->rank;
     for (int32_t i = 0; i < rank; i++) {
@@ -538,8 +547,9 @@ static int import_inputs(struct import *im, const struct graph_input *inputs, in
     for (int32_t i = 0; i < m->ninputs; i++) {
         const struct onnx_value *in = &m->input[i];
         if (in->type != ONNX_FLOAT)
-            return diag(im->why, -ENOTSUP, "%s: input \"%s\" has data type %d; only float (1) is supported",
-                        m->file, in->name, (int)in->type);
+            return diag(im->why, -ENOTSUP,
+                        "%s: input \"%s\" has data type %d; only float (1) is supported", m->file,
+                        in->name, (int)in->type);
         struct value v = { .constant = NULL };
         int rc = input_shape(im, in, given_for(im, in->name, inputs, ninputs), &v.shape);
         if (rc < 0)

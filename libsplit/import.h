@@ -97,8 +97,8 @@ struct window_attrs {
     int32_t in[2], out[2];
     struct window win;
 };
-int import_window(struct import *im, const struct shape *in, const int64_t *kernel,
-                  bool may_dilate, struct window_attrs *w);
+int import_window(struct import *im, const struct shape *in, const int64_t *kernel, bool may_dilate,
+                  struct window_attrs *w);
 int import_window_transposed(struct import *im, const struct shape *in, const int64_t *kernel,
                              struct window_attrs *w);
 

@@ -37,8 +37,7 @@ static int conv_operands(struct import *im, struct value *x, const struct onnx_t
                       x->shape.rank);
     *group = onnx_attr_int(im->node, "group", 1);
     if (*group < 1 || *group > x->shape.dim[1])
-        return refuse(im, -EINVAL, "group %lld of %d channels", (long long)*group,
-                      x->shape.dim[1]);
+        return refuse(im, -EINVAL, "group %lld of %d channels", (long long)*group, x->shape.dim[1]);
     return import_lay_usual(im, x);
 }
 
@@ -63,8 +62,7 @@ int import_conv(struct import *im)
         return rc;
     if (w->dim[1] * group != x.shape.dim[1] || w->dim[0] % group)
         return refuse(im, -EINVAL, "%d channels, group %lld and weights for %lldx%lld channels",
-                      x.shape.dim[1], (long long)group, (long long)w->dim[0],
-                      (long long)w->dim[1]);
+                      x.shape.dim[1], (long long)group, (long long)w->dim[0], (long long)w->dim[1]);
     if ((rc = import_window(im, &x.shape, w->dim + 2, true, &win)) < 0)
         return rc;
     struct op op = { .type = OP_CONV };

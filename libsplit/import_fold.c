@@ -41,8 +41,9 @@ static int make(struct import *im, enum onnx_type type, int32_t rank, const int6
     void *data = t ? store_array(&im->store, (size_t)bytes, 1) : NULL;
     if (!data)
         return import_no_memory(im);
-    *t = (struct onnx_tensor){ .name = "", .type = type, .count = count, .data = data,
-                               .bytes = (size_t)bytes };
+    *t = (struct onnx_tensor){
+        .name = "", .type = type, .count = count, .data = data, .bytes = (size_t)bytes
+    };
     set_dims(t, rank, dim);
     *made = t;
     return 0;
@@ -70,7 +71,8 @@ static void put_double(struct onnx_tensor *t, int64_t i, double v)
 static bool holds_ints(const struct onnx_tensor *t) { return !onnx_type_is_float(t->type); }
 
 /* Element `from` of `s` becomes element `to` of `t`, converted. */
-static void put_element(struct onnx_tensor *t, int64_t to, const struct onnx_tensor *s, int64_t from)
+static void put_element(struct onnx_tensor *t, int64_t to, const struct onnx_tensor *s,
+                        int64_t from)
 {
     if (t->type == s->type)
         memcpy(place(t, to), (const uint8_t *)s->data + (size_t)from * onnx_type_bytes(s->type),
@@ -497,8 +499,8 @@ static int bring_together(struct import *im, int32_t n, struct together *b)
             if (len == 1)
                 continue;
             if (b->dim[i] != 1 && b->dim[i] != len)
-                return refuse(im, -EINVAL, "extents %lld and %lld on axis %d",
-                              (long long)b->dim[i], (long long)len, i);
+                return refuse(im, -EINVAL, "extents %lld and %lld on axis %d", (long long)b->dim[i],
+                              (long long)len, i);
             b->dim[i] = len;
             b->step[k][i] = step[i - shift];
         }
@@ -543,7 +545,8 @@ int fold_binary(struct import *im)
                 return refuse(im, -EINVAL, "integers overflow or are divided by zero");
             put_int(t, i, v);
         } else {
-            const double d = double_binary(im, onnx_double(b.x[0], at[0]), onnx_double(b.x[1], at[1]));
+            const double d =
+                double_binary(im, onnx_double(b.x[0], at[0]), onnx_double(b.x[1], at[1]));
             if (!holds_ints(t))
                 put_double(t, i, d);
             else if (d >= -0x1p53 && d <= 0x1p53)

@@ -84,10 +84,10 @@ static int import_bound(struct import *im, bool upper)
     for (int32_t i = 0; i < im->node->ninputs; i++)
         if (import_input(im, i)->shape.rank > x.shape.rank)
             return refuse(im, -ENOTSUP, "a constant with more axes than the input");
-    const struct op op = { .type = OP_ACTIVATION,
-                           .act = { .kind = ACT_CLIP,
-                                    .a = upper ? -INFINITY : bound,
-                                    .b = upper ? bound : INFINITY } };
+    const struct op op = {
+        .type = OP_ACTIVATION,
+        .act = { .kind = ACT_CLIP, .a = upper ? -INFINITY : bound, .b = upper ? bound : INFINITY }
+    };
     return import_simple(im, &op, &x, &x.shape);
 }
 
@@ -116,8 +116,8 @@ int import_prelu(struct import *im)
     const bool old = im->model->opset < 7 && slope->rank == 1 && x.shape.axis[CHAN] == 1;
     const int32_t shift = old ? 1 : x.shape.rank - slope->rank;
     for (int32_t i = 0; i < slope->rank; i++)
-        if (slope->dim[i] != 1 && (shape_role(&x.shape, i + shift) != CHAN ||
-                                   slope->dim[i] != x.shape.dim[i + shift]))
+        if (slope->dim[i] != 1 &&
+            (shape_role(&x.shape, i + shift) != CHAN || slope->dim[i] != x.shape.dim[i + shift]))
             return refuse(im, -ENOTSUP, "a slope that is neither one number nor one per channel");
     float *copy;
     if ((rc = import_floats(im, slope, shape_len(&x.shape, CHAN), &copy)) < 0)
@@ -136,8 +136,8 @@ static int import_any_softmax(struct import *im, bool log)
     const bool coerced = im->model->opset < 13;
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
-        rc = import_axis(im, onnx_attr_int(im->node, "axis", coerced ? 1 : -1), x.shape.rank,
-                         &axis);
+        rc =
+            import_axis(im, onnx_attr_int(im->node, "axis", coerced ? 1 : -1), x.shape.rank, &axis);
     if (rc < 0)
         return rc;
     uint32_t over = 0;
@@ -219,8 +219,8 @@ static int broadcast(struct import *im, const struct shape *a, const struct shap
     int32_t dim[SHAPE_MAX_RANK];
     for (int32_t i = 0; i < a->rank; i++) {
         if (a->dim[i] != b->dim[i] && a->dim[i] != 1 && b->dim[i] != 1)
-            return refuse(im, -EINVAL, "shapes %s and %s do not fit each other",
-                          shape_text(a, ta), shape_text(b, tb));
+            return refuse(im, -EINVAL, "shapes %s and %s do not fit each other", shape_text(a, ta),
+                          shape_text(b, tb));
         dim[i] = a->dim[i] == 1 ? b->dim[i] : a->dim[i];
     }
     *out = shape_make(a->rank, dim);

@@ -67,8 +67,8 @@ int import_concat(struct import *im)
 {
     struct value lead;
     int32_t axis, held = 0;
-    int rc = im->node->ninputs > 0 ? concat_lead(im, &lead)
-                                   : refuse(im, -EINVAL, "it has no inputs");
+    int rc =
+        im->node->ninputs > 0 ? concat_lead(im, &lead) : refuse(im, -EINVAL, "it has no inputs");
     if (rc == 0 && im->model->opset >= 4 && !onnx_attr(im->node, "axis", ONNX_ATTR_INT))
         rc = refuse(im, -EINVAL, "axis is missing");
     if (rc == 0)
@@ -271,8 +271,9 @@ int import_split(struct import *im)
 
 static int pad_mode(struct import *im, enum pad_mode *mode)
 {
-    static const char *const name[] = { [PAD_CONSTANT] = "constant", [PAD_REFLECT] = "reflect",
-                                        [PAD_EDGE] = "edge" };
+    static const char *const name[] = {
+        [PAD_CONSTANT] = "constant", [PAD_REFLECT] = "reflect", [PAD_EDGE] = "edge"
+    };
     const char *said = onnx_attr_string(im->node, "mode", "constant");
     for (int i = 0; i < 3; i++)
         if (strcmp(said, name[i]) == 0) {

@@ -219,15 +219,13 @@ static int new_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t
             out[i] = dim[i];
         }
         if (out[i] < -1 || (out[i] == -1 && open >= 0))
-            return refuse(im, -EINVAL, "impossible shape: extent %d is %lld", i,
-                          (long long)out[i]);
+            return refuse(im, -EINVAL, "impossible shape: extent %d is %lld", i, (long long)out[i]);
         if (out[i] == -1) {
             open = i;
             out[i] = 1;
         }
     }
-    if ((rc = product(im, rank, dim, &have)) < 0 ||
-        (rc = product(im, *out_rank, out, &known)) < 0)
+    if ((rc = product(im, rank, dim, &have)) < 0 || (rc = product(im, *out_rank, out, &known)) < 0)
         return rc;
     if (open >= 0 && known > 0 && have % known == 0)
         out[open] = have / known;
@@ -363,7 +361,8 @@ int import_cast(struct import *im)
 {
     const int64_t to = onnx_attr_int(im->node, "to", ONNX_NONE);
     if (to != ONNX_FLOAT)
-        return refuse(im, -ENOTSUP, "a computed tensor stays float (1); a cast to type %lld is asked",
+        return refuse(im, -ENOTSUP,
+                      "a computed tensor stays float (1); a cast to type %lld is asked",
                       (long long)to);
     return import_identity(im);
 }

@@ -16,8 +16,10 @@ static int choice(const char *said, const char *const *name, int n)
 
 static int read_mode(struct import *im, struct op *op)
 {
-    static const char *const name[] = { [RESIZE_NEAREST] = "nearest", [RESIZE_LINEAR] = "linear",
-                                        [RESIZE_CUBIC] = "cubic", "bilinear" };
+    static const char *const name[] = { [RESIZE_NEAREST] = "nearest",
+                                        [RESIZE_LINEAR] = "linear",
+                                        [RESIZE_CUBIC] = "cubic",
+                                        "bilinear" };
     const char *said = onnx_attr_string(im->node, "mode", "nearest");
     const int i = choice(said, name, 4);
     if (i < 0)
@@ -211,8 +213,11 @@ int import_upsample(struct import *im)
     const int rc = import_constant(im, 1, true, &scales);
     if (rc < 0)
         return rc;
-    const struct onnx_tensor attr = { .name = "scales", .type = ONNX_FLOAT, .rank = 1,
-                                      .dim = { a ? a->n : 0 }, .count = a ? a->n : 0,
+    const struct onnx_tensor attr = { .name = "scales",
+                                      .type = ONNX_FLOAT,
+                                      .rank = 1,
+                                      .dim = { a ? a->n : 0 },
+                                      .count = a ? a->n : 0,
                                       .data = a ? a->floats : NULL };
     return resize(im, a ? &attr : scales, NULL);
 }

@@ -21,8 +21,8 @@ static int read_auto_pad(struct import *im, enum auto_pad *mode)
 }
 
 /* A list attribute of `n` numbers in [min, BOX_MAX_EXTENT], `otherwise` where it is absent. */
-static int read_list(struct import *im, const char *attr, int32_t n, int64_t min,
-                     int32_t otherwise, int32_t *list)
+static int read_list(struct import *im, const char *attr, int32_t n, int64_t min, int32_t otherwise,
+                     int32_t *list)
 {
     const struct onnx_attr *a = onnx_attr(im->node, attr, ONNX_ATTR_INTS);
     if (a && a->n != n)
@@ -120,8 +120,8 @@ static int64_t window_out(const struct window_attrs *w, int32_t i, bool ceil_mod
     return out;
 }
 
-int import_window(struct import *im, const struct shape *in, const int64_t *kernel,
-                  bool may_dilate, struct window_attrs *w)
+int import_window(struct import *im, const struct shape *in, const int64_t *kernel, bool may_dilate,
+                  struct window_attrs *w)
 {
     enum auto_pad mode;
     int rc = read_window(im, in, kernel, w);

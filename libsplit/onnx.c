@@ -82,11 +82,26 @@ void onnx_forget(const struct onnx_model *m, const struct onnx_tensor *t)
 size_t onnx_type_bytes(enum onnx_type t)
 {
     switch (t) {
-    case ONNX_UINT8: case ONNX_INT8: case ONNX_BOOL: return 1;
-    case ONNX_UINT16: case ONNX_INT16: case ONNX_FLOAT16: case ONNX_BFLOAT16: return 2;
-    case ONNX_FLOAT: case ONNX_INT32: case ONNX_UINT32: return 4;
-    case ONNX_INT64: case ONNX_UINT64: case ONNX_DOUBLE: return 8;
-    case ONNX_NONE: case ONNX_STRING: break;
+    case ONNX_UINT8:
+    case ONNX_INT8:
+    case ONNX_BOOL:
+        return 1;
+    case ONNX_UINT16:
+    case ONNX_INT16:
+    case ONNX_FLOAT16:
+    case ONNX_BFLOAT16:
+        return 2;
+    case ONNX_FLOAT:
+    case ONNX_INT32:
+    case ONNX_UINT32:
+        return 4;
+    case ONNX_INT64:
+    case ONNX_UINT64:
+    case ONNX_DOUBLE:
+        return 8;
+    case ONNX_NONE:
+    case ONNX_STRING:
+        break;
     }
     return 0;
 }
@@ -137,12 +152,19 @@ double onnx_double(const struct onnx_tensor *t, int64_t i)
     const uint64_t v = element(t, i);
     double d;
     switch (t->type) {
-    case ONNX_FLOAT: return (double)float_of_bits((uint32_t)v);
-    case ONNX_FLOAT16: return (double)half((uint16_t)v);
-    case ONNX_BFLOAT16: return (double)float_of_bits((uint32_t)v << 16);
-    case ONNX_DOUBLE: memcpy(&d, &v, sizeof d); return d;
-    case ONNX_UINT64: return (double)v;
-    default: return (double)onnx_int(t, i);
+    case ONNX_FLOAT:
+        return (double)float_of_bits((uint32_t)v);
+    case ONNX_FLOAT16:
+        return (double)half((uint16_t)v);
+    case ONNX_BFLOAT16:
+        return (double)float_of_bits((uint32_t)v << 16);
+    case ONNX_DOUBLE:
+        memcpy(&d, &v, sizeof d);
+        return d;
+    case ONNX_UINT64:
+        return (double)v;
+    default:
+        return (double)onnx_int(t, i);
     }
 }
 
@@ -172,12 +194,18 @@ int64_t onnx_int(const struct onnx_tensor *t, int64_t i)
         return int_of_double(onnx_double(t, i));
     const uint64_t v = element(t, i);
     switch (t->type) {
-    case ONNX_INT8: return (int8_t)v;
-    case ONNX_INT16: return (int16_t)v;
-    case ONNX_INT32: return (int32_t)v;
-    case ONNX_BOOL: return v != 0;
-    case ONNX_UINT64: return v > INT64_MAX ? INT64_MAX : (int64_t)v;
-    default: return (int64_t)v;
+    case ONNX_INT8:
+        return (int8_t)v;
+    case ONNX_INT16:
+        return (int16_t)v;
+    case ONNX_INT32:
+        return (int32_t)v;
+    case ONNX_BOOL:
+        return v != 0;
+    case ONNX_UINT64:
+        return v > INT64_MAX ? INT64_MAX : (int64_t)v;
+    default:
+        return (int64_t)v;
     }
 }
 

@@ -54,8 +54,12 @@ static int next_field(struct decoder *d, pb_istream_t *s, struct field *f)
     uint32_t bits = 0;
     pb_istream_t sub;
     switch (f->wire) {
-    case PB_WT_VARINT: ok = pb_decode_varint(s, &f->number); break;
-    case PB_WT_64BIT: ok = pb_decode_fixed64(s, &f->number); break;
+    case PB_WT_VARINT:
+        ok = pb_decode_varint(s, &f->number);
+        break;
+    case PB_WT_64BIT:
+        ok = pb_decode_fixed64(s, &f->number);
+        break;
     case PB_WT_32BIT:
         ok = pb_decode_fixed32(s, &bits);
         f->number = bits;
@@ -67,7 +71,8 @@ static int next_field(struct decoder *d, pb_istream_t *s, struct field *f)
             ok = pb_close_string_substream(s, &sub);
         }
         break;
-    default: return malformed(d, "unknown wire type");
+    default:
+        return malformed(d, "unknown wire type");
     }
     return ok ? 1 : malformed(d, PB_GET_ERROR(s));
 }
@@ -111,8 +116,8 @@ static int read_text(struct decoder *d, const struct field *f, const char **text
     if (rc < 0)
         return rc;
     if (f->bytes.len >= ONNX_MAX_NAME)
-        return diag(d->why, -EINVAL, "%s: a name of %zu bytes, at most %d are allowed",
-                    d->m->file, f->bytes.len, ONNX_MAX_NAME - 1);
+        return diag(d->why, -EINVAL, "%s: a name of %zu bytes, at most %d are allowed", d->m->file,
+                    f->bytes.len, ONNX_MAX_NAME - 1);
     if (f->bytes.len && memchr(f->bytes.at, 0, f->bytes.len))
         return malformed(d, "a zero byte in a name");
     *text = store_text(d->store, (const char *)f->bytes.at, f->bytes.len);
@@ -120,8 +125,7 @@ static int read_text(struct decoder *d, const struct field *f, const char **text
 }
 
 /* Elements of a repeated number field: 1, or those of its packed form. */
-static int count_elements(struct decoder *d, const struct field *f, pb_wire_type_t wire,
-                          int64_t *n)
+static int count_elements(struct decoder *d, const struct field *f, pb_wire_type_t wire, int64_t *n)
 {
     if (f->wire == wire) {
         *n += 1;
@@ -182,11 +186,19 @@ static uint32_t data_field(enum onnx_type type, pb_wire_type_t *wire)
 {
     *wire = PB_WT_VARINT;
     switch (type) {
-    case ONNX_FLOAT: *wire = PB_WT_32BIT; return onnx_TensorProto_float_data_tag;
-    case ONNX_DOUBLE: *wire = PB_WT_64BIT; return onnx_TensorProto_double_data_tag;
-    case ONNX_INT64: return onnx_TensorProto_int64_data_tag;
-    case ONNX_UINT32: case ONNX_UINT64: return onnx_TensorProto_uint64_data_tag;
-    default: return onnx_TensorProto_int32_data_tag;
+    case ONNX_FLOAT:
+        *wire = PB_WT_32BIT;
+        return onnx_TensorProto_float_data_tag;
+    case ONNX_DOUBLE:
+        *wire = PB_WT_64BIT;
+        return onnx_TensorProto_double_data_tag;
+    case ONNX_INT64:
+        return onnx_TensorProto_int64_data_tag;
+    case ONNX_UINT32:
+    case ONNX_UINT64:
+        return onnx_TensorProto_uint64_data_tag;
+    default:
+        return onnx_TensorProto_int32_data_tag;
     }
 }
 
@@ -261,8 +273,8 @@ static int check_dims(struct decoder *d, struct onnx_tensor *t)
         t->count *= t->dim[i];
         most *= t->dim[i] ? t->dim[i] : 1;
         if (most > INT32_MAX)
-            return diag(d->why, -EINVAL, "%s: constant \"%s\" has more than %d values",
-                        d->m->file, t->name, INT32_MAX);
+            return diag(d->why, -EINVAL, "%s: constant \"%s\" has more than %d values", d->m->file,
+                        t->name, INT32_MAX);
     }
     return 0;
 }
@@ -273,8 +285,8 @@ static int check_data(struct decoder *d, const struct onnx_tensor *t)
     if (t->bytes == want)
         return 0;
     return diag(d->why, -EINVAL,
-                "%s: constant \"%s\" holds %zu bytes of data, but its shape takes %zu",
-                d->m->file, t->name, t->bytes, want);
+                "%s: constant \"%s\" holds %zu bytes of data, but its shape takes %zu", d->m->file,
+                t->name, t->bytes, want);
 }
 
 static int decode_tensor(struct decoder *d, struct bytes message, struct onnx_tensor *t)
@@ -288,18 +300,29 @@ static int decode_tensor(struct decoder *d, struct bytes message, struct onnx_te
     while ((rc = next_field(d, &s, &f)) > 0) {
         rc = 0;
         switch (f.tag) {
-        case onnx_TensorProto_name_tag: rc = read_text(d, &f, &t->name); break;
-        case onnx_TensorProto_dims_tag: rc = read_dims(d, &f, t); break;
-        case onnx_TensorProto_data_type_tag: type = f.number; break;
-        case onnx_TensorProto_data_location_tag: external |= f.number != 0; break;
-        case onnx_TensorProto_external_data_tag: external = true; break;
+        case onnx_TensorProto_name_tag:
+            rc = read_text(d, &f, &t->name);
+            break;
+        case onnx_TensorProto_dims_tag:
+            rc = read_dims(d, &f, t);
+            break;
+        case onnx_TensorProto_data_type_tag:
+            type = f.number;
+            break;
+        case onnx_TensorProto_data_location_tag:
+            external |= f.number != 0;
+            break;
+        case onnx_TensorProto_external_data_tag:
+            external = true;
+            break;
         case onnx_TensorProto_raw_data_tag:
             rc = want_wire(d, &f, PB_WT_STRING);
             raw = true;
             t->data = f.bytes.at;
             t->bytes = f.bytes.len;
             break;
-        default: break;
+        default:
+            break;
         }
         if (rc < 0)
             return rc;
@@ -335,26 +358,40 @@ static int decode_tensor(struct decoder *d, struct bytes message, struct onnx_te
 static enum onnx_attr_type type_of_field(uint32_t tag)
 {
     switch (tag) {
-    case onnx_AttributeProto_f_tag: return ONNX_ATTR_FLOAT;
-    case onnx_AttributeProto_i_tag: return ONNX_ATTR_INT;
-    case onnx_AttributeProto_s_tag: return ONNX_ATTR_STRING;
-    case onnx_AttributeProto_t_tag: return ONNX_ATTR_TENSOR;
-    case onnx_AttributeProto_floats_tag: return ONNX_ATTR_FLOATS;
-    case onnx_AttributeProto_ints_tag: return ONNX_ATTR_INTS;
-    default: return ONNX_ATTR_OTHER;
+    case onnx_AttributeProto_f_tag:
+        return ONNX_ATTR_FLOAT;
+    case onnx_AttributeProto_i_tag:
+        return ONNX_ATTR_INT;
+    case onnx_AttributeProto_s_tag:
+        return ONNX_ATTR_STRING;
+    case onnx_AttributeProto_t_tag:
+        return ONNX_ATTR_TENSOR;
+    case onnx_AttributeProto_floats_tag:
+        return ONNX_ATTR_FLOATS;
+    case onnx_AttributeProto_ints_tag:
+        return ONNX_ATTR_INTS;
+    default:
+        return ONNX_ATTR_OTHER;
     }
 }
 
 static enum onnx_attr_type type_of_number(uint64_t number)
 {
     switch (number) {
-    case onnx_AttributeProto_AttributeType_FLOAT: return ONNX_ATTR_FLOAT;
-    case onnx_AttributeProto_AttributeType_INT: return ONNX_ATTR_INT;
-    case onnx_AttributeProto_AttributeType_STRING: return ONNX_ATTR_STRING;
-    case onnx_AttributeProto_AttributeType_TENSOR: return ONNX_ATTR_TENSOR;
-    case onnx_AttributeProto_AttributeType_FLOATS: return ONNX_ATTR_FLOATS;
-    case onnx_AttributeProto_AttributeType_INTS: return ONNX_ATTR_INTS;
-    default: return ONNX_ATTR_OTHER;
+    case onnx_AttributeProto_AttributeType_FLOAT:
+        return ONNX_ATTR_FLOAT;
+    case onnx_AttributeProto_AttributeType_INT:
+        return ONNX_ATTR_INT;
+    case onnx_AttributeProto_AttributeType_STRING:
+        return ONNX_ATTR_STRING;
+    case onnx_AttributeProto_AttributeType_TENSOR:
+        return ONNX_ATTR_TENSOR;
+    case onnx_AttributeProto_AttributeType_FLOATS:
+        return ONNX_ATTR_FLOATS;
+    case onnx_AttributeProto_AttributeType_INTS:
+        return ONNX_ATTR_INTS;
+    default:
+        return ONNX_ATTR_OTHER;
     }
 }
 
@@ -380,9 +417,9 @@ static int read_array_attr(struct decoder *d, struct bytes message, struct onnx_
     const bool ints = a->type == ONNX_ATTR_INTS;
     const size_t size = ints ? sizeof *a->ints : sizeof *a->floats;
     struct onnx_tensor t = { .data = NULL };
-    int rc = gather_elements(
-        d, message, ints ? onnx_AttributeProto_ints_tag : onnx_AttributeProto_floats_tag,
-        ints ? PB_WT_VARINT : PB_WT_32BIT, size, &t);
+    int rc = gather_elements(d, message,
+                             ints ? onnx_AttributeProto_ints_tag : onnx_AttributeProto_floats_tag,
+                             ints ? PB_WT_VARINT : PB_WT_32BIT, size, &t);
     if (rc < 0)
         return rc;
     if (t.bytes / size > INT32_MAX)
@@ -413,19 +450,28 @@ static int decode_attr(struct decoder *d, struct bytes message, struct onnx_attr
         if (type_of_field(f.tag) != ONNX_ATTR_OTHER)
             found = type_of_field(f.tag);
         switch (f.tag) {
-        case onnx_AttributeProto_name_tag: rc = read_text(d, &f, &a->name); break;
-        case onnx_AttributeProto_f_tag: rc = read_float_attr(d, &f, a); break;
+        case onnx_AttributeProto_name_tag:
+            rc = read_text(d, &f, &a->name);
+            break;
+        case onnx_AttributeProto_f_tag:
+            rc = read_float_attr(d, &f, a);
+            break;
         case onnx_AttributeProto_i_tag:
             rc = want_wire(d, &f, PB_WT_VARINT);
             a->i = (int64_t)f.number;
             break;
-        case onnx_AttributeProto_s_tag: rc = read_text(d, &f, &a->s); break;
-        case onnx_AttributeProto_t_tag: rc = read_tensor_attr(d, &f, a); break;
+        case onnx_AttributeProto_s_tag:
+            rc = read_text(d, &f, &a->s);
+            break;
+        case onnx_AttributeProto_t_tag:
+            rc = read_tensor_attr(d, &f, a);
+            break;
         case onnx_AttributeProto_type_tag:
             declared = type_of_number(f.number);
             typed = true;
             break;
-        default: break;
+        default:
+            break;
         }
         if (rc < 0)
             return rc;
@@ -454,18 +500,17 @@ static int name_node(struct decoder *d, struct onnx_node *n, int32_t index)
     return 0;
 }
 
-static int decode_node(struct decoder *d, struct bytes message, int32_t index,
-                       struct onnx_node *n)
+static int decode_node(struct decoder *d, struct bytes message, int32_t index, struct onnx_node *n)
 {
     int32_t in = 0, out = 0, attrs = 0;
-    int rc = make_array(d, message, onnx_NodeProto_input_tag, ONNX_MAX_NODE_IO,
-                        "inputs of a node", sizeof *n->input, &n->input, &n->ninputs);
+    int rc = make_array(d, message, onnx_NodeProto_input_tag, ONNX_MAX_NODE_IO, "inputs of a node",
+                        sizeof *n->input, &n->input, &n->ninputs);
     if (rc == 0)
         rc = make_array(d, message, onnx_NodeProto_output_tag, ONNX_MAX_NODE_IO,
                         "outputs of a node", sizeof *n->output, &n->output, &n->noutputs);
     if (rc == 0)
-        rc = make_array(d, message, onnx_NodeProto_attribute_tag, MAX_ATTRS,
-                        "attributes of a node", sizeof *n->attr, &n->attr, &n->nattrs);
+        rc = make_array(d, message, onnx_NodeProto_attribute_tag, MAX_ATTRS, "attributes of a node",
+                        sizeof *n->attr, &n->attr, &n->nattrs);
     if (rc < 0)
         return rc;
     n->name = n->op_type = n->domain = "";
@@ -474,17 +519,28 @@ static int decode_node(struct decoder *d, struct bytes message, int32_t index,
     while ((rc = next_field(d, &s, &f)) > 0) {
         rc = 0;
         switch (f.tag) {
-        case onnx_NodeProto_input_tag: rc = read_text(d, &f, &n->input[in++]); break;
-        case onnx_NodeProto_output_tag: rc = read_text(d, &f, &n->output[out++]); break;
-        case onnx_NodeProto_name_tag: rc = read_text(d, &f, &n->name); break;
-        case onnx_NodeProto_op_type_tag: rc = read_text(d, &f, &n->op_type); break;
-        case onnx_NodeProto_domain_tag: rc = read_text(d, &f, &n->domain); break;
+        case onnx_NodeProto_input_tag:
+            rc = read_text(d, &f, &n->input[in++]);
+            break;
+        case onnx_NodeProto_output_tag:
+            rc = read_text(d, &f, &n->output[out++]);
+            break;
+        case onnx_NodeProto_name_tag:
+            rc = read_text(d, &f, &n->name);
+            break;
+        case onnx_NodeProto_op_type_tag:
+            rc = read_text(d, &f, &n->op_type);
+            break;
+        case onnx_NodeProto_domain_tag:
+            rc = read_text(d, &f, &n->domain);
+            break;
         case onnx_NodeProto_attribute_tag:
             rc = want_wire(d, &f, PB_WT_STRING);
             if (rc == 0)
                 rc = decode_attr(d, f.bytes, &n->attr[attrs++]);
             break;
-        default: break;
+        default:
+            break;
         }
         if (rc < 0)
             return rc;
@@ -639,10 +695,13 @@ static int decode_graph(struct decoder *d, struct bytes message)
         case onnx_GraphProto_node_tag:
         case onnx_GraphProto_initializer_tag:
         case onnx_GraphProto_input_tag:
-        case onnx_GraphProto_output_tag: rc = want_wire(d, &f, PB_WT_STRING); break;
+        case onnx_GraphProto_output_tag:
+            rc = want_wire(d, &f, PB_WT_STRING);
+            break;
         case onnx_GraphProto_sparse_initializer_tag:
             return diag(d->why, -EINVAL, "%s: sparse weights are not supported", m->file);
-        default: continue;
+        default:
+            continue;
         }
         if (rc < 0)
             return rc;
@@ -693,7 +752,9 @@ int onnx_wire_model(struct onnx_model *m, struct store **store, const void *byte
     while ((rc = next_field(&d, &s, &f)) > 0) {
         rc = 0;
         switch (f.tag) {
-        case onnx_ModelProto_ir_version_tag: m->ir_version = (int64_t)f.number; break;
+        case onnx_ModelProto_ir_version_tag:
+            m->ir_version = (int64_t)f.number;
+            break;
         case onnx_ModelProto_graph_tag:
             rc = want_wire(&d, &f, PB_WT_STRING);
             graph = f.bytes;
@@ -703,7 +764,8 @@ int onnx_wire_model(struct onnx_model *m, struct store **store, const void *byte
             if (rc == 0)
                 rc = decode_opset(&d, f.bytes);
             break;
-        default: break;
+        default:
+            break;
         }
         if (rc < 0)
             return rc;

@@ -37,11 +37,14 @@ static struct line line_at(const struct op *op, int32_t c)
         return (struct line){ op->u.affine.scale[c], op->u.affine.bias[c] };
     const float k = op->u.binary.constant[c * op->u.binary.stride[CHAN]];
     switch (op->u.binary.kind) {
-    case BINARY_ADD: return (struct line){ 1, k };
+    case BINARY_ADD:
+        return (struct line){ 1, k };
     case BINARY_SUB:
         return op->u.binary.constant_first ? (struct line){ -1, k } : (struct line){ 1, -k };
-    case BINARY_MUL: return (struct line){ k, 0 };
-    case BINARY_DIV: break;
+    case BINARY_MUL:
+        return (struct line){ k, 0 };
+    case BINARY_DIV:
+        break;
     }
     return (struct line){ 1 / k, 0 };
 }

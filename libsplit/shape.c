@@ -145,9 +145,15 @@ static void memory_steps(const struct shape *s, int64_t step[SHAPE_MAX_RANK])
     int64_t image = row * shape_len(s, ROW);
     for (int32_t i = s->rank; i-- > 0;)
         switch (role(s, i)) {
-        case CHAN: step[i] = 1; break;
-        case COL: step[i] = chan; break;
-        case ROW: step[i] = row; break;
+        case CHAN:
+            step[i] = 1;
+            break;
+        case COL:
+            step[i] = chan;
+            break;
+        case ROW:
+            step[i] = row;
+            break;
         default:
             step[i] = image;
             image *= s->dim[i];
