@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -11,12 +12,31 @@ bool output_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* Makes every folder of `path`, which is cut up and put together again on the way. */
+static int make_dirs(char *path)
+{
+    if (path[0] == '\0')
+        return -ENOENT;
+    for (char *at = path; *at != '\0'; at++) {
+        const bool is_end = at[1] == '\0';
+        if (!is_end && at[1] != '/')
+            continue;
+        at[1] = '\0';
+        if (mkdir(path, 0777) < 0 && !output_is_dir(path))
+            return errno == EEXIST ? -ENOTDIR : -errno;
+        if (!is_end)
+            at[1] = '/';
+    }
+    return 0;
+}
+
 int output_make_dir(const char *path, struct diag *why)
 {
-    if (output_is_dir(path) || mkdir(path, 0777) == 0)
-        return 0;
-    const int rc = errno == EEXIST ? -ENOTDIR : -errno;
-    return diag(why, rc, "%s: %s", path, strerror(-rc));
+    char *copy = strdup(path);
+    const int rc = copy ? make_dirs(copy) : -ENOMEM;
+
+    free(copy);
+    return rc < 0 ? diag(why, rc, "%s: %s", path, strerror(-rc)) : 0;
 }
 
 /* The name without its folders; `*len` without its last ending. */

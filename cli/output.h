@@ -10,7 +10,8 @@ enum { OUTPUT_PATH_MAX = 4096 };
 
 bool output_is_dir(const char *path);
 
-/* Makes the folder unless it is there.  Returns 0 or an error of mkdir(2), with `*why`. */
+/* Makes the folder, and those above it, unless it is there.  Returns 0 or an error of mkdir(2),
+ * with `*why`. */
 int output_make_dir(const char *path, struct diag *why);
 
 /* "dir/<stem of source>[.<part>]<ending>", e.g. "out/cat.prob.npy"; slashes in the part after

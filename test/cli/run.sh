@@ -210,6 +210,7 @@ running() {
     mkdir -p "$tmp/other" && cp conf/demo/dogs.png "$tmp/other/"
     fails "two results in one file" "would go to the same file" \
         run run $superres conf/demo/dogs.png "$tmp/other/dogs.png" -o "$tmp/1"
+    fails "output folder without a name" "No such file" run $superres conf/demo/dogs.png -o ""
     fails "output folder is a file" "Not a directory" \
         run run $superres conf/demo/dogs.png -o "$tmp/1/dogs.png"
 }

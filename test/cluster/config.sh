@@ -59,7 +59,8 @@ model_fails() {
     else
         fail "$1: status does not say what is wrong" "$("$splitctl" status --server "$cluster_url" 2>&1)"
     fi
-    refuses "inference with a $1" 503 /v2/models/bad/infer -d '{"inputs":[]}'
+    refuses "inference with a $1" 503 /v2/models/bad/infer -H 'Content-Type: image/png' \
+        --data-binary @conf/demo/dogs.png
     still_serves "$1"
     stops_in_time "$1"
 }

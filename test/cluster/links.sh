@@ -79,7 +79,7 @@ ends_with_sentence() {
 
 ports_in_use() {
     local other=$dir/other.json
-    ends_with_sentence "a second n2" 'in use' \
+    ends_with_sentence "a second n2" 'cannot listen at tcp://' \
         "$splitd" --config "$dir/cluster.json" --node n2 --state "$dir/second.state"
     # The same HTTP port, other link ports.
     cluster_write "$other" tcp 1 "fashion=$PWD/conf/demo/fashion.onnx"

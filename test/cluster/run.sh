@@ -77,7 +77,7 @@ stops_in_time() {
             fail "$1: n$((i + 1)) had ended by itself" "$(tail -3 "${cluster_log[i]}")"
             continue
         }
-        timeout 5 tail --pid="$pid" -f /dev/null || kill -KILL "$pid"
+        timeout 5 tail -s 0.02 --pid="$pid" -f /dev/null || kill -KILL "$pid"
         wait "$pid"
         code=$?
         ms=$((($(date +%s%N) - start) / 1000000))
