@@ -68,6 +68,17 @@ static struct box border(const struct compiler *c, int32_t t, int32_t lo, int32_
     return hull;
 }
 
+/* `b` widened to all columns and channels of `all`.  Kernels give the same bits for a row
+ * whatever rows they run with it, but not for a part of a row. */
+static struct box in_whole_rows(struct box b, struct box all)
+{
+    if (box_empty(b))
+        return b;
+    all.lo[ROW] = b.lo[ROW];
+    all.hi[ROW] = b.hi[ROW];
+    return all;
+}
+
 static void receive(struct compiler *c, int32_t t)
 {
     if (c->received[t])
@@ -104,8 +115,8 @@ static void run_and_send(struct compiler *c, int32_t o, struct box all)
 {
     const struct geo_op *op = &c->plan->geo->op[o];
     const int32_t t = op->out, nodes = c->plan->nodes;
-    const struct box lower = border(c, t, 0, c->node);
-    const struct box higher = border(c, t, c->node + 1, nodes);
+    const struct box lower = in_whole_rows(border(c, t, 0, c->node), all);
+    const struct box higher = in_whole_rows(border(c, t, c->node + 1, nodes), all);
 
     struct box later[BOX_SUBTRACT_MAX], second[BOX_SUBTRACT_MAX];
     struct box rest[BOX_SUBTRACT_MAX * BOX_SUBTRACT_MAX];
