@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/log.h"
 #include "daemon/session.h"
@@ -439,6 +440,18 @@ static void load_done(uv_work_t *req, int status)
     reap(w);
 }
 
+/* What this node may use; without a limit in cluster.json, what there is: a plan for a huge
+ * picture must not bring the machine down. */
+static int64_t allowed_memory(const struct worker *w)
+{
+    const int64_t limit = w->config->node[w->self].max_memory;
+    const int64_t pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+
+    if (limit > 0)
+        return limit;
+    return pages > 0 && bytes > 0 ? pages * bytes : 0;
+}
+
 /* Puts the next plan on the pool: one at a time, and after closed ones are gone, so that the
  * memory of both is never held at once. */
 static void load_next(struct worker *w)
@@ -460,7 +473,7 @@ static void load_next(struct worker *w)
     w->loading = next;
     next->loading = true;
     w->limits = (struct session_limits){ .node = name_of(w, w->self),
-                                         .max_memory = w->config->node[w->self].max_memory,
+                                         .max_memory = allowed_memory(w),
                                          .in_use = in_use };
     w->load_why.text[0] = '\0';
     w->load.data = w;

@@ -148,6 +148,7 @@ Test(worker, damaged_plans_are_refused)
 {
     size_t len;
     int refused = 0;
+    c.config.node[1].max_memory = 50000000; /* a damaged size may want any amount */
     open_planned(2, 1);
     uint8_t *body = cluster_plan_body(&c, 1, 1, &len);
     for (uint32_t round = 0; round < 60; round++) {
