@@ -84,11 +84,11 @@ static int64_t parse_size(const char *text)
         double bytes;
     } units[] = { { "KB", 1e3 },    { "MB", 1e6 },       { "GB", 1e9 },
                   { "KiB", 1024. }, { "MiB", 1048576. }, { "GiB", 1073741824. } };
-    char *end;
+    const char *end = text + strspn(text, "0123456789.");
 
-    if (text[0] < '0' || text[0] > '9')
+    if (end == text || text[0] == '.')
         return 0;
-    const double x = strtod(text, &end);
+    const double x = strtod(text, NULL);
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
         if (strcmp(end, units[i].unit) == 0 && x * units[i].bytes < 1e15)
             return (int64_t)(x * units[i].bytes);
