@@ -1,7 +1,6 @@
 #include "daemon/api_tensor.h"
 
 #include <errno.h>
-#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,9 @@ static const struct {
     [API_INT64] = { "INT64", 8, -0x1p63, 0x1p63 },
     [API_BYTES] = { "BYTES", 0, 0, 0 },
 };
+
+/* Halfway from FLT_MAX to where the next float would be: what is below rounds to a float. */
+static const double float_end = 0x1.ffffffp127;
 
 int api_type_of(const char *name)
 {
@@ -80,8 +82,10 @@ static bool json_number(const cJSON *v, enum api_type t, float *to)
         const double x = v->valuedouble;
         if (whole && (x < types[t].min || x > types[t].max || x != floor(x)))
             return false;
+        if (fabs(x) >= float_end)
+            return false;
         *to = (float)x;
-        return fabs(x) <= (double)FLT_MAX;
+        return true;
     }
     if (!cJSON_IsString(v) || whole)
         return false;
@@ -165,7 +169,7 @@ static bool binary_number(struct reader *r, enum api_type t, float *to)
         return true;
     case API_FP64:
         x = get_f64(r);
-        if (isfinite(x) && fabs(x) > (double)FLT_MAX)
+        if (isfinite(x) && fabs(x) >= float_end)
             return false;
         *to = (float)x;
         return true;
