@@ -7,9 +7,6 @@
 #include "libsplit/passes.h"
 #include "libsplit/store.h"
 
-/* What constants computed at load may take, besides as much as the weights themselves. */
-#define FOLD_BYTES ((int64_t)64 << 20)
-
 const char *op_type_name(enum op_type t)
 {
     static const char *const name[OP_TYPES] = {
@@ -37,7 +34,7 @@ int graph_build(struct graph *g, const struct onnx_model *m, const struct graph_
                 int32_t ninputs, struct diag *why)
 {
     struct graph made = { .model = m };
-    struct import im = { .model = m, .graph = &made, .fold_bytes = FOLD_BYTES, .why = why };
+    struct import im = { .model = m, .graph = &made, .why = why };
     int rc = import_model(&im, inputs, ninputs);
     made.store = im.store;
     if (rc == 0 && (rc = passes_run(&made)) < 0)

@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPSET_OLDEST = 1, OPSET_NEWEST = 21 };
+enum { OPSET_OLDEST = 1, OPSET_NEWEST = 21, MAX_INPUTS = 256 };
+
+/* What constants computed at load may take: enough for every weight to be read once from bytes as
+ * floats, and something for grids and tables that exporters compute. */
+enum { SPARE_BYTES = 64 << 20, SPARE_PER_WEIGHT = 4 };
 
 /* One ONNX operator.  `attrs` lists every attribute that is understood, with its type (i, f, s,
  * t; I and F for lists): any other is refused, because it could change the answer.  `fold`
@@ -106,6 +110,19 @@ int refuse(struct import *im, int err, const char *fmt, ...)
 int import_no_memory(struct import *im)
 {
     return diag(im->why, -ENOMEM, "%s: out of memory", im->model->file);
+}
+
+int import_array(struct import *im, int64_t n, size_t size, void *array)
+{
+    int64_t bytes;
+    if (__builtin_mul_overflow(n, (int64_t)size, &bytes) || bytes > im->spare_bytes)
+        return refuse(im, -EINVAL, "constants made at load take too much memory");
+    im->spare_bytes -= bytes;
+    void *p = store_array(&im->store, (size_t)n, size);
+    if (!p)
+        return import_no_memory(im);
+    memcpy(array, &p, sizeof p);
+    return 0;
 }
 
 /* ---- names */
@@ -260,9 +277,9 @@ int import_floats(struct import *im, const struct onnx_tensor *t, int64_t count,
     if (count >= 0 && t->count != count)
         return refuse(im, -EINVAL, "constant \"%s\" has %lld values, %lld are needed", t->name,
                       (long long)t->count, (long long)count);
-    *f = store_array(&im->store, (size_t)t->count, sizeof **f);
-    if (!*f)
-        return import_no_memory(im);
+    const int rc = import_array(im, t->count, sizeof **f, f);
+    if (rc < 0)
+        return rc;
     for (int64_t i = 0; i < t->count; i++)
         (*f)[i] = onnx_float(t, i);
     return 0;
@@ -616,7 +633,7 @@ static int import_initializers(struct import *im)
         const int rc = define_name(im, t->name, &v);
         if (rc < 0)
             return rc;
-        im->fold_bytes += (int64_t)t->bytes;
+        im->spare_bytes += SPARE_PER_WEIGHT * (int64_t)t->bytes;
     }
     return 0;
 }
@@ -627,6 +644,10 @@ int import_model(struct import *im, const struct graph_input *inputs, int32_t ni
     if (m->opset < OPSET_OLDEST || m->opset > OPSET_NEWEST)
         return diag(im->why, -ENOTSUP, "%s: operator set %lld; %d to %d are supported", m->file,
                     (long long)m->opset, OPSET_OLDEST, OPSET_NEWEST);
+    if (m->ninputs > MAX_INPUTS)
+        return diag(im->why, -EINVAL, "%s: %d inputs, at most %d are supported", m->file,
+                    m->ninputs, MAX_INPUTS);
+    im->spare_bytes = SPARE_BYTES;
     int rc = make_table(im);
     if (rc == 0)
         rc = import_initializers(im);

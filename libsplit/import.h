@@ -27,7 +27,7 @@ struct import {
     int32_t nvalues;
     int32_t *slot; /* hash table of indices in `value`, -1: free */
     uint32_t nslots;
-    int64_t fold_bytes; /* what constants made at load may still take */
+    int64_t spare_bytes; /* what constants made at load may still take */
     const struct onnx_node *node;
     struct diag *why;
 };
@@ -38,6 +38,9 @@ int import_model(struct import *im, const struct graph_input *inputs, int32_t ni
 /* "FILE: node "NAME" (Conv): <text>"; returns `err`. */
 __attribute__((format(printf, 3, 4))) int refuse(struct import *im, int err, const char *fmt, ...);
 int import_no_memory(struct import *im);
+/* An array owned by the graph.  A budget bounds what a small file can make us allocate; past it
+ * this is -EINVAL. */
+int import_array(struct import *im, int64_t n, size_t size, void *array);
 
 /* ---- inputs of the current node */
 /* NULL if left out. */

@@ -120,9 +120,9 @@ static int constant_scale(struct import *im, float alpha, int64_t n, float **sca
     *scale = NULL;
     if (alpha == 1)
         return 0;
-    *scale = store_array(&im->store, (size_t)n, sizeof **scale);
-    if (!*scale)
-        return import_no_memory(im);
+    const int rc = import_array(im, n, sizeof **scale, scale);
+    if (rc < 0)
+        return rc;
     for (int64_t i = 0; i < n; i++)
         (*scale)[i] = alpha;
     return 0;
@@ -139,9 +139,9 @@ static bool is_row(const struct onnx_tensor *c, int64_t n)
 static int gemm_bias(struct import *im, const struct onnx_tensor *c, int64_t n, float **bias)
 {
     const float beta = onnx_attr_float(im->node, "beta", 1);
-    *bias = store_array(&im->store, (size_t)n, sizeof **bias);
-    if (!*bias)
-        return import_no_memory(im);
+    const int rc = import_array(im, n, sizeof **bias, bias);
+    if (rc < 0)
+        return rc;
     for (int64_t i = 0; i < n; i++)
         (*bias)[i] = beta * onnx_float(c, c->count == 1 ? 0 : i);
     return 0;

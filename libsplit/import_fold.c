@@ -33,16 +33,16 @@ static int make(struct import *im, enum onnx_type type, int32_t rank, const int6
         count *= dim[i];
         most *= dim[i] ? dim[i] : 1;
     }
-    const int64_t bytes = count * (int64_t)onnx_type_bytes(type);
-    if (bytes > im->fold_bytes)
-        return refuse(im, -EINVAL, "constants made at load take too much memory");
-    im->fold_bytes -= bytes;
+    const size_t size = onnx_type_bytes(type);
     struct onnx_tensor *t = store_array(&im->store, 1, sizeof *t);
-    void *data = t ? store_array(&im->store, (size_t)bytes, 1) : NULL;
-    if (!data)
+    void *data = NULL;
+    if (!t)
         return import_no_memory(im);
+    const int rc = import_array(im, count, size, &data);
+    if (rc < 0)
+        return rc;
     *t = (struct onnx_tensor){
-        .name = "", .type = type, .count = count, .data = data, .bytes = (size_t)bytes
+        .name = "", .type = type, .count = count, .data = data, .bytes = (size_t)count * size
     };
     set_dims(t, rank, dim);
     *made = t;
