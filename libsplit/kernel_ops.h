@@ -6,8 +6,9 @@
 
 #include "libsplit/kernel.h"
 
-/* kernel_conv.c: strips of im2col times packed weights; depthwise directly. */
+/* conv.c: picks one of several ways. */
 int conv_prepare(const struct graph *g, const struct op *op, void **packed);
+void conv_release(void *packed);
 size_t conv_packed_bytes(const struct graph *g, const struct op *op);
 size_t conv_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_run(const struct kernel_call *call);

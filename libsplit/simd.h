@@ -126,8 +126,8 @@ struct simd {
  * The last one is always the portable one. */
 const struct simd *const *simd_usable(void);
 
-/* The best of them. */
-static inline const struct simd *simd_best(void) { return simd_usable()[0]; }
+/* The best of them, or the one that the environment variable SPLITD_SIMD names. */
+const struct simd *simd_best(void);
 
 extern const struct simd simd_avx512, simd_avx2, simd_neon, simd_portable;
 

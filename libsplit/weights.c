@@ -39,9 +39,8 @@ static inline float element(const struct onnx_tensor *t, int64_t i)
     return f;
 }
 
-/* Moves output channels [lo, hi) of group `g`. */
-static void pack_outputs(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
-                         int64_t lo, int64_t hi)
+void weights_pack_outputs(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
+                          int64_t lo, int64_t hi)
 {
     const struct onnx_tensor *t = op->u.conv.weight.t;
     const float *scale = op->u.conv.scale ? op->u.conv.scale + g * l->extent[W_OUT] : NULL;
@@ -50,14 +49,15 @@ static void pack_outputs(float *to, const struct op *op, const struct weight_lay
             for (int64_t x = 0; x < l->extent[W_COL]; x++) {
                 const int64_t from = g * l->from[W_GROUP] + i * l->from[W_IN] + y * l->from[W_ROW] +
                                      x * l->from[W_COL];
-                float *line =
-                    to + g * l->to[W_GROUP] + i * l->to[W_IN] + y * l->to[W_ROW] + x * l->to[W_COL];
+                float *line = to + i * l->to[W_IN] + y * l->to[W_ROW] + x * l->to[W_COL];
                 for (int64_t o = lo; o < hi; o++) {
                     const float w = element(t, from + o * l->from[W_OUT]);
-                    line[o * l->to[W_OUT]] = scale ? w * scale[o] : w;
+                    line[(o - lo) * l->to[W_OUT]] = scale ? w * scale[o] : w;
                 }
             }
 }
+
+bool weights_by_output(const struct weight_layout *l) { return l->from[W_OUT] >= l->from[W_IN]; }
 
 float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l)
 {
@@ -67,13 +67,14 @@ float *weights_pack(const struct graph *g, const struct op *op, const struct wei
 
     /* Walk the file in its own order, so that pages let go are not needed again. */
     const int64_t outs = l->extent[W_OUT];
-    const int64_t block = l->from[W_OUT] < l->from[W_IN] ? outs : OUT_BLOCK;
+    const int64_t block = weights_by_output(l) ? OUT_BLOCK : outs;
     const int64_t per_out = l->extent[W_IN] * l->extent[W_ROW] * l->extent[W_COL];
     int64_t read = 0;
     for (int64_t group = 0; group < l->extent[W_GROUP]; group++)
         for (int64_t o = 0; o < outs; o += block) {
             const int64_t end = o + block < outs ? o + block : outs;
-            pack_outputs(to, op, l, group, o, end);
+            weights_pack_outputs(to + group * l->to[W_GROUP] + o * l->to[W_OUT], op, l, group, o,
+                                 end);
             read += (end - o) * per_out;
             if (read >= FORGET_EVERY && g->model) {
                 onnx_forget(g->model, op->u.conv.weight.t);

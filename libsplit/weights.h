@@ -22,6 +22,15 @@ int64_t weights_count(const struct weight_layout *l);
  * and lets go of the model's pages on the way.  free() the result; NULL: no memory. */
 float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l);
 
+/* Packs output channels [lo, hi) of group `g` alone: channel lo goes to `to`, the group's own
+ * place (to[W_GROUP]) does not count.  Lets nothing go. */
+void weights_pack_outputs(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
+                          int64_t lo, int64_t hi);
+
+/* Do the weights of one output channel lie together in the model, so that its pages can be let
+ * go channel by channel? */
+bool weights_by_output(const struct weight_layout *l);
+
 /* Zeroed, aligned to WEIGHTS_ALIGN.  NULL: no memory, or more than SIZE_MAX bytes. */
 float *weights_alloc(int64_t count);
 

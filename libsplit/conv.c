@@ -1,0 +1,183 @@
+#include "libsplit/conv.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libsplit/kernel_ops.h"
+
+struct conv conv_of(const struct graph *g, const struct op *op)
+{
+    const struct tensor *in = &g->tensor[op->input[0]], *out = &g->tensor[op->output];
+    return (struct conv){
+        .graph = g,
+        .op = op,
+        .win = op->u.conv.win,
+        .group = op->u.conv.group,
+        .cin = in->dim[CHAN] / op->u.conv.group,
+        .cout = out->dim[CHAN] / op->u.conv.group,
+        .in = { in->dim[ROW], in->dim[COL] },
+        .out = { out->dim[ROW], out->dim[COL] },
+    };
+}
+
+bool conv_is_padded(const struct conv *c)
+{
+    for (int a = 0; a < 2; a++) {
+        const int32_t last = (c->out[a] - 1) * c->win.stride[a] - c->win.pad[a] +
+                             (c->win.kernel[a] - 1) * c->win.dilation[a];
+        if (c->win.pad[a] > 0 || last >= c->in[a])
+            return true;
+    }
+    return false;
+}
+
+struct simd_act conv_activation(const struct act *act, struct act *rest)
+{
+    *rest = (struct act){ .kind = ACT_NONE };
+    switch (act->kind) {
+    case ACT_NONE:
+        return (struct simd_act){ .kind = SIMD_NONE };
+    case ACT_RELU:
+        return (struct simd_act){ SIMD_CLAMP, 0, INFINITY };
+    case ACT_CLIP:
+        return (struct simd_act){ SIMD_CLAMP, act->a, act->b };
+    case ACT_LEAKY_RELU:
+        return (struct simd_act){ .kind = SIMD_LEAKY, .lo = act->a };
+    default:
+        *rest = *act;
+        return (struct simd_act){ .kind = SIMD_NONE };
+    }
+}
+
+void conv_finish(const struct kernel_call *call, const struct act *rest)
+{
+    const struct box *r = &call->region;
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW] && rest->kind != ACT_NONE; y++)
+        act_apply(rest, view_at(&call->out, y, r->lo[COL], r->lo[CHAN]), call->out.pixel_stride,
+                  box_len(*r, COL), r->lo[CHAN], box_len(*r, CHAN));
+}
+
+/* ---- Choice ---- */
+
+const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd)
+{
+    if (conv_depthwise.fits(c))
+        return &conv_depthwise;
+    if (simd == &simd_portable || !conv_direct.fits(c))
+        return &conv_gemm;
+    return &conv_direct;
+}
+
+/* What op->packed of an OP_CONV is. */
+struct chosen {
+    const struct conv_method *method;
+    const struct simd *simd;
+    void *packed;
+};
+
+int conv_prepare(const struct graph *g, const struct op *op, void **packed)
+{
+    const struct conv c = conv_of(g, op);
+    struct chosen *to = calloc(1, sizeof(*to));
+    if (!to)
+        return -ENOMEM;
+    to->simd = simd_best();
+    to->method = conv_choose(&c, to->simd);
+    const int err = to->method->prepare(&c, to->simd, &to->packed);
+    if (err)
+        free(to);
+    else
+        *packed = to;
+    return err;
+}
+
+void conv_release(void *packed)
+{
+    struct chosen *chosen = packed;
+    if (chosen)
+        chosen->method->release(chosen->packed);
+    free(chosen);
+}
+
+size_t conv_packed_bytes(const struct graph *g, const struct op *op)
+{
+    const struct conv c = conv_of(g, op);
+    const struct simd *simd = simd_best();
+    return conv_choose(&c, simd)->packed_bytes(&c, simd);
+}
+
+size_t conv_scratch_bytes(const struct graph *g, const struct op *op)
+{
+    const struct conv c = conv_of(g, op);
+    const struct simd *simd = simd_best();
+    return conv_choose(&c, simd)->scratch_bytes(&c, simd);
+}
+
+void conv_run(const struct kernel_call *call)
+{
+    const struct chosen *chosen = call->op->packed;
+    const struct conv c = conv_of(call->graph, call->op);
+    chosen->method->run(&c, chosen->simd, chosen->packed, call);
+}
+
+/* ---- Panels ---- */
+
+struct conv_panels conv_panels(int32_t cout, int64_t depth, const struct simd *simd)
+{
+    const int32_t vectors = (cout + simd->width - 1) / simd->width;
+    return (struct conv_panels){
+        .width = simd->width,
+        .depth = (int32_t)depth,
+        .vectors = vectors,
+        .panels = (vectors + simd->vectors - 1) / simd->vectors,
+    };
+}
+
+/* A block of a panel that is not wanted whole: computed beside the map, then copied. */
+static void block_beside(const struct conv_run *run, const struct simd_block *b, int32_t vectors,
+                         const float *in, const float *weights, const float *bias, int32_t at,
+                         int32_t first, int32_t n)
+{
+    enum { WIDEST = SIMD_MAX_VECTORS * SIMD_MAX_WIDTH };
+    float sum[SIMD_MAX_PIXELS * WIDEST];
+    const int32_t channels = vectors * run->simd->width;
+    const int32_t lo = max_i32(run->lo, at), hi = min_i32(run->hi, at + channels);
+    struct simd_block beside = *b;
+    beside.out_pixel = WIDEST;
+    beside.last = run->simd->width;
+    const float *add = NULL;
+    if (run->add) {
+        for (int32_t i = 0; i < n; i++) {
+            float *to = sum + i * WIDEST;
+            memset(to, 0, (size_t)channels * sizeof(float));
+            memcpy(to + lo - at, run->add + (first + i) * b->add_pixel + lo - run->lo,
+                   (size_t)(hi - lo) * sizeof(float));
+        }
+        add = sum;
+        beside.add_pixel = WIDEST;
+    }
+    run->simd->block[vectors][n](&beside, in, weights, sum, bias, add);
+    for (int32_t i = 0; i < n; i++)
+        memcpy(run->out + (first + i) * b->out_pixel + lo - run->lo, sum + i * WIDEST + lo - at,
+               (size_t)(hi - lo) * sizeof(float));
+}
+
+void conv_block(const struct conv_run *run, const struct conv_panels *l, int32_t p,
+                const float *weights, const float *bias, int32_t first, int32_t n)
+{
+    const int32_t v0 = conv_panel_at(l, p), vectors = conv_panel_at(l, p + 1) - v0;
+    const int32_t at = v0 * l->width, end = min_i32(at + vectors * l->width, run->cout);
+    const float *w = weights + (ptrdiff_t)at * l->depth, *b = bias ? bias + at : NULL;
+    const float *in = run->in + first * run->block.in_pixel;
+    struct simd_block block = run->block;
+    if (run->lo > at || run->hi < end) {
+        block_beside(run, &block, vectors, in, w, b, at, first, n);
+        return;
+    }
+    block.last = end - at - (vectors - 1) * l->width;
+    const ptrdiff_t k = at - run->lo;
+    run->simd->block[vectors][n](&block, in, w, run->out + first * block.out_pixel + k, b,
+                                 run->add ? run->add + first * block.add_pixel + k : NULL);
+}

@@ -1,0 +1,108 @@
+/* libsplit/conv.h - the ways to compute a convolution, and which one when.
+ *
+ * libsplit/conv.c chooses; each other libsplit/conv_*.c is one way.  A choice depends on the
+ * whole layer and on the kind of machine, never on the part of the map that a node computes:
+ * all nodes of one kind, and one node alone, compute alike. */
+#ifndef LIBSPLIT_CONV_H
+#define LIBSPLIT_CONV_H
+
+#include "libsplit/kernel.h"
+#include "libsplit/simd.h"
+
+/* A convolution as its kernels see it. */
+struct conv {
+    const struct graph *graph;
+    const struct op *op;
+    struct window win;
+    int32_t group, cin, cout; /* channels of one group */
+    int32_t in[2], out[2];    /* rows and columns of the whole maps */
+};
+
+struct conv conv_of(const struct graph *g, const struct op *op);
+
+/* Values behind one output value. */
+static inline int64_t conv_depth(const struct conv *c)
+{
+    return (int64_t)c->win.kernel[ROW] * c->win.kernel[COL] * c->cin;
+}
+
+/* Does any window hang over the map? */
+bool conv_is_padded(const struct conv *c);
+
+/* One way to compute convolutions.  Members as in struct kernel; `simd` is the instruction
+ * set to use, and `packed` what prepare() yielded for it. */
+struct conv_method {
+    const char *name;
+    /* Can this way compute `c` at all? */
+    bool (*fits)(const struct conv *c);
+    size_t (*packed_bytes)(const struct conv *c, const struct simd *simd);
+    size_t (*scratch_bytes)(const struct conv *c, const struct simd *simd);
+    int (*prepare)(const struct conv *c, const struct simd *simd, void **packed);
+    void (*release)(void *packed);
+    void (*run)(const struct conv *c, const struct simd *simd, const void *packed,
+                const struct kernel_call *call);
+};
+
+extern const struct conv_method conv_direct;    /* micro-kernels on the map itself */
+extern const struct conv_method conv_depthwise; /* a kernel per channel */
+extern const struct conv_method conv_gemm;      /* im2col and OpenBLAS */
+
+/* The way to compute `c` on this kind of machine. */
+const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd);
+
+/* ---- What the ways share ---- */
+
+/* The part of an activation that a micro-kernel applies; `*rest` is what act_apply() must
+ * still do, ACT_NONE if nothing. */
+struct simd_act conv_activation(const struct act *act, struct act *rest);
+
+/* Applies that rest to the region that `call` wrote. */
+void conv_finish(const struct kernel_call *call, const struct act *rest);
+
+/* The weights of one group as a matrix (depth, cout), cut into panels of a few vectors of
+ * output channels.  A panel is (depth, vectors * width), zeros where channels end. */
+struct conv_panels {
+    int32_t width; /* floats of a vector */
+    int32_t depth;
+    int32_t vectors; /* ceil(cout / width) */
+    int32_t panels;  /* of about equal width */
+};
+
+struct conv_panels conv_panels(int32_t cout, int64_t depth, const struct simd *simd);
+
+/* First vector of panel `p`, 0 <= p <= panels. */
+static inline int32_t conv_panel_at(const struct conv_panels *l, int32_t p)
+{
+    return (int32_t)((int64_t)l->vectors * p / l->panels);
+}
+
+/* Floats of all panels. */
+static inline int64_t conv_panels_size(const struct conv_panels *l)
+{
+    return (int64_t)l->depth * l->vectors * l->width;
+}
+
+/* A run of pixels to multiply: pixel i is `block.in_pixel` after pixel i - 1, and so on. */
+struct conv_run {
+    const struct simd *simd;
+    struct simd_block block; /* act included; `last` is set from the panel */
+    const float *in;         /* pixel 0 */
+    float *out;              /* pixel 0, output channel `lo` */
+    const float *add;        /* the same; NULL: none */
+    int32_t lo, hi;          /* output channels of the group to write */
+    int32_t cout;            /* output channels of the group */
+};
+
+/* Multiplies pixels [first, first + n) with panel `p`: n is at most
+ * simd->pixels[vectors of the panel].  bias: of channel 0 of the group, or NULL. */
+void conv_block(const struct conv_run *run, const struct conv_panels *l, int32_t p,
+                const float *weights, const float *bias, int32_t first, int32_t n);
+
+/* Cuts `n` pixels into blocks of at most `most`, of about equal size: the first of block
+ * `i` of `count`. */
+static inline int32_t conv_block_at(int32_t n, int32_t count, int32_t i)
+{
+    return (int32_t)((int64_t)n * i / count);
+}
+
+#endif
