@@ -19,7 +19,9 @@ enum {
     PIECE_BYTES = 64 * 1024,
 };
 
-#define PART_MARK ".part-" /* in the name of a file that is not complete */
+/* What ends the name of a file that is not complete. */
+#define PART_MARK ".part-"
+#define PART_SUFFIX PART_MARK "XXXXXX"
 
 /* A file on its way. */
 struct receipt {
@@ -27,7 +29,8 @@ struct receipt {
     uint8_t sha[SHA256_BYTES];
     uint64_t size, at;
     mbedtls_md_context_t md;
-    int fd; /* locked as long as somebody writes */
+    bool complete; /* and its SHA-256 is right */
+    int fd;        /* locked as long as somebody writes */
     char path[PATH_MAX];
 };
 
@@ -76,20 +79,29 @@ static struct receipt *receipt_of(const struct store *s, const uint8_t sha[SHA25
     return r;
 }
 
-/* Ends a receipt; what was written of it is deleted unless it has its own name by now. */
-static void forget(struct store *s, struct receipt *r, bool keep_file)
+static void unlink_receipt(struct store *s, const struct receipt *r)
 {
     for (struct receipt **at = &s->receipts; *at; at = &(*at)->next) {
         if (*at == r) {
             *at = r->next;
-            break;
+            return;
         }
     }
-    if (!keep_file)
-        unlink(r->path);
+}
+
+static void free_receipt(struct receipt *r)
+{
     close(r->fd);
     mbedtls_md_free(&r->md);
     free(r);
+}
+
+/* Ends a receipt and deletes what was written of it. */
+static void forget(struct store *s, struct receipt *r)
+{
+    unlink_receipt(s, r);
+    unlink(r->path);
+    free_receipt(r);
 }
 
 int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size, struct diag *why)
@@ -99,7 +111,7 @@ int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size,
     int n = 0, err;
 
     if (r)
-        forget(s, r, false);
+        forget(s, r);
     for (r = s->receipts; r; r = r->next)
         n++;
     if (n >= MAX_RECEIPTS)
@@ -111,7 +123,7 @@ int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size,
     if (!r)
         return diag(why, -ENOMEM, "%s: out of memory", s->dir);
     hex_of(sha, hex);
-    n = snprintf(r->path, sizeof r->path, "%s/%s" PART_MARK "XXXXXX", s->dir, hex);
+    n = snprintf(r->path, sizeof r->path, "%s/%s" PART_SUFFIX, s->dir, hex);
     if (n < 0 || (size_t)n >= sizeof r->path) {
         err = diag(why, -ENAMETOOLONG, "%s: the path is too long", s->dir);
         goto fail;
@@ -153,32 +165,16 @@ static int write_all(int fd, const uint8_t *data, size_t len)
     return 0;
 }
 
-static int sync_dir(const char *dir)
-{
-    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        return -errno;
-    const int err = fsync(fd) < 0 ? -errno : 0;
-    close(fd);
-    return err;
-}
-
-/* Checks the complete file and gives it its name, so that no crash leaves half a file there. */
-static int keep(struct store *s, struct receipt *r, struct diag *why)
+/* Checks the file once all its bytes are there. */
+static int complete(struct receipt *r, struct diag *why)
 {
     uint8_t sha[SHA256_BYTES];
-    char hex[HEX_BYTES], path[PATH_MAX + HEX_BYTES + 8];
+    char hex[HEX_BYTES];
 
     hex_of(r->sha, hex);
     if (mbedtls_md_finish(&r->md, sha) != 0 || memcmp(sha, r->sha, sizeof sha) != 0)
         return diag(why, -EBADMSG, "model %s: what came has another SHA-256", hex);
-    snprintf(path, sizeof path, "%s/%s.onnx", s->dir, hex);
-    if (fchmod(r->fd, 0644) < 0 || fsync(r->fd) < 0 || rename(r->path, path) < 0)
-        return diag(why, -errno, "%s: cannot be written: %s", path, strerror(errno));
-    const int err = sync_dir(s->dir);
-    if (err < 0)
-        return diag(why, err, "%s: cannot be written: %s", s->dir, strerror(-err));
+    r->complete = true;
     return 0;
 }
 
@@ -210,9 +206,53 @@ int store_append(struct store *s, const struct msg_model_chunk *c, struct diag *
     if (err == 0 && r->at < r->size)
         return 0;
     if (err == 0)
-        err = keep(s, r, why);
-    forget(s, r, err == 0);
-    return err == 0 ? 1 : err;
+        err = complete(r, why);
+    if (err == 0)
+        return 1;
+    forget(s, r);
+    return err;
+}
+
+struct receipt *store_take(struct store *s, const uint8_t sha[SHA256_BYTES])
+{
+    struct receipt *r = receipt_of(s, sha);
+
+    if (!r || !r->complete)
+        return NULL;
+    unlink_receipt(s, r);
+    return r;
+}
+
+/* Flushes the folder of `path`: the new name is as lasting as the bytes. */
+static int sync_folder(const char *path)
+{
+    char dir[PATH_MAX];
+
+    snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    const int err = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return err;
+}
+
+int store_keep(struct receipt *r, struct diag *why)
+{
+    char path[PATH_MAX];
+    int err = 0;
+
+    /* The name that store_begin() made, without its mark. */
+    const size_t stem = strlen(r->path) - strlen(PART_SUFFIX);
+    snprintf(path, sizeof path, "%.*s.onnx", (int)stem, r->path);
+    if (fchmod(r->fd, 0644) < 0 || fsync(r->fd) < 0 || rename(r->path, path) < 0) {
+        err = diag(why, -errno, "%s: cannot be written: %s", path, strerror(errno));
+        unlink(r->path);
+    } else if ((err = sync_folder(path)) < 0) {
+        diag(why, err, "%s: cannot be written: %s", path, strerror(-err));
+    }
+    free_receipt(r);
+    return err;
 }
 
 int store_sha256(const char *file, uint8_t sha[SHA256_BYTES], uint64_t *size, struct diag *why)
@@ -336,6 +376,6 @@ void store_close(struct store *s)
     if (!s)
         return;
     while (s->receipts)
-        forget(s, s->receipts, false);
+        forget(s, s->receipts);
     free(s);
 }

@@ -46,6 +46,7 @@ struct worker {
     struct session_limits limits;
     int load_status;
     struct diag load_why;
+    int keeping; /* models on their way to the disk */
 
     int handles;
     bool closing;
@@ -590,6 +591,64 @@ static void take_offer(struct worker *w, const struct header *h, const uint8_t *
         answer_model(w, m.sha, MODEL_FAILED, why.text);
 }
 
+/* A complete file on its way to the disk. */
+struct keeping {
+    uv_work_t work;
+    struct worker *worker;
+    struct receipt *receipt;
+    uint8_t sha[SHA256_BYTES];
+    int status;
+    struct diag why;
+};
+
+static void keep_work(uv_work_t *work)
+{
+    struct keeping *k = work->data;
+    k->status = store_keep(k->receipt, &k->why);
+}
+
+static void model_failed(struct worker *w, const uint8_t sha[SHA256_BYTES], const char *why)
+{
+    log_event(LOG_WARN, "model-failed", "reason=\"%s\"", why);
+    answer_model(w, sha, MODEL_FAILED, why);
+}
+
+static void keep_done(uv_work_t *work, int status)
+{
+    struct keeping *k = work->data;
+    struct worker *w = k->worker;
+
+    (void)status; /* never cancelled */
+    if (k->status < 0)
+        model_failed(w, k->sha, k->why.text);
+    else
+        answer_model(w, k->sha, MODEL_HAVE, "");
+    free(k);
+    w->keeping--;
+    if (w->closing)
+        close_step(w);
+}
+
+static void keep_model(struct worker *w, const uint8_t sha[SHA256_BYTES])
+{
+    struct keeping *k = calloc(1, sizeof *k);
+
+    if (!k) {
+        model_failed(w, sha, "out of memory"); /* the store forgets it at the next offer */
+        return;
+    }
+    k->worker = w;
+    k->work.data = k;
+    memcpy(k->sha, sha, sizeof k->sha);
+    k->receipt = store_take(w->store, sha);
+    w->keeping++;
+    const int err = uv_queue_work(w->loop, &k->work, keep_work, keep_done);
+    if (err < 0) {
+        keep_work(&k->work);
+        keep_done(&k->work, 0);
+    }
+}
+
 static void take_chunk(struct worker *w, const struct header *h, const uint8_t *body)
 {
     struct msg_model_chunk m;
@@ -600,12 +659,10 @@ static void take_chunk(struct worker *w, const struct header *h, const uint8_t *
         return;
     }
     const int state = store_append(w->store, &m, &why);
-    if (state == 1) {
-        answer_model(w, m.sha, MODEL_HAVE, "");
-    } else if (state < 0) {
-        log_event(LOG_WARN, "model-failed", "reason=\"%s\"", why.text);
-        answer_model(w, m.sha, MODEL_FAILED, why.text);
-    }
+    if (state == 1)
+        keep_model(w, m.sha);
+    else if (state < 0)
+        model_failed(w, m.sha, why.text);
 }
 
 /* ---- events on the loop */
@@ -737,7 +794,7 @@ static void close_step(struct worker *w)
         pthread_join(w->thread, NULL);
         w->joined = true;
     }
-    if (!w->joined || w->sessions || uv_is_closing((uv_handle_t *)&w->async))
+    if (!w->joined || w->sessions || w->keeping > 0 || uv_is_closing((uv_handle_t *)&w->async))
         return;
     uv_close((uv_handle_t *)&w->async, on_handle_closed);
     if (w->handles == 2)

@@ -93,7 +93,13 @@ static int send_all(struct store *s, size_t piece, struct diag *why)
     int state = 0;
     for (size_t at = 0; at < SIZE && state == 0; at += piece)
         state = append(s, at, at + piece < SIZE ? piece : SIZE - at, why);
-    return state;
+    if (state < 1)
+        return state;
+    struct receipt *r = store_take(s, sha);
+    cr_assert(r);
+    cr_assert_null(store_take(s, sha), "a file is taken twice");
+    const int err = store_keep(r, why);
+    return err < 0 ? err : 1;
 }
 
 Test(store, sha256_is_that_of_fips_180)
@@ -172,6 +178,7 @@ Test(store, what_is_wrong_is_forgotten)
     /* Out of order, then as if never begun. */
     cr_assert_eq(store_begin(s, sha, SIZE, &why), 0);
     cr_assert_eq(append(s, 0, 1000, &why), 0);
+    cr_assert_null(store_take(s, sha), "half a file is taken");
     cr_assert_eq(append(s, 2000, 1000, &why), -EBADMSG);
     cr_assert_eq(append(s, 1000, 1000, &why), -EBADMSG);
     /* More than was announced. */
