@@ -82,6 +82,20 @@ static void scatter(const struct kernel_call *call, const struct transposed *t, 
         }
 }
 
+/* The input columns that reach the columns of the region.  They follow from the region alone,
+ * not from what the node happens to hold: equal extents of the products, equal bits. */
+static struct span columns_behind(const struct kernel_call *call, const struct window *w)
+{
+    const int32_t stride = w->stride[COL];
+    const int32_t first =
+        call->region.lo[COL] + w->pad[COL] - (w->kernel[COL] - 1) * w->dilation[COL];
+    const int32_t last = call->region.hi[COL] - 1 + w->pad[COL];
+    return (struct span){
+        .lo = first > 0 ? (first + stride - 1) / stride : 0,
+        .hi = min_i32(last / stride + 1, input_dim(call, 0)[COL]),
+    };
+}
+
 /* Adds what input row `i` brings to output row `y` through kernel row `ky`. */
 static void add_row(const struct kernel_call *call, const struct transposed *t, int32_t y,
                     int32_t i, int32_t ky)
@@ -89,14 +103,14 @@ static void add_row(const struct kernel_call *call, const struct transposed *t, 
     const struct view *in = &call->in[0];
     const struct box *r = &call->region;
     const int32_t n = spread(t);
-    const int32_t begin = in->box.lo[COL], end = in->box.hi[COL];
+    const struct span cols = columns_behind(call, &t->win);
     for (int32_t g = r->lo[CHAN] / t->cout; g * t->cout < r->hi[CHAN]; g++) {
         const float *weight =
             (const float *)call->op->packed + ((ptrdiff_t)g * t->win.kernel[ROW] + ky) * t->cin * n;
         const int32_t lo = max_i32(r->lo[CHAN], g * t->cout);
         const int32_t hi = min_i32(r->hi[CHAN], (g + 1) * t->cout);
-        for (int32_t j0 = begin, j1; j0 < end; j0 = j1) {
-            j1 = min_i32(end, (j0 / BLOCK + 1) * BLOCK);
+        for (int32_t j0 = cols.lo, j1; j0 < cols.hi; j0 = j1) {
+            j1 = min_i32(cols.hi, (j0 / BLOCK + 1) * BLOCK);
             gemm(j1 - j0, n, t->cin, view_at(in, i, j0, g * t->cin), in->pixel_stride, weight, n,
                  call->scratch, n);
             scatter(call, t, y, j0, j1, g, lo, hi, call->scratch);
