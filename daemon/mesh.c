@@ -684,11 +684,17 @@ static void on_tick(uv_timer_t *timer)
 
 /* ---- life */
 
+/* A halo is small and waited for: with Nagle's algorithm each would wait for the other side's
+ * delayed acknowledgement, 40 ms.  Addresses without TCP do not know the option. */
+static int without_delay(int rv) { return rv == NNG_ENOTSUP ? 0 : rv; }
+
 static int listen_at(struct mesh *m, struct diag *why)
 {
     const char *address = m->config->node[m->self].address;
     int rv = nng_stream_listener_alloc(&m->listener, address);
 
+    if (rv == 0)
+        rv = without_delay(nng_stream_listener_set_bool(m->listener, NNG_OPT_TCP_NODELAY, true));
     if (rv == 0)
         rv = nng_stream_listener_listen(m->listener);
     if (rv == 0)
@@ -708,6 +714,8 @@ static int prepare_dial(struct mesh *m, int32_t node, struct diag *why)
     const char *address = m->config->node[node].address;
     int rv = nng_stream_dialer_alloc(&p->dialer, address);
 
+    if (rv == 0)
+        rv = without_delay(nng_stream_dialer_set_bool(p->dialer, NNG_OPT_TCP_NODELAY, true));
     if (rv == 0)
         rv = nng_aio_alloc(&p->dial, on_dialled, p);
     if (rv != 0)
