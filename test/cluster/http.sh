@@ -164,22 +164,38 @@ splitctl_refuses() {
     fi
 }
 
-# raw_answers NAME STATUS-REGEX TEXT: bytes as they are on a connection of its own; printf escapes.
-raw_answers() {
+# raw_answer TEXT: sends bytes as they are (printf escapes) on a connection of its own, and prints the
+# first line that comes back.
+raw_answer() {
     local line=
-    exec 3<>"/dev/tcp/127.0.0.1/${cluster_url##*:}" || {
-        fail "$1: no connection"
-        return
-    }
+    exec 3<>"/dev/tcp/127.0.0.1/${cluster_url##*:}" || return
     # The server may close before all is written.
-    (printf '%b' "$3" >&3) 2>/dev/null
+    (printf '%b' "$1" >&3) 2>/dev/null
     read -r -t 12 line <&3
-    exec 3>&-
-    if [[ $line =~ $2 ]]; then pass; else fail "$1" "answers '$line'"; fi
+    printf '%s' "$line"
+}
+
+# raw_answers NAME REGEX TEXT: all of them are asked at once, for some are only cut off after ten
+# seconds of silence; raw_check looks at the answers.
+raw_answers() {
+    raw_names+=("$1")
+    raw_regexes+=("$2")
+    (raw_answer "$3" >"$tmp/raw.${#raw_names[@]}") &
+    raw_pids+=($!)
+}
+
+raw_check() {
+    local i line
+    wait "${raw_pids[@]}"
+    for i in "${!raw_names[@]}"; do
+        line=$(tr -d '\0\r' <"$tmp/raw.$((i + 1))")
+        if [[ $line =~ ${raw_regexes[i]} ]]; then pass; else fail "${raw_names[i]}" "answers '$line'"; fi
+    done
 }
 
 http_refuses_framing() {
     local post='POST /v2/models/fashion/infer HTTP/1.1\r\nHost: x\r\n'
+    local raw_names=() raw_regexes=() raw_pids=()
     raw_answers "a body of 1 GB" '^HTTP/1.1 413' "${post}Content-Length: 1073741824\r\n\r\n"
     raw_answers "a body of 10^30 bytes" '^HTTP/1.1 4' "${post}Content-Length: 1000000000000000000000000000000\r\n\r\n"
     raw_answers "a negative length" '^HTTP/1.1 400' "${post}Content-Length: -1\r\n\r\n"
@@ -190,5 +206,6 @@ http_refuses_framing() {
     raw_answers "a broken chunk" '^(HTTP/1.1 400|$)' "${post}Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"
     raw_answers "garbage" '^(HTTP/1.1 400|$)' '\x00\x01\x02\xff\xfe\r\n\r\n'
     raw_answers "a body that never comes" '^(HTTP/1.1 4|$)' "${post}Content-Length: 10\r\n\r\n{"
+    raw_check
     still_serves "bad framing"
 }
