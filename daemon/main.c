@@ -190,6 +190,7 @@ static void stop_last(void *ctx)
 {
     struct app *app = ctx;
 
+    mesh_free(app->mesh);
     app->mesh = NULL;
     coordinator_free(app->coordinator);
     app->coordinator = NULL;
