@@ -86,10 +86,11 @@ static struct shape carry_axes(const struct shape *from, const struct shape *to)
 }
 
 /* Where values must move, the order that follows the memory that is there keeps the move local:
- * a map with its channels last stays so. */
+ * a map with its channels last stays so.  (More axes are a shuffle, on its way back to a map.) */
 static struct shape moved_axes(const struct shape *from, const struct shape *to)
 {
-    const bool last = from->rank >= 3 && from->axis[CHAN] == from->rank - 1;
+    const bool map = from->rank == 3 || from->rank == 4;
+    const bool last = map && from->axis[CHAN] == from->rank - 1;
     return last ? shape_make_last(to->rank, to->dim) : *to;
 }
 

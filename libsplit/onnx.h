@@ -94,8 +94,8 @@ void onnx_close(struct onnx_model *m);
  * from the file by themselves): keeps the peak of loading near the size of the file. */
 void onnx_forget(const struct onnx_model *m, const struct onnx_tensor *t);
 
-/* Element `i` of a constant, converted.  Only for types that check_type accepts: float,
- * float16, bfloat16, double and every integer. */
+/* Element `i` of a constant, converted: floats of every width, integers, booleans.  A model
+ * holds no other types. */
 float onnx_float(const struct onnx_tensor *t, int64_t i);
 int64_t onnx_int(const struct onnx_tensor *t, int64_t i);
 double onnx_double(const struct onnx_tensor *t, int64_t i);

@@ -1,6 +1,7 @@
 #include "libsplit/passes.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* y = scale * x + bias on one channel. */
@@ -49,6 +50,17 @@ static struct line line_at(const struct op *op, int32_t c)
     return (struct line){ 1 / k, 0 };
 }
 
+/* Infinite and NaN lines stay apart: they would spoil sums that were finite. */
+static bool all_finite(const struct op *op, int32_t channels)
+{
+    for (int32_t c = 0; c < channels; c++) {
+        const struct line l = line_at(op, c);
+        if (!isfinite(l.scale) || !isfinite(l.bias))
+            return false;
+    }
+    return true;
+}
+
 /* Scale and bias of a convolution as arrays, made where there are none. */
 static int make_arrays(struct graph *g, struct op *conv, int32_t channels)
 {
@@ -77,7 +89,8 @@ int pass_fold_affine(struct graph *g)
             continue;
         struct op *conv = &g->op[g->tensor[op->input[0]].op];
         const int32_t channels = g->tensor[op->output].dim[CHAN];
-        if (!is_convolution(conv) || conv->act.kind != ACT_NONE || readers[conv->output] != 1)
+        if (!is_convolution(conv) || conv->act.kind != ACT_NONE || readers[conv->output] != 1 ||
+            !all_finite(op, channels))
             continue;
         if ((rc = make_arrays(g, conv, channels)) < 0)
             break;

@@ -7,8 +7,10 @@
 
 int passes_run(struct graph *g)
 {
-    int (*const pass[])(struct graph *) = { pass_dead, pass_flatten_gemm,    pass_fold_affine,
-                                            pass_silu, pass_fuse_activation, pass_dead };
+    int (*const pass[])(struct graph *) = {
+        pass_dead, pass_flatten_gemm,    pass_depth_to_space, pass_fold_affine,
+        pass_silu, pass_fuse_activation, pass_dead,
+    };
     for (size_t i = 0; i < sizeof pass / sizeof pass[0]; i++) {
         const int rc = pass[i](g);
         if (rc < 0)

@@ -14,6 +14,8 @@ int passes_run(struct graph *g);
 /* Flatten then Gemm becomes a convolution whose kernel covers the whole map, so that no value
  * moves; the weights stay where they are, only their strides change. */
 int pass_flatten_gemm(struct graph *g);
+/* Reshape, Transpose, Reshape that enlarge rows and columns by a block become DepthToSpace. */
+int pass_depth_to_space(struct graph *g);
 /* BatchNormalization, and Add, Sub, Mul, Div with one constant per channel, after a
  * convolution disappear into its scale and bias. */
 int pass_fold_affine(struct graph *g);

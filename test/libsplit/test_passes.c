@@ -254,6 +254,52 @@ Test(passes, flatten_and_gemm_become_one_convolution)
     }
 }
 
+/* A pixel shuffle of (1, 12, 6, 6) by 2, its six axes in this order, moved by `perm`. */
+static void shuffle(struct built *b, const int64_t *six, const int64_t *perm)
+{
+    model_begin(&b->w, 13);
+    model_input(&b->w, "x", 4, DIMS(1, 12, 6, 5));
+    model_ints(&b->w, "six", 6, six);
+    model_ints(&b->w, "four", 4, DIMS(1, 3, 12, 10));
+    model_node(&b->w, "Reshape", "x six", "a");
+    model_node(&b->w, "Transpose", "a", "c");
+    attr_ints(&b->w, "perm", 6, perm);
+    model_node(&b->w, "Reshape", "c four", "y");
+    end(b);
+}
+
+Test(passes, pixel_shuffle)
+{
+    struct built b;
+    shuffle(&b, DIMS(1, 3, 2, 2, 6, 5), DIMS(0, 1, 4, 2, 5, 3));
+    cr_assert_eq(b.g.nops, 1);
+    cr_assert_eq(b.g.op[0].type, OP_DEPTH_TO_SPACE);
+    cr_assert_eq(b.g.op[0].u.depth_to_space.block, 2);
+    cr_assert(b.g.op[0].u.depth_to_space.crd);
+    done(&b);
+    shuffle(&b, DIMS(1, 2, 2, 3, 6, 5), DIMS(0, 3, 4, 1, 5, 2));
+    cr_assert_eq(b.g.nops, 1);
+    cr_assert_not(b.g.op[0].u.depth_to_space.crd);
+    done(&b);
+    /* Rows and columns of the block exchanged: no DepthToSpace. */
+    shuffle(&b, DIMS(1, 3, 2, 2, 6, 5), DIMS(0, 1, 4, 3, 5, 2));
+    cr_assert_eq(b.g.nops, 2);
+    cr_assert_eq(b.g.op[1].type, OP_RESHAPE);
+    done(&b);
+}
+
+Test(passes, a_division_by_zero_stays)
+{
+    struct built b;
+    begin(&b);
+    conv(&b, "x", "a");
+    model_floats(&b.w, "zero", 0, NULL, (const float[]){ 0 });
+    model_node(&b.w, "Div", "a zero", "y");
+    end(&b);
+    cr_assert_eq(b.g.nops, 2);
+    done(&b);
+}
+
 Test(passes, dead_code_goes)
 {
     struct built b;
