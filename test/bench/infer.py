@@ -6,10 +6,9 @@ as a program inside the client's namespace.
 reads one request per line from standard input and answers each with one line, both JSON:
 
     {"wait": S}                                       until the cluster is ready, at most S seconds
-    {"model": M, "picture": FILE, "runs": N}          -> {"ms": [...], "nodes": [[...], ...]}
-
-`ms` is what the client saw; `nodes` are, for each run, the figures of every node as /splitd/status
-gives them.
+    {"model": M, "picture": FILE, "runs": N}          -> {"ms": [...]}, what the client saw
+    {"model": M, "picture": FILE, "figures": N}       -> {"nodes": [[...], ...]}, for each of N runs the
+                                                      figures of all nodes, as /splitd/status has them
 """
 import http.client
 import json
@@ -81,25 +80,37 @@ def picture_request(file):
 
 def measure(client, model, picture, runs):
     body, headers = picture_request(picture)
-    ms, nodes = [], []
+    ms = []
     for _ in range(runs):
         start = time.perf_counter()
         client.infer(model, body, headers)
         ms.append((time.perf_counter() - start) * 1e3)
+    return {"ms": ms}
+
+
+def collect_figures(client, model, picture, runs):
+    body, headers = picture_request(picture)
+    nodes = []
+    for _ in range(runs):
+        client.infer(model, body, headers)
         nodes.append(client.figures(model))
-    return {"ms": ms, "nodes": nodes}
+    return {"nodes": nodes}
+
+
+def obey(client, wait=None, model=None, picture=None, runs=None, figures=None):
+    if wait:
+        client.wait_until_ready(wait)
+        return {}
+    if runs:
+        return measure(client, model, picture, runs)
+    return collect_figures(client, model, picture, figures)
 
 
 def main():
     client = Client(sys.argv[1])
     for line in sys.stdin:
-        request = json.loads(line)
         try:
-            if "wait" in request:
-                client.wait_until_ready(request["wait"])
-                answer = {}
-            else:
-                answer = measure(client, request["model"], request["picture"], request["runs"])
+            answer = obey(client, **json.loads(line))
         except (OSError, TimeoutError, http.client.HTTPException) as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)
