@@ -33,7 +33,7 @@ void exec_free(struct exec *e);
 int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
 
 /* Bytes of the arena (activations), without weights.  Needs no executor: used to say before
- * loading what a program will take. */
+ * loading what a program will take.  -ENOMEM or -EOVERFLOW when they cannot be planned. */
 int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
                          const struct program *pr);
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr);

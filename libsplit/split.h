@@ -39,7 +39,7 @@ const struct graph *split_graph(const struct split_session *s);
 const struct plan *split_plan(const struct split_session *s);
 const struct program *split_program(const struct split_session *s, int32_t node);
 
-/* Runs one frame.  `inputs[i]` holds the values of graph.input[i] and `outputs[i]` receives
+/* Runs one frame; a session runs one at a time.  `inputs[i]` holds the values of graph.input[i] and `outputs[i]` receives
  * those of graph.output[i], both in ONNX's row-major order.  `stats` is NULL or [nodes]. */
 int split_run(struct split_session *s, const float *const *inputs, float *const *outputs,
               struct exec_stats *stats, struct diag *why);
