@@ -31,16 +31,17 @@ int split_load(struct split_model **m, const char *file, struct diag *why);
 void split_unload(struct split_model *m); /* after its sessions are closed */
 const struct onnx_model *split_onnx(const struct split_model *m);
 
-int split_open(struct split_session **s, const struct split_model *m,
-               const struct split_options *o, struct diag *why);
+int split_open(struct split_session **s, const struct split_model *m, const struct split_options *o,
+               struct diag *why);
 void split_close(struct split_session *s);
 
 const struct graph *split_graph(const struct split_session *s);
 const struct plan *split_plan(const struct split_session *s);
 const struct program *split_program(const struct split_session *s, int32_t node);
 
-/* Runs one frame; a session runs one at a time.  `inputs[i]` holds the values of graph.input[i] and `outputs[i]` receives
- * those of graph.output[i], both in ONNX's row-major order.  `stats` is NULL or [nodes]. */
+/* Runs one frame; a session runs one at a time.  `inputs[i]` holds the values of graph.input[i] and
+ * `outputs[i]` receives those of graph.output[i], both in ONNX's row-major order.  `stats` is NULL
+ * or [nodes]. */
 int split_run(struct split_session *s, const float *const *inputs, float *const *outputs,
               struct exec_stats *stats, struct diag *why);
 /* The same for a network with one input, from the bytes of a picture (rows, columns, channels). */
