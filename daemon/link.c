@@ -328,6 +328,14 @@ static void release(struct link *l, struct mesh_slot *s)
     }
 }
 
+/* nng_iov serves both ways and so is not const; NNG does not write to what it sends. */
+static void *unconst(const uint8_t *p)
+{
+    void *q;
+    memcpy(&q, &p, sizeof q);
+    return q;
+}
+
 /* `lock` is held; the queue is not empty and no send is under way.  NNG never runs a callback
  * inside nng_stream_send(): it queues it for one of its threads. */
 static void send_some(struct link *l)
@@ -345,7 +353,7 @@ static void send_some(struct link *l)
             skip -= HEADER_BYTES;
         }
         if (s->header.length > skip)
-            iov[n++] = (nng_iov){ (void *)(uintptr_t)(s->payload + skip), s->header.length - skip };
+            iov[n++] = (nng_iov){ unconst(s->payload + skip), s->header.length - skip };
         skip = 0;
     }
     (void)nng_aio_set_iov(l->send, n, iov);

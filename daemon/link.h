@@ -21,10 +21,10 @@
 #include "daemon/mesh.h"
 
 enum {
-    LINK_MAX_OUT = 1024,            /* messages that may wait to be sent */
-    LINK_MAX_OUT_BYTES = 64 << 20,  /* and bytes of those that were copied */
-    LINK_MAX_IN = 64,               /* control messages that may wait for the loop */
-    LINK_MAX_IN_BYTES = 8 << 20,    /* and their bytes: what comes last may pass it */
+    LINK_MAX_OUT = 1024,           /* messages that may wait to be sent */
+    LINK_MAX_OUT_BYTES = 64 << 20, /* and bytes of those that were copied */
+    LINK_MAX_IN = 64,              /* control messages that may wait for the loop */
+    LINK_MAX_IN_BYTES = 8 << 20,   /* and their bytes: what comes last may pass it */
     LINK_REMOTE_BYTES = 96,
 };
 
@@ -59,7 +59,7 @@ const char *link_lost(struct link *l);
 /* The peer's first message was of another protocol version: nothing more will come of this link,
  * but it still sends. */
 bool link_other_version(struct link *l);
-bool link_garbage(struct link *l);       /* lost, because the peer broke the protocol */
+bool link_garbage(struct link *l); /* lost, because the peer broke the protocol */
 
 /* As mesh_send() and mesh_send_slot().  -ENOTCONN after the link was lost. */
 int link_send(struct link *l, const struct header *h, const void *body);

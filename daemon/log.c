@@ -103,8 +103,7 @@ __attribute__((format(printf, 3, 0))) static void add(char *line, size_t *at, co
         *at += (size_t)n < room ? (size_t)n : room - 1;
 }
 
-__attribute__((format(printf, 3, 4))) static void addf(char *line, size_t *at, const char *fmt,
-                                                       ...)
+__attribute__((format(printf, 3, 4))) static void addf(char *line, size_t *at, const char *fmt, ...)
 {
     va_list args;
 

@@ -37,7 +37,7 @@ struct peer {
     nng_stream_dialer *dialer;
     nng_aio *dial;
     bool dialling;
-    _Atomic bool dialled; /* `dial` has ended: look at its result */
+    _Atomic bool dialled;  /* `dial` has ended: look at its result */
     struct link *greeting; /* HELLO is on its way */
     int64_t hello_ms;
     uint64_t hello_ns;
@@ -88,7 +88,10 @@ struct mesh {
     void *closed_ctx;
 };
 
-static const char *name_of(const struct mesh *m, int32_t node) { return m->config->node[node].name; }
+static const char *name_of(const struct mesh *m, int32_t node)
+{
+    return m->config->node[node].name;
+}
 
 /* libuv's clock, which stands still while a callback runs: one moment for one decision. */
 static int64_t now_ms(const struct mesh *m) { return (int64_t)uv_now(m->loop); }
@@ -377,7 +380,8 @@ static void serve_greeting(struct mesh *m, int32_t node)
     }
     const char *why = link_lost(p->greeting);
     if (why)
-        greeting_failed(m, node, link_garbage(p->greeting) ? "garbage-on-link" : "link-failed", why);
+        greeting_failed(m, node, link_garbage(p->greeting) ? "garbage-on-link" : "link-failed",
+                        why);
 }
 
 /* ---- accepting */
@@ -549,8 +553,7 @@ static int send_echo(struct mesh *m, const struct header *h, const void *body)
         memcpy(e->body, body, h->length);
 
     pthread_mutex_lock(&m->echo_lock);
-    const bool full =
-        m->echoes >= LINK_MAX_OUT || m->echo_bytes + h->length > LINK_MAX_OUT_BYTES;
+    const bool full = m->echoes >= LINK_MAX_OUT || m->echo_bytes + h->length > LINK_MAX_OUT_BYTES;
     if (!full) {
         *m->last_echo = e;
         m->last_echo = &e->next;
@@ -804,8 +807,11 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
         err = listen_at(m, why);
     for (int32_t i = self + 1; err == 0 && i < config->nnodes; i++)
         err = prepare_dial(m, i, why);
-    if (err == 0 && (err = uv_async_init(loop, &m->async, on_async)) < 0)
-        diag(why, err, "the mesh: %s", uv_strerror(err));
+    if (err == 0) {
+        err = uv_async_init(loop, &m->async, on_async);
+        if (err < 0)
+            diag(why, err, "the mesh: %s", uv_strerror(err));
+    }
     if (err < 0) {
         mesh_free(m);
         return err;

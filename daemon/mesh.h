@@ -61,11 +61,11 @@ int mesh_send(struct mesh *m, int32_t node, const struct header *h, const void *
  * allocated.  `payload` must stay untouched from mesh_send_slot() until `busy` is false. */
 struct mesh_slot {
     struct header header;
-    const uint8_t *payload; /* header.length bytes */
-    _Atomic bool busy;      /* in the link's queue */
-    struct mesh_slot *next; /* private */
+    const uint8_t *payload;      /* header.length bytes */
+    _Atomic bool busy;           /* in the link's queue */
+    struct mesh_slot *next;      /* private */
     uint8_t bytes[HEADER_BYTES]; /* private: the encoded header */
-    bool copied; /* private: made by mesh_send(), freed when sent */
+    bool copied;                 /* private: made by mesh_send(), freed when sent */
 };
 /* A slot starts zeroed.  Returns 0, -EBUSY (it is still on its way), -ENOTCONN or -ENOBUFS.
  * Any thread; hold no lock that `claim` or `arrived` takes, for they come at once when `node`

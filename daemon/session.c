@@ -50,7 +50,7 @@ static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size
     (void)cap; /* as set aside by give_payloads() */
     if (atomic_load(&l->cancelled) || !wait_until_sent(l, slot))
         return NULL;
-    return (uint8_t *)(uintptr_t)slot->payload;
+    return l->payload + (slot->payload - l->payload);
 }
 
 static int send_message(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
@@ -201,7 +201,8 @@ static int check_memory(struct session *s, const struct session_limits *limits, 
                     "%lld MB of other models",
                     limits->node, megabytes(need), megabytes(limits->max_memory),
                     megabytes(weights), megabytes(s->arena_bytes), megabytes(limits->in_use));
-    return diag(why, -ENOMEM, "%s: needs %lld MB, %lld MB allowed: %lld MB weights + %lld MB activations",
+    return diag(why, -ENOMEM,
+                "%s: needs %lld MB, %lld MB allowed: %lld MB weights + %lld MB activations",
                 limits->node, megabytes(need), megabytes(limits->max_memory), megabytes(weights),
                 megabytes(s->arena_bytes));
 }
@@ -273,8 +274,8 @@ static int open_model(struct session *s, const char *file, struct diag *why)
         return diag(why, -EPROTO, "%s: the plan is for %d inputs, the model has %d", file,
                     s->plan.ninputs, s->model.ninputs);
     for (int32_t i = 0; i < s->plan.ninputs; i++) {
-        input[i] = (struct graph_input){ .name = s->model.input[i].name,
-                                         .rank = s->plan.input[i].rank };
+        input[i] =
+            (struct graph_input){ .name = s->model.input[i].name, .rank = s->plan.input[i].rank };
         memcpy(input[i].dim, s->plan.input[i].dim, sizeof input[i].dim);
     }
     err = graph_build(&s->graph, &s->model, input, s->plan.ninputs, why);
@@ -298,7 +299,8 @@ int session_load(struct session *s, const char *file, const struct session_limit
         return err;
     err = program_check(&s->plan.program, &s->geo, &step);
     if (err < 0)
-        return diag(why, err, "%s: the program does not fit the model, step %d", limits->node, step);
+        return diag(why, err, "%s: the program does not fit the model, step %d", limits->node,
+                    step);
     err = check_memory(s, limits, why);
     if (err == 0)
         err = route_transfers(s, why);

@@ -51,12 +51,12 @@ struct session {
     struct session *next; /* the worker's */
     uint32_t epoch, number;
     struct msg_plan plan;
-    int32_t coordinator;  /* index in cluster.json */
+    int32_t coordinator; /* index in cluster.json */
     struct mesh *mesh;
-    bool ready;           /* loaded; guarded by the worker's lock */
-    bool closed;          /* to be freed; guarded by the worker's lock */
-    bool loading;         /* on the pool, or queued for it: loop only */
-    uint64_t used;        /* when a frame last started, for eviction: loop only */
+    bool ready;    /* loaded; guarded by the worker's lock */
+    bool closed;   /* to be freed; guarded by the worker's lock */
+    bool loading;  /* on the pool, or queued for it: loop only */
+    uint64_t used; /* when a frame last started, for eviction: loop only */
 
     struct onnx_model model;
     struct graph graph;

@@ -41,7 +41,7 @@ struct store {
 
 static void hex_of(const uint8_t sha[SHA256_BYTES], char hex[HEX_BYTES])
 {
-    for (int i = 0; i < SHA256_BYTES; i++)
+    for (size_t i = 0; i < SHA256_BYTES; i++)
         snprintf(hex + 2 * i, 3, "%02x", sha[i]);
 }
 

@@ -24,8 +24,7 @@ int store_find(const struct store *s, const uint8_t sha[SHA256_BYTES], char *pat
  * SHA-256.  Append returns 1 when the file is complete, 0 when more is wanted, or a negative errno
  * with a sentence (-EBADMSG: out of order or another SHA; -ENOSPC...), after which the receipt is
  * forgotten. */
-int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size,
-                struct diag *why);
+int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size, struct diag *why);
 int store_append(struct store *s, const struct msg_model_chunk *c, struct diag *why);
 
 /* Takes the complete file out of the store, to be kept; NULL if it is not complete. */

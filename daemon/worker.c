@@ -29,8 +29,8 @@ struct worker {
     uv_timer_t reaper;
     uint64_t starts; /* frames so far: a clock for eviction */
 
-    pthread_mutex_t lock; /* held for a few instructions at a time */
-    struct session *sessions; /* changed by the loop only, under the lock */
+    pthread_mutex_t lock;       /* held for a few instructions at a time */
+    struct session *sessions;   /* changed by the loop only, under the lock */
     struct lane *first, **last; /* to be run */
     pthread_cond_t work;
     bool quit;
@@ -54,7 +54,10 @@ struct worker {
     void *closed_ctx;
 };
 
-static const char *name_of(const struct worker *w, int32_t node) { return w->config->node[node].name; }
+static const char *name_of(const struct worker *w, int32_t node)
+{
+    return w->config->node[node].name;
+}
 
 /* ---- answers.  A coordinator that is not there learns nothing; its loss is handled elsewhere. */
 
@@ -177,7 +180,8 @@ static struct lane *next_lane(struct worker *w)
 
 static void run_lane(struct worker *w, struct lane *l)
 {
-    const int64_t deadline = (int64_t)uv_hrtime() + w->config->request_timeout_ms * INT64_C(1000000);
+    const int64_t deadline =
+        (int64_t)uv_hrtime() + w->config->request_timeout_ms * INT64_C(1000000);
     struct exec_stats stats;
     const int status = lane_run(l, deadline, &stats);
     const uint32_t frame = l->frame, epoch = l->session->epoch, plan = l->session->number;

@@ -139,7 +139,8 @@ static void open_member(struct cluster *c, int32_t i)
     m->index = i;
     snprintf(state, sizeof state, "%s/state%d", c->dir, i);
     cr_assert_eq(store_open(&m->store, state, &why), 0, "%s", why.text);
-    cr_assert_eq(worker_new(&m->worker, &c->loop, &c->config, i, m->store, &why), 0, "%s", why.text);
+    cr_assert_eq(worker_new(&m->worker, &c->loop, &c->config, i, m->store, &why), 0, "%s",
+                 why.text);
     const struct mesh_events e = { .ctx = m,
                                    .up = on_up,
                                    .down = on_down,

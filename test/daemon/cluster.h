@@ -73,7 +73,7 @@ bool cluster_acked(struct cluster *c);
 uint8_t *cluster_plan_body(struct cluster *c, int32_t node, int32_t depth, size_t *len);
 
 void cluster_send(struct cluster *c, int32_t node, enum msg_type type, uint32_t frame);
-void cluster_start(struct cluster *c, uint32_t frame);                   /* FRAME to all */
+void cluster_start(struct cluster *c, uint32_t frame);                    /* FRAME to all */
 void cluster_feed(struct cluster *c, uint32_t frame, const float *input); /* the inputs */
 /* Waits until every node has ended `frame`; returns the first status that is not 0.  Then the
  * answer stands in `output` if it came. */

@@ -104,10 +104,10 @@ static int send_all(struct store *s, size_t piece, struct diag *why)
 
 Test(store, sha256_is_that_of_fips_180)
 {
-    static const uint8_t abc[SHA256_BYTES] = {
-        0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae, 0x22, 0x23,
-        0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad
-    };
+    static const uint8_t abc[SHA256_BYTES] = { 0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea,
+                                               0x41, 0x41, 0x40, 0xde, 0x5d, 0xae, 0x22, 0x23,
+                                               0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c,
+                                               0xb4, 0x10, 0xff, 0x61, 0xf2, 0x00, 0x15, 0xad };
     char path[128];
     uint8_t sum[SHA256_BYTES];
     struct diag why = { "" };
@@ -135,7 +135,8 @@ Test(store, a_file_comes_back_as_it_was)
         cr_assert_eq(store_find(s, sha, path, sizeof path), -ENOENT, "a file half there is found");
         cr_assert_eq(send_all(s, pieces[i], &why), 1, "%s", why.text);
         cr_assert_eq(store_find(s, sha, path, sizeof path), 0);
-        cr_assert_eq(store_find(s, sha, shorter, sizeof shorter), -ENOENT, "a path that is cut off is no path");
+        cr_assert_eq(store_find(s, sha, shorter, sizeof shorter), -ENOENT,
+                     "a path that is cut off is no path");
         cr_assert_eq(files(), 1);
 
         uint8_t sum[SHA256_BYTES];

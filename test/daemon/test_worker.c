@@ -97,12 +97,16 @@ Test(worker, a_model_with_another_sum_is_refused)
 {
     uint8_t body[MODEL_CHUNK_MAX_BYTES];
     struct msg_model_offer offer = { .sha = { 1, 2, 3 }, .size = 4 };
-    struct msg_model_chunk chunk = { .sha = { 1, 2, 3 }, .data = (const uint8_t *)"onnx", .len = 4 };
+    struct msg_model_chunk chunk = { .sha = { 1, 2, 3 },
+                                     .data = (const uint8_t *)"onnx",
+                                     .len = 4 };
     cluster_open(&c, 2);
     int n = model_offer_encode(&offer, body, sizeof body);
-    mesh_send(c.member[0].mesh, 1, &(struct header){ MSG_MODEL_OFFER, .length = (uint32_t)n }, body);
+    mesh_send(c.member[0].mesh, 1, &(struct header){ MSG_MODEL_OFFER, .length = (uint32_t)n },
+              body);
     n = model_chunk_encode(&chunk, body, sizeof body);
-    mesh_send(c.member[0].mesh, 1, &(struct header){ MSG_MODEL_CHUNK, .length = (uint32_t)n }, body);
+    mesh_send(c.member[0].mesh, 1, &(struct header){ MSG_MODEL_CHUNK, .length = (uint32_t)n },
+              body);
     cluster_pump(&c, 200);
     cr_assert_eq(c.member[1].models, 2);
     cr_assert_eq(c.member[1].model.state, MODEL_FAILED);
@@ -136,7 +140,9 @@ Test(worker, a_plan_over_max_memory_is_refused_with_the_figures)
 
 static void send_plan(uint32_t number, const uint8_t *body, size_t len)
 {
-    const struct header h = { .type = MSG_PLAN, .epoch = 1, .plan = number, .length = (uint32_t)len };
+    const struct header h = {
+        .type = MSG_PLAN, .epoch = 1, .plan = number, .length = (uint32_t)len
+    };
     c.member[1].plans = 0;
     cr_assert_eq(mesh_send(c.member[0].mesh, 1, &h, body), 0);
 }
