@@ -102,6 +102,9 @@ http_answers() {
     run_local conf/demo/superres.onnx "$tmp/dogs.jpg" -o "$tmp/expected" >/dev/null
     holds "a JPEG: the right picture" cmp "$tmp/answer.png" "$tmp/expected/dogs.png"
 
+    answers "a JPEG as the body" 200 '"data"' /v2/models/fashion/infer -H 'Content-Type: image/jpeg' \
+        --data-binary "@$tmp/dogs.jpg"
+
     fashion_request FP32 '[1,1,28,28]' "[$numbers]" >"$tmp/request"
     answers "a chunked body" 200 '"data"' /v2/models/fashion/infer -H 'Transfer-Encoding: chunked' \
         --data-binary "@$tmp/request"
