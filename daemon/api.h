@@ -3,8 +3,19 @@
  *   GET  /v2/health/live, /v2/health/ready, /v2, /v2/models/{m}, /v2/models/{m}/ready
  *   POST /v2/models/{m}/infer   see daemon/api_infer.h; or, with Content-Type image/jpeg or
  *                               image/png, the bytes of one picture as the body
- *   GET  /splitd/status         nodes, epoch, models, figures of the last frame (JSON)
+ *   GET  /splitd/status         nodes, epoch, models, figures of each model's last frame:
  *
+ *     { "cluster", "coordinator", "version", "epoch",
+ *       "nodes":  [ { "name", "address", "up",
+ *                     "models": [ { "model", "rows": [first, end, of], "compute_ms", "wait_ms",
+ *                                   "pack_ms", "sent_bytes", "received_bytes", "halo_bytes",
+ *                                   "sent_messages", "received_messages", "arena_bytes",
+ *                                   "weight_bytes" } ] } ],
+ *       "models": [ { "name", "ready", "problem": "" if none, "task": null while it loads } ],
+ *       "queue": { "waiting", "running", "limit" },
+ *       "counters": { "answered", "refused", "failed", "frames", "repeated" } }
+ *
+ * rows are those of the first tensor that is cut, 0 0 0 if there is none.
  * /v2/models/{m}/versions/1 is another name of /v2/models/{m}.  Errors are {"error": "..."}
  * with 400, 404, 405 (Allow), 413, 500, 503 (Retry-After) or 504. */
 #ifndef DAEMON_API_H
