@@ -44,6 +44,8 @@ struct conv_method {
 };
 
 extern const struct conv_method conv_direct;    /* micro-kernels on the map itself */
+extern const struct conv_method conv_winograd2; /* F(2x2, 3x3): 2.25 times fewer products */
+extern const struct conv_method conv_winograd4; /* F(4x4, 3x3): 4 times fewer */
 extern const struct conv_method conv_depthwise; /* a kernel per channel */
 extern const struct conv_method conv_gemm;      /* im2col and OpenBLAS */
 

@@ -184,17 +184,31 @@ static void fast_box(const struct job *j, struct span ys, int32_t lo, int32_t hi
     }
 }
 
+/* Adds the second input, pixel by pixel, then activates. */
+static void add_input(const struct kernel_call *call, const struct simd *simd,
+                      const struct simd_act *act)
+{
+    const struct box *r = &call->region;
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++)
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
+            float *to = view_at(&call->out, y, x, r->lo[CHAN]);
+            simd->add(to, view_at(&call->in[1], y, x, r->lo[CHAN]), to, box_len(*r, CHAN), act);
+        }
+}
+
 static void depthwise_run(const struct conv *c, const struct simd *simd, const void *packed,
                           const struct kernel_call *call)
 {
     const struct box *r = &call->region;
+    const bool adds = call->op->ninputs > 1;
     struct act rest;
+    const struct simd_act act = conv_activation(&c->op->act, &rest);
     struct job j = {
         .c = c,
         .simd = simd,
         .d = packed,
         .call = call,
-        .act = conv_activation(&c->op->act, &rest),
+        .act = adds ? (struct simd_act){ .kind = SIMD_NONE } : act,
         .k = r->lo[CHAN],
         .channels = box_len(*r, CHAN),
         .x = (const float **)(void *)call->scratch,
@@ -215,6 +229,8 @@ static void depthwise_run(const struct conv *c, const struct simd *simd, const v
         gather_pixels(&j, y, r->lo[COL], xs.lo);
         gather_pixels(&j, y, xs.hi, r->hi[COL]);
     }
+    if (adds)
+        add_input(call, simd, &act);
     conv_finish(call, &rest);
 }
 

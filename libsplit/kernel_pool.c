@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "libsplit/kernel_ops.h"
+#include "libsplit/simd.h"
 
 /* The taps of a window at output pixel `at` of one axis that fall on the map. */
 struct taps {
@@ -30,18 +31,20 @@ static struct taps taps_at(const struct window *w, enum axis a, int32_t at, int3
     return t;
 }
 
-typedef void (*pool_pixel)(const struct kernel_call *call, float *restrict to, struct taps rows,
-                           struct taps cols);
+typedef void (*pool_pixel)(const struct kernel_call *call, const struct simd *simd, float *to,
+                           struct taps rows, struct taps cols);
 
 static void run(const struct kernel_call *call, pool_pixel pixel)
 {
     const struct window *w = &call->op->u.pool.win;
+    const struct simd *simd = simd_best();
     const int32_t *dim = input_dim(call, 0);
     const struct box *r = &call->region;
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
         const struct taps rows = taps_at(w, ROW, y, dim[ROW]);
         for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
-            pixel(call, view_at(&call->out, y, x, r->lo[CHAN]), rows, taps_at(w, COL, x, dim[COL]));
+            pixel(call, simd, view_at(&call->out, y, x, r->lo[CHAN]), rows,
+                  taps_at(w, COL, x, dim[COL]));
     }
     act_region(call);
 }
@@ -55,28 +58,39 @@ static const float *under(const struct kernel_call *call, struct taps rows, stru
                    cols.first + (kx - cols.lo) * w->dilation[COL], call->region.lo[CHAN]);
 }
 
-static void max_pixel(const struct kernel_call *call, float *restrict to, struct taps rows,
-                      struct taps cols)
+/* Taps of a window that one pass over the channels takes. */
+enum { MAX_TAPS = 16 };
+
+static void max_pixel(const struct kernel_call *call, const struct simd *simd, float *to,
+                      struct taps rows, struct taps cols)
 {
     const int32_t n = box_len(call->region, CHAN);
-    for (int32_t k = 0; k < n; k++)
-        to[k] = -INFINITY;
+    const float *x[MAX_TAPS];
+    int32_t taps = 0;
+    bool begun = false;
     for (int32_t ky = rows.lo; ky < rows.hi; ky++)
         for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
-            const float *restrict from = under(call, rows, cols, ky, kx);
-            for (int32_t k = 0; k < n; k++)
-                to[k] = from[k] > to[k] ? from[k] : to[k];
+            x[taps++] = under(call, rows, cols, ky, kx);
+            if (taps < MAX_TAPS)
+                continue;
+            simd->max(x, taps, to, n);
+            x[0] = to; /* joins the taps that are left */
+            taps = 1;
+            begun = true;
         }
+    if (taps > 1 || !begun)
+        simd->max(x, taps, to, n);
 }
 
-static void average_pixel(const struct kernel_call *call, float *restrict to, struct taps rows,
-                          struct taps cols)
+static void average_pixel(const struct kernel_call *call, const struct simd *simd, float *to,
+                          struct taps rows, struct taps cols)
 {
+    (void)simd;
     const int32_t n = box_len(call->region, CHAN);
     memset(to, 0, (size_t)n * sizeof(float));
     for (int32_t ky = rows.lo; ky < rows.hi; ky++)
         for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
-            const float *restrict from = under(call, rows, cols, ky, kx);
+            const float *from = under(call, rows, cols, ky, kx);
             for (int32_t k = 0; k < n; k++)
                 to[k] += from[k];
         }

@@ -76,7 +76,8 @@ typedef void simd_taps_fn(const float *const *x, const float *const *w, int32_t 
                           const float *bias, float *out, int32_t channels,
                           const struct simd_act *act);
 
-/* out[k] = largest of x[t][k], t in 0..taps-1; -inf if there are no taps. */
+/* out[k] = largest of x[t][k], t in 0..taps-1, NaN left out; -inf if there are no taps.  out may
+ * be one of x. */
 typedef void simd_max_fn(const float *const *x, int32_t taps, float *out, int32_t channels);
 
 /* Winograd's transforms of one tile, F(m x m, 3 x 3) with m = 2 or 4; n = m + 2.

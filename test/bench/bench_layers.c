@@ -4,7 +4,9 @@
  *     bench_layers MODEL.onnx [PASSES, default 20]
  *
  * Operators run one after the other as in a frame, so caches hold what they would hold; the
- * smallest of PASSES times counts.  SPLITD_SIMD=avx2 and the like pick an instruction set. */
+ * smallest of PASSES times counts.  Convolutions also run in every other way that fits them, in
+ * the same pass, so that choices can be judged.  SPLITD_SIMD=avx2 and the like pick an instruction
+ * set. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +56,18 @@ struct network {
     struct geometry geo;
     float **tensor;
     float *scratch;
-    double *best; /* [nops], seconds */
+    struct layer *layer; /* [nops] */
+};
+
+/* Ways to compute a convolution, in the order of the columns. */
+static const struct conv_method *const ways[] = { &conv_direct, &conv_winograd2, &conv_winograd4,
+                                                  &conv_depthwise, &conv_gemm };
+enum { WAYS = sizeof(ways) / sizeof(*ways) };
+
+struct layer {
+    double best;          /* seconds, as a frame would run it */
+    void *packed[WAYS];   /* of the other ways; NULL where one does not fit */
+    double best_of[WAYS]; /* seconds */
 };
 
 static struct view view_of(const struct network *n, int32_t t)
@@ -68,14 +81,15 @@ static struct view view_of(const struct network *n, int32_t t)
                           .image_stride = row * x->dim[ROW] };
 }
 
-static void run_op(const struct network *n, int32_t i)
+/* `way` < 0: as a frame would run it. */
+static void run_op(const struct network *n, int32_t i, int way)
 {
     const struct op *op = &n->g.op[i];
     struct view in[OP_MAX_INPUTS];
     for (int32_t k = 0; k < op->ninputs; k++)
         in[k] = view_of(n, op->input[k]);
     const struct box whole = box_whole(n->g.tensor[op->output].dim);
-    kernels[op->type].run(&(struct kernel_call){
+    const struct kernel_call call = {
         .graph = &n->g,
         .op = op,
         .in = in,
@@ -83,7 +97,37 @@ static void run_op(const struct network *n, int32_t i)
         .region = whole,
         .share = op->type == OP_PARTIAL ? box_whole(n->g.tensor[op->input[0]].dim) : box_none(),
         .nodes = 1,
-        .scratch = n->scratch });
+        .scratch = n->scratch,
+    };
+    if (way < 0) {
+        kernels[op->type].run(&call);
+        return;
+    }
+    const struct conv c = conv_of(&n->g, op);
+    ways[way]->run(&c, simd_best(), n->layer[i].packed[way], &call);
+}
+
+static double time_of(const struct network *n, int32_t i, int way)
+{
+    const double start = now();
+    run_op(n, i, way);
+    return now() - start;
+}
+
+/* Lays out the weights of convolution `i` for every way; returns the most scratch. */
+static size_t prepare_ways(struct network *n, int32_t i)
+{
+    const struct conv c = conv_of(&n->g, &n->g.op[i]);
+    const struct simd *simd = simd_best();
+    size_t most = 0;
+    for (int w = 0; w < WAYS; w++) {
+        if (!ways[w]->fits(&c) || ways[w]->prepare(&c, simd, &n->layer[i].packed[w]))
+            continue;
+        const size_t bytes = ways[w]->scratch_bytes(&c, simd);
+        most = bytes > most ? bytes : most;
+        n->layer[i].best_of[w] = 1e9;
+    }
+    return most;
 }
 
 static int network_open(struct network *n, const char *file, struct diag *why)
@@ -94,8 +138,8 @@ static int network_open(struct network *n, const char *file, struct diag *why)
         graph_geometry(&n->g, 1, &n->geo))
         return -1;
     n->tensor = calloc((size_t)n->g.ntensors + 1, sizeof(*n->tensor));
-    n->best = calloc((size_t)n->g.nops + 1, sizeof(*n->best));
-    if (!n->tensor || !n->best)
+    n->layer = calloc((size_t)n->g.nops + 1, sizeof(*n->layer));
+    if (!n->tensor || !n->layer)
         return -1;
     for (int32_t t = 0; t < n->g.ntensors; t++) {
         struct tensor *x = &n->g.tensor[t];
@@ -112,7 +156,11 @@ static int network_open(struct network *n, const char *file, struct diag *why)
         const struct kernel *k = &kernels[n->g.op[i].type];
         const size_t bytes = k->scratch_bytes ? k->scratch_bytes(&n->g, &n->g.op[i]) : 0;
         most = bytes > most ? bytes : most;
-        n->best[i] = 1e9;
+        n->layer[i].best = 1e9;
+        if (n->g.op[i].type == OP_CONV) {
+            const size_t more = prepare_ways(n, i);
+            most = more > most ? more : most;
+        }
     }
     n->scratch = aligned_alloc(64, (most + 127) / 64 * 64);
     return n->scratch ? 0 : -1;
@@ -122,8 +170,12 @@ static void network_close(struct network *n)
 {
     for (int32_t t = 0; n->tensor && t < n->g.ntensors; t++)
         free(n->tensor[t]);
+    for (int32_t i = 0; n->layer && i < n->g.nops; i++)
+        for (int w = 0; w < WAYS; w++)
+            if (n->layer[i].packed[w])
+                ways[w]->release(n->layer[i].packed[w]);
     free(n->tensor);
-    free(n->best);
+    free(n->layer);
     free(n->scratch);
     geometry_done(&n->geo);
     graph_done(&n->g);
@@ -162,11 +214,14 @@ int main(int argc, char **argv)
     for (int pass = 0; pass < passes; pass++) {
         double sum = 0;
         for (int32_t i = 0; i < n.g.nops; i++) {
-            const double start = now();
-            run_op(&n, i);
-            const double took = now() - start;
-            n.best[i] = took < n.best[i] ? took : n.best[i];
+            struct layer *l = &n.layer[i];
+            const double took = time_of(&n, i, -1);
+            l->best = took < l->best ? took : l->best;
             sum += took;
+            for (int w = 0; w < WAYS; w++) {
+                const double other = l->packed[w] ? time_of(&n, i, w) : 1e9;
+                l->best_of[w] = other < l->best_of[w] ? other : l->best_of[w];
+            }
         }
         whole = sum < whole ? sum : whole;
     }
@@ -175,10 +230,14 @@ int main(int argc, char **argv)
     for (int32_t i = 0; i < n.g.nops; i++) {
         char what[96];
         describe(&n, &n.g.op[i], simd, what, sizeof(what));
-        const double macs = (double)n.geo.op[i].macs, gflops = 2e-9 * macs / n.best[i];
-        printf("%-44s %8.3f ms  %6.1f GFLOP/s  %4.0f %%\n", what, 1e3 * n.best[i], gflops,
+        const double macs = (double)n.geo.op[i].macs, gflops = 2e-9 * macs / n.layer[i].best;
+        printf("%-44s %8.3f ms  %6.1f GFLOP/s  %4.0f %%", what, 1e3 * n.layer[i].best, gflops,
                100 * gflops / peak);
-        sum += n.best[i];
+        for (int w = 0; w < WAYS; w++)
+            if (n.layer[i].packed[w])
+                printf("  %s %.3f", ways[w]->name, 1e3 * n.layer[i].best_of[w]);
+        printf("\n");
+        sum += n.layer[i].best;
         flops += 2 * macs;
     }
     printf("%-44s %8.3f ms  %6.1f GFLOP/s  %4.0f %%\n", "sum of the smallest", 1e3 * sum,
