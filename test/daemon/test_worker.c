@@ -369,6 +369,25 @@ Test(worker, an_open_claim_keeps_its_memory)
     cluster_close(&c);
 }
 
+/* The same for a frame that this node was never told to run. */
+Test(worker, an_open_claim_without_a_frame_keeps_its_memory)
+{
+    struct header h = { .type = MSG_HALO, .epoch = 1, .plan = 1, .frame = 1, .length = 1 };
+    uint8_t *to = NULL;
+    open_planned(2, 1);
+    for (h.transfer = 0; !to; h.transfer++)
+        to = worker_claim(c.member[1].worker, 0, &h);
+    h.transfer--;
+    cluster_plan(&c, 2, 2, 1);
+    cluster_pump(&c, 200);
+    cr_assert_eq(c.member[1].plans, 0, "the old plan is gone while a claim is open");
+    *to = 0xa5;
+    worker_failed(c.member[1].worker, 0, &h);
+    cr_assert(cluster_acked(&c));
+    expect_frame(2, 2);
+    cluster_close(&c);
+}
+
 Test(worker, the_plan_that_was_idle_longest_makes_room)
 {
     open_planned(1, 1);
