@@ -69,10 +69,10 @@ int coordinator_new(struct coordinator **c, uv_loop_t *loop, const struct config
                     struct diag *why);
 void coordinator_attach(struct coordinator *c, struct mesh *mesh);
 /* Ends every request with OUTCOME_UNAVAILABLE, then calls `closed` on the loop, when no pool
- * thread is at work and no message is on its way to or from its memory.  The functions below
- * may still be called, and do nothing, until coordinator_free(). */
+ * thread is at work and no message is on its way to or from its memory.  Events of the mesh may
+ * still come until coordinator_free(); nothing may be submitted any more. */
 void coordinator_close(struct coordinator *c, void (*closed)(void *ctx), void *ctx);
-void coordinator_free(struct coordinator *c); /* after `closed` and after the mesh is closed */
+void coordinator_free(struct coordinator *c); /* after `closed`, and when the mesh is closed */
 
 /* Takes `r` in and calls r->done exactly once, always later, from the loop.  Loop thread. */
 void coordinator_submit(struct coordinator *c, struct request *r);

@@ -35,9 +35,8 @@ struct app {
     struct coordinator *coordinator; /* these three: on the coordinator's node */
     struct api *api;
     struct http_server *http;
-    uv_rwlock_t gate; /* of `open`, against claims on NNG's threads */
-    bool open;        /* the worker takes new claims */
     bool stopping;
+    int to_close; /* parts whose `closed` has not come, and one for who counts them */
     int status;
 };
 
@@ -131,8 +130,7 @@ static void on_up(void *ctx, int32_t node, const struct msg_hello *hello)
 static void on_down(void *ctx, int32_t node, const char *why)
 {
     struct app *app = ctx;
-    if (app->worker)
-        worker_down(app->worker, node);
+    worker_down(app->worker, node);
     if (app->coordinator)
         coordinator_down(app->coordinator, node, why);
 }
@@ -141,29 +139,22 @@ static void on_message(void *ctx, int32_t node, const struct header *h, const ui
 {
     struct app *app = ctx;
 
-    if (!is_for_coordinator(h)) {
-        if (app->worker)
-            worker_message(app->worker, node, h, body);
-    } else if (app->coordinator) {
+    if (!is_for_coordinator(h))
+        worker_message(app->worker, node, h, body);
+    else if (app->coordinator)
         coordinator_message(app->coordinator, node, h, body);
-    } else {
+    else
         log_event(LOG_WARN, "message-dropped", "node=%s type=%d reason=\"not the coordinator\"",
                   app->config.node[node].name, (int)h->type);
-    }
 }
 
 static uint8_t *on_claim(void *ctx, int32_t node, const struct header *h)
 {
     struct app *app = ctx;
-    uint8_t *to = NULL;
 
     if (h->flags & HEADER_TO_HOST)
         return app->coordinator ? coordinator_claim(app->coordinator, node, h) : NULL;
-    uv_rwlock_rdlock(&app->gate);
-    if (app->open)
-        to = worker_claim(app->worker, node, h);
-    uv_rwlock_rdunlock(&app->gate);
-    return to;
+    return worker_claim(app->worker, node, h);
 }
 
 static void on_arrived(void *ctx, int32_t node, const struct header *h)
@@ -184,16 +175,17 @@ static void on_failed(void *ctx, int32_t node, const struct header *h)
         worker_failed(app->worker, node, h);
 }
 
-/* ---- stopping: answer the clients, stop the work, take leave of the peers */
+/* ---- stopping.  First the clients get their answers and the peers our leave; then nothing
+ * comes from the mesh any more and the rest can close. */
 
-static void stop_last(void *ctx)
+static void stop_end(void *ctx)
 {
     struct app *app = ctx;
 
+    if (--app->to_close > 0)
+        return;
     mesh_free(app->mesh);
-    app->mesh = NULL;
     coordinator_free(app->coordinator);
-    app->coordinator = NULL;
     api_free(app->api);
     store_close(app->store);
     uv_close((uv_handle_t *)&app->terminate, NULL);
@@ -201,38 +193,18 @@ static void stop_last(void *ctx)
     uv_close((uv_handle_t *)&app->watchdog, NULL);
 }
 
-static void stop_mesh(void *ctx)
+static void stop_rest(void *ctx)
 {
     struct app *app = ctx;
 
-    app->worker = NULL;
-    if (app->mesh)
-        mesh_close(app->mesh, stop_last, app);
-    else
-        stop_last(app);
-}
-
-static void stop_worker(void *ctx)
-{
-    struct app *app = ctx;
-
-    app->http = NULL;
-    uv_rwlock_wrlock(&app->gate);
-    app->open = false;
-    uv_rwlock_wrunlock(&app->gate);
-    if (app->worker)
-        worker_close(app->worker, stop_mesh, app);
-    else
-        stop_mesh(app);
-}
-
-static void stop_http(void *ctx)
-{
-    struct app *app = ctx;
+    if (--app->to_close > 0)
+        return;
+    app->to_close = 1 + (app->http != NULL) + (app->worker != NULL);
     if (app->http)
-        http_close(app->http, stop_worker, app);
-    else
-        stop_worker(app);
+        http_close(app->http, stop_end, app);
+    if (app->worker)
+        worker_close(app->worker, stop_end, app);
+    stop_end(app);
 }
 
 static void on_watchdog(uv_timer_t *t)
@@ -246,12 +218,14 @@ static void stop(struct app *app)
 {
     app->stopping = true;
     uv_timer_start(&app->watchdog, on_watchdog, STOP_MS, 0);
+    app->to_close = 1 + (app->coordinator != NULL) + (app->mesh != NULL);
     if (app->api)
         api_stop(app->api);
     if (app->coordinator)
-        coordinator_close(app->coordinator, stop_http, app);
-    else
-        stop_http(app);
+        coordinator_close(app->coordinator, stop_rest, app);
+    if (app->mesh)
+        mesh_close(app->mesh, stop_rest, app);
+    stop_rest(app);
 }
 
 static void on_signal(uv_signal_t *s, int signum)
@@ -294,7 +268,6 @@ static int start(struct app *app, struct diag *why)
     if (rc < 0)
         return rc;
 
-    app->open = true;
     rc = mesh_open(&app->mesh, &app->loop, config, app->self, &events, why);
     if (rc < 0)
         return rc;
@@ -318,11 +291,6 @@ static int open_loop(struct app *app, struct diag *why)
 
     if (rc < 0)
         return diag(why, rc, "no event loop: %s", uv_strerror(rc));
-    rc = uv_rwlock_init(&app->gate);
-    if (rc < 0) {
-        (void)uv_loop_close(&app->loop); /* nothing is open in it */
-        return diag(why, rc, "no lock: %s", uv_strerror(rc));
-    }
     uv_timer_init(&app->loop, &app->watchdog);
     uv_signal_init(&app->loop, &app->terminate);
     uv_signal_init(&app->loop, &app->interrupt);
@@ -343,7 +311,6 @@ static int run(struct app *app, struct diag *why)
         stop(app);
     }
     (void)uv_run(&app->loop, UV_RUN_DEFAULT);
-    uv_rwlock_destroy(&app->gate);
     (void)uv_loop_close(&app->loop); /* the loop ended because nothing is open in it */
     return rc;
 }
