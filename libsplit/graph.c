@@ -26,6 +26,13 @@ const char *op_type_name(enum op_type t)
         [OP_COMBINE] = "Combine",
         [OP_RESHAPE] = "Reshape",
         [OP_RESIZE] = "Resize",
+        [OP_CONSTANT] = "Constant",
+        [OP_REDUCE] = "Reduce",
+        [OP_MATMUL] = "MatMul",
+        [OP_WHERE] = "Where",
+        [OP_LRN] = "LRN",
+        [OP_SPACE_TO_DEPTH] = "SpaceToDepth",
+        [OP_TOP_K] = "TopK",
     };
     return (unsigned)t < OP_TYPES ? name[t] : "?";
 }

@@ -16,30 +16,82 @@
 #include "tiling/program.h"
 
 enum op_type {
-    OP_CONV,           /* also Gemm and MatMul with a constant: a 1x1 or whole-map kernel */
+    OP_CONV, /* also Gemm and MatMul with a constant: a 1x1 or whole-map kernel */
     OP_CONV_TRANSPOSE,
     OP_MAX_POOL,
     OP_AVERAGE_POOL,
-    OP_AFFINE,         /* x * scale[c] + bias[c]: BatchNormalization that could not be folded */
-    OP_ACTIVATION,     /* op.act alone */
-    OP_BINARY,         /* Add Sub Mul Div, with broadcasting; either side may be constant */
+    OP_AFFINE,     /* x * scale[c] + bias[c]: BatchNormalization that could not be folded */
+    OP_ACTIVATION, /* op.act alone */
+    OP_BINARY,     /* two tensors, with broadcasting; either side may be constant */
     OP_CONCAT,
     OP_SLICE,
     OP_PAD,
     OP_DEPTH_TO_SPACE,
     OP_SOFTMAX,
-    OP_PARTIAL,        /* a node's share of a reduction over rows and columns */
-    OP_COMBINE,        /* the shares of all nodes, in node order */
-    OP_RESHAPE,        /* Reshape, Flatten, Transpose that move values */
+    OP_PARTIAL, /* a node's share of a reduction over rows and columns */
+    OP_COMBINE, /* the shares of all nodes, in node order */
+    OP_RESHAPE, /* Reshape, Transpose, Gather, Expand, Tile: values by ONNX coordinates */
     OP_RESIZE,
+    OP_CONSTANT, /* known at load; has no inputs */
+    OP_REDUCE,   /* over any axes, each of which is read whole */
+    OP_MATMUL,   /* rows x channels of the first input times those of the second */
+    OP_WHERE,    /* input 0 is not 0 ? input 1 : input 2, with broadcasting */
+    OP_LRN,      /* local response normalization across channels */
+    OP_SPACE_TO_DEPTH,
+    OP_TOP_K, /* values or indices */
     OP_TYPES
 };
 /* "Conv", "MaxPool"...: for messages and dumps. */
 const char *op_type_name(enum op_type t);
 
 enum act_kind {
-    ACT_NONE, ACT_RELU, ACT_CLIP, ACT_LEAKY_RELU, ACT_PRELU, ACT_SIGMOID, ACT_HARD_SIGMOID,
-    ACT_HARD_SWISH, ACT_TANH, ACT_SILU
+    ACT_NONE,
+    ACT_RELU,
+    ACT_CLIP,
+    ACT_LEAKY_RELU,
+    ACT_PRELU,
+    ACT_SIGMOID,
+    ACT_HARD_SIGMOID,
+    ACT_HARD_SWISH,
+    ACT_TANH,
+    ACT_SILU,
+    /* Computed through act_function() (libsplit/functions.h), which says what they are. */
+    ACT_ABS,
+    ACT_NEG,
+    ACT_SIGN,
+    ACT_FLOOR,
+    ACT_CEIL,
+    ACT_ROUND,
+    ACT_RECIPROCAL,
+    ACT_SQRT,
+    ACT_EXP,
+    ACT_LOG,
+    ACT_ERF,
+    ACT_NOT,
+    ACT_NOT_ZERO,
+    ACT_TRUNCATE,
+    ACT_ELU,
+    ACT_CELU,
+    ACT_SELU,
+    ACT_SOFTPLUS,
+    ACT_SOFTSIGN,
+    ACT_MISH,
+    ACT_GELU,
+    ACT_GELU_TANH,
+    ACT_THRESHOLDED_RELU,
+    ACT_SHRINK,
+    ACT_SIN,
+    ACT_COS,
+    ACT_TAN,
+    ACT_ASIN,
+    ACT_ACOS,
+    ACT_ATAN,
+    ACT_SINH,
+    ACT_COSH,
+    ACT_ASINH,
+    ACT_ACOSH,
+    ACT_ATANH,
+    ACT_KINDS
 };
 
 /* An activation.  RELU: max(x, 0).  CLIP: min(max(x, a), b).  LEAKY_RELU: x < 0 ? a*x : x.
@@ -65,13 +117,51 @@ struct window {
     int32_t pad[2], pad_end[2];                /* zeros before the first and after the last pixel */
 };
 
-enum binary_kind { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV };
+/* From BINARY_POW on computed through binary_function() (libsplit/functions.h). */
+enum binary_kind {
+    BINARY_ADD,
+    BINARY_SUB,
+    BINARY_MUL,
+    BINARY_DIV,
+    BINARY_POW,
+    BINARY_MIN,
+    BINARY_MAX,
+    BINARY_PRELU,
+    BINARY_EQUAL,
+    BINARY_GREATER,
+    BINARY_GREATER_OR_EQUAL,
+    BINARY_LESS,
+    BINARY_LESS_OR_EQUAL,
+    BINARY_AND,
+    BINARY_OR,
+    BINARY_XOR,
+    BINARY_KINDS
+};
 enum pad_mode { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE };
-enum reduce_kind { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX };
+/* OP_PARTIAL and OP_COMBINE know the first three, OP_REDUCE all. */
+enum reduce_kind {
+    REDUCE_SUM,
+    REDUCE_MEAN,
+    REDUCE_MAX,
+    REDUCE_MIN,
+    REDUCE_PROD,
+    REDUCE_ARG_MAX,
+    REDUCE_ARG_MIN
+};
 enum resize_mode { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC };
-enum resize_coordinates { RESIZE_HALF_PIXEL, RESIZE_PYTORCH_HALF_PIXEL, RESIZE_ALIGN_CORNERS,
-                          RESIZE_ASYMMETRIC, RESIZE_TF_HALF_PIXEL };
-enum resize_nearest { RESIZE_ROUND_PREFER_FLOOR, RESIZE_ROUND_PREFER_CEIL, RESIZE_FLOOR, RESIZE_CEIL };
+enum resize_coordinates {
+    RESIZE_HALF_PIXEL,
+    RESIZE_PYTORCH_HALF_PIXEL,
+    RESIZE_ALIGN_CORNERS,
+    RESIZE_ASYMMETRIC,
+    RESIZE_TF_HALF_PIXEL
+};
+enum resize_nearest {
+    RESIZE_ROUND_PREFER_FLOOR,
+    RESIZE_ROUND_PREFER_CEIL,
+    RESIZE_FLOOR,
+    RESIZE_CEIL
+};
 
 enum { OP_MAX_INPUTS = GEO_MAX_INPUTS };
 
@@ -126,30 +216,52 @@ struct op {
         } softmax;
         struct {
             enum reduce_kind kind;
-            int64_t count; /* values behind one result: rows * columns of the input */
-        } reduce;          /* OP_PARTIAL, OP_COMBINE */
+            int64_t count;   /* values behind one result */
+            bool over[AXES]; /* OP_REDUCE; the index of ARG_MAX and ARG_MIN counts along one */
+            bool last;       /* ARG_MAX, ARG_MIN: of equal values take the last, else the first */
+        } reduce;            /* OP_PARTIAL, OP_COMBINE, OP_REDUCE */
         struct {
             /* Output value at ONNX coordinates o of `to` is input value at row-major index
-             * of o permuted by `perm` within `from`: a Transpose (perm) then a Reshape. */
+             * of o permuted by `perm` within `from`: a Transpose (perm) then a Reshape.  Where
+             * pick[i] is not NULL, coordinate o[i] stands for pick[i][o[i]] of an axis of
+             * picked[i] values: then a Gather with constant indices. */
             struct shape from, to;
             int8_t perm[SHAPE_MAX_RANK];
+            int32_t *pick[SHAPE_MAX_RANK], picked[SHAPE_MAX_RANK];
         } reshape;
+        struct {
+            float *values; /* NHWC, all images */
+        } constant;
+        struct {
+            int32_t size; /* channels in the window around each */
+            float alpha, beta, bias;
+        } lrn;
+        struct {
+            int32_t block;
+        } space_to_depth;
+        struct {
+            enum axis axis;
+            bool smallest; /* first, else the largest first; of equal values the lower index */
+            bool indices;  /* yields places, else values */
+        } top_k;
         struct {
             enum resize_mode mode;
             enum resize_coordinates coordinates;
             enum resize_nearest nearest;
             float scale[2]; /* output / input, rows and columns */
             float cubic_a;
+            bool exclude_outside; /* cubic: pixels beyond the map weigh nothing, else as its edge */
         } resize;
     } u;
     void *packed; /* what the kernel prepared; owned by the graph, see graph_pack() */
 };
 
 struct tensor {
-    const char *name;    /* ONNX name, owned by the graph */
-    int32_t dim[AXES];   /* rows, columns, channels; rows of an OP_PARTIAL output: one per node, 0 here */
+    const char *name; /* ONNX name, owned by the graph */
+    int32_t
+        dim[AXES]; /* rows, columns, channels; rows of an OP_PARTIAL output: one per node, 0 here */
     int32_t batch;
-    int32_t op;          /* producer, GEO_NO_OP for an input */
+    int32_t op; /* producer, GEO_NO_OP for an input */
 };
 
 /* A named end of the network. */

@@ -111,6 +111,10 @@ static struct standing standing(const struct shape *s, int32_t axis)
 static void reshape_reach(const struct op *op, const struct tensor *in, struct reach r[AXES])
 {
     const struct shape *to = &op->u.reshape.to;
+    struct shape before = op->u.reshape.to; /* before anything is picked */
+    for (int32_t i = 0; i < before.rank; i++)
+        if (op->u.reshape.pick[i])
+            before.dim[i] = op->u.reshape.picked[i];
     struct shape from = op->u.reshape.from; /* after the Transpose */
     for (int8_t i = 0; i < from.rank; i++) {
         const int8_t p = op->u.reshape.perm[i];
@@ -121,9 +125,10 @@ static void reshape_reach(const struct op *op, const struct tensor *in, struct r
     }
     for (int a = 0; a < AXES; a++) {
         r[a] = reach_all(in->dim[a]);
-        if (from.axis[a] < 0 || to->axis[a] < 0 || in->dim[a] == 1)
+        if (from.axis[a] < 0 || to->axis[a] < 0 || in->dim[a] == 1 ||
+            op->u.reshape.pick[to->axis[a]])
             continue;
-        const struct standing f = standing(&from, from.axis[a]), t = standing(to, to->axis[a]);
+        const struct standing f = standing(&from, from.axis[a]), t = standing(&before, to->axis[a]);
         if (f.outer != t.outer)
             continue;
         const int64_t d = gcd(f.inner, t.inner);
@@ -185,6 +190,7 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
         pool_reach(op, r);
         break;
     case OP_BINARY:
+    case OP_WHERE:
         binary_reach(in, out, r);
         break;
     case OP_CONCAT:
@@ -218,8 +224,29 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
     case OP_RESIZE:
         resize_reach(op, in, out, r);
         break;
+    case OP_REDUCE:
+        for (int a = 0; a < AXES; a++)
+            if (op->u.reduce.over[a])
+                r[a] = reach_all(in->dim[a]);
+        break;
+    case OP_MATMUL: {
+        const enum axis summed = input == 0 ? CHAN : ROW;
+        r[summed] = reach_all(in->dim[summed]);
+        break;
+    }
+    case OP_LRN:
+        r[CHAN] = reach_all(in->dim[CHAN]);
+        break;
+    case OP_SPACE_TO_DEPTH:
+        r[ROW] = r[COL] = reach_down(op->u.space_to_depth.block);
+        r[CHAN] = reach_all(in->dim[CHAN]);
+        break;
+    case OP_TOP_K:
+        r[op->u.top_k.axis] = reach_all(in->dim[op->u.top_k.axis]);
+        break;
     case OP_AFFINE:
     case OP_ACTIVATION:
+    case OP_CONSTANT:
     case OP_TYPES:
         break;
     }
@@ -248,6 +275,8 @@ static int64_t taps(const struct graph *g, const struct op *op)
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:
         return (int64_t)w->kernel[ROW] * w->kernel[COL];
+    case OP_MATMUL:
+        return g->tensor[op->input[0]].dim[CHAN];
     default:
         return 1;
     }

@@ -1,6 +1,7 @@
 #include "libsplit/import.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,15 +14,25 @@ enum { SPARE_BYTES = 64 << 20, SPARE_PER_WEIGHT = 4 };
 
 /* One ONNX operator.  `attrs` lists every attribute that is understood, with its type (i, f, s,
  * t; I and F for lists): any other is refused, because it could change the answer.  `fold`
- * computes it when all inputs are constants, `run` emits operators; NULL: not supported. */
+ * computes it when all inputs are constants (NULL: by running what `run` emits), `run` emits
+ * operators (NULL: constants only). */
 struct importer {
     const char *op_type, *attrs;
     import_fn run, fold;
 };
 
 static const struct importer importers[] = {
-    { "Abs", "", NULL, fold_unary },
-    { "Add", "axis:i broadcast:i", import_add, fold_binary },
+    { "Abs", "", import_function, NULL },
+    { "Acos", "", import_function, NULL },
+    { "Acosh", "", import_function, NULL },
+    { "Add", "axis:i broadcast:i", import_arithmetic, fold_binary },
+    { "And", "axis:i broadcast:i", import_arithmetic, NULL },
+    { "ArgMax", "axis:i keepdims:i select_last_index:i", import_arg_max, NULL },
+    { "ArgMin", "axis:i keepdims:i select_last_index:i", import_arg_min, NULL },
+    { "Asin", "", import_function, NULL },
+    { "Asinh", "", import_function, NULL },
+    { "Atan", "", import_function, NULL },
+    { "Atanh", "", import_function, NULL },
     { "AveragePool",
       "auto_pad:s ceil_mode:i count_include_pad:i dilations:I kernel_shape:I pads:I strides:I",
       import_average_pool, NULL },
@@ -29,7 +40,8 @@ static const struct importer importers[] = {
       "consumed_inputs:I epsilon:f is_test:i momentum:f spatial:i training_mode:i",
       import_batch_normalization, NULL },
     { "Cast", "to:i saturate:i", import_cast, fold_cast },
-    { "Ceil", "", NULL, fold_unary },
+    { "Ceil", "", import_function, NULL },
+    { "Celu", "alpha:f", import_function, NULL },
     { "Clip", "min:f max:f", import_clip, NULL },
     { "Concat", "axis:i", import_concat, fold_concat },
     { "Constant", "value:t value_float:f value_floats:F value_int:i value_ints:I", NULL,
@@ -40,60 +52,101 @@ static const struct importer importers[] = {
       "auto_pad:s dilations:I group:i kernel_shape:I output_padding:I output_shape:I pads:I "
       "strides:I",
       import_conv_transpose, NULL },
+    { "Cos", "", import_function, NULL },
+    { "Cosh", "", import_function, NULL },
     { "DepthToSpace", "blocksize:i mode:s", import_depth_to_space, NULL },
-    { "Div", "axis:i broadcast:i", import_div, fold_binary },
-    { "Dropout", "is_test:i ratio:f seed:i", import_dropout, fold_identity },
-    { "Equal", "", NULL, fold_binary },
-    { "Exp", "", NULL, fold_unary },
-    { "Expand", "", NULL, fold_expand },
+    { "DequantizeLinear", "axis:i", import_dequantize_linear, fold_dequantize_linear },
+    { "Div", "axis:i broadcast:i", import_arithmetic, fold_binary },
+    { "Dropout", "is_test:i ratio:f seed:i", import_dropout, NULL },
+    { "Elu", "alpha:f", import_function, NULL },
+    { "Equal", "axis:i broadcast:i", import_arithmetic, fold_binary },
+    { "Erf", "", import_function, NULL },
+    { "Exp", "", import_function, NULL },
+    { "Expand", "", import_expand, fold_expand },
     { "Flatten", "axis:i", import_flatten, fold_reshape },
-    { "Floor", "", NULL, fold_unary },
-    { "Gather", "axis:i", NULL, fold_gather },
+    { "Floor", "", import_function, NULL },
+    { "Gather", "axis:i", import_gather, fold_gather },
+    { "Gelu", "approximate:s", import_function, NULL },
     { "Gemm", "alpha:f beta:f broadcast:i transA:i transB:i", import_gemm, NULL },
     { "GlobalAveragePool", "", import_global_average_pool, NULL },
     { "GlobalMaxPool", "", import_global_max_pool, NULL },
-    { "HardSigmoid", "alpha:f beta:f", import_hard_sigmoid, NULL },
-    { "HardSwish", "", import_hard_swish, NULL },
+    { "Greater", "axis:i broadcast:i", import_arithmetic, NULL },
+    { "GreaterOrEqual", "axis:i broadcast:i", import_arithmetic, NULL },
+    { "HardSigmoid", "alpha:f beta:f", import_function, NULL },
+    { "HardSwish", "", import_function, NULL },
     { "Identity", "", import_identity, fold_identity },
-    { "LeakyRelu", "alpha:f", import_leaky_relu, NULL },
+    { "InstanceNormalization", "consumed_inputs:I epsilon:f", import_instance_normalization, NULL },
+    { "LayerNormalization", "axis:i epsilon:f stash_type:i", import_layer_normalization, NULL },
+    { "LeakyRelu", "alpha:f", import_function, NULL },
+    { "Less", "axis:i broadcast:i", import_arithmetic, NULL },
+    { "LessOrEqual", "axis:i broadcast:i", import_arithmetic, NULL },
+    { "Log", "", import_function, NULL },
     { "LogSoftmax", "axis:i", import_log_softmax, NULL },
+    { "LRN", "alpha:f beta:f bias:f size:i", import_lrn, NULL },
     { "MatMul", "", import_matmul, NULL },
     { "Max", "", import_max, fold_binary },
     { "MaxPool",
       "auto_pad:s ceil_mode:i dilations:I kernel_shape:I pads:I storage_order:i strides:I",
       import_max_pool, NULL },
+    { "Mean", "", import_mean, NULL },
+    { "MeanVarianceNormalization", "axes:I", import_mean_variance_normalization, NULL },
     { "Min", "", import_min, fold_binary },
-    { "Mul", "axis:i broadcast:i", import_mul, fold_binary },
-    { "Neg", "", NULL, fold_unary },
-    { "PRelu", "", import_prelu, NULL },
+    { "Mish", "", import_function, NULL },
+    { "Mul", "axis:i broadcast:i", import_arithmetic, fold_binary },
+    { "Neg", "", import_function, NULL },
+    { "Not", "", import_function, NULL },
+    { "Or", "axis:i broadcast:i", import_arithmetic, NULL },
     { "Pad", "mode:s paddings:I pads:I value:f", import_pad, NULL },
-    { "Pow", "", NULL, fold_binary },
+    { "Pow", "axis:i broadcast:i", import_arithmetic, fold_binary },
+    { "PRelu", "", import_prelu, NULL },
+    { "QuantizeLinear", "axis:i saturate:i", import_quantize_linear, NULL },
     { "Range", "", NULL, fold_range },
-    { "Reciprocal", "", NULL, fold_unary },
-    { "ReduceMax", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce_max, NULL },
-    { "ReduceMean", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce_mean, NULL },
-    { "ReduceSum", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce_sum, NULL },
-    { "Relu", "", import_relu, NULL },
+    { "Reciprocal", "", import_function, NULL },
+    { "ReduceL1", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceL2", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceLogSum", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceLogSumExp", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceMax", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceMean", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceMin", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceProd", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceSum", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "ReduceSumSquare", "axes:I keepdims:i noop_with_empty_axes:i", import_reduce, NULL },
+    { "Relu", "", import_function, NULL },
     { "Reshape", "allowzero:i shape:I", import_reshape, fold_reshape },
     { "Resize",
       "antialias:i axes:I coordinate_transformation_mode:s cubic_coeff_a:f exclude_outside:i "
       "extrapolation_value:f keep_aspect_ratio_policy:s mode:s nearest_mode:s",
       import_resize, NULL },
+    { "Round", "", import_function, NULL },
+    { "Selu", "alpha:f gamma:f", import_function, NULL },
     { "Shape", "start:i end:i", fold_shape, fold_shape },
-    { "Sigmoid", "", import_sigmoid, NULL },
+    { "Shrink", "bias:f lambd:f", import_function, NULL },
+    { "Sigmoid", "", import_function, NULL },
+    { "Sign", "", import_function, NULL },
+    { "Sin", "", import_function, NULL },
+    { "Sinh", "", import_function, NULL },
     { "Size", "", fold_size, fold_size },
     { "Slice", "axes:I ends:I starts:I", import_slice, fold_slice },
     { "Softmax", "axis:i", import_softmax, NULL },
+    { "Softplus", "", import_function, NULL },
+    { "Softsign", "", import_function, NULL },
+    { "SpaceToDepth", "blocksize:i", import_space_to_depth, NULL },
     { "Split", "axis:i num_outputs:i split:I", import_split, NULL },
-    { "Sqrt", "", NULL, fold_unary },
+    { "Sqrt", "", import_function, NULL },
     { "Squeeze", "axes:I", import_squeeze, fold_reshape },
-    { "Sub", "axis:i broadcast:i", import_sub, fold_binary },
+    { "Sub", "axis:i broadcast:i", import_arithmetic, fold_binary },
     { "Sum", "", import_sum, NULL },
-    { "Tanh", "", import_tanh, NULL },
+    { "Tan", "", import_function, NULL },
+    { "Tanh", "", import_function, NULL },
+    { "ThresholdedRelu", "alpha:f", import_function, NULL },
+    { "Tile", "", import_tile, NULL },
+    { "TopK", "axis:i k:i largest:i sorted:i", import_top_k, NULL },
     { "Transpose", "perm:I", import_transpose, fold_transpose },
     { "Unsqueeze", "axes:I", import_unsqueeze, fold_reshape },
     { "Upsample", "mode:s scales:F", import_upsample, NULL },
-    { "Where", "", NULL, fold_where },
+    { "Where", "", import_where, fold_where },
+    { "Xor", "axis:i broadcast:i", import_arithmetic, NULL },
 };
 
 int refuse(struct import *im, int err, const char *fmt, ...)
@@ -214,11 +267,8 @@ int import_tensor(struct import *im, int32_t i, struct value *v)
     const struct value *in = import_input(im, i);
     if (!in)
         return refuse(im, -EINVAL, "input %d is missing", i);
-    if (in->constant)
-        return refuse(im, -ENOTSUP, "input %d, \"%s\", is a constant; only a tensor is supported",
-                      i, in->name);
     *v = *in;
-    return 0;
+    return import_materialize(im, v);
 }
 
 int import_constant(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t)
@@ -380,13 +430,42 @@ int import_emit(struct import *im, const struct op *op, const int32_t *input, in
     made.input = store_array(&im->store, (size_t)ninputs, sizeof *input);
     if (!made.name || !made.input)
         return import_no_memory(im);
-    memcpy(made.input, input, (size_t)ninputs * sizeof *input);
+    for (int32_t i = 0; i < ninputs; i++)
+        made.input[i] = input[i];
     rc = add_tensor(im, output_name(im), shape, g->nops, &made.output);
     if (rc < 0)
         return rc;
     g->op[g->nops++] = made;
     *v = (struct value){ .name = "", .tensor = made.output, .shape = *shape };
     return 0;
+}
+
+/* The values of a constant as splitd lays out `s`. */
+static int constant_values(struct import *im, const struct onnx_tensor *t, const struct shape *s,
+                           float **values)
+{
+    float *rows = NULL;
+    int rc = import_floats(im, t, shape_values(s), &rows);
+    for (int64_t i = 0; i < t->count && rc == 0; i++)
+        if (!onnx_type_is_float(t->type) && fabsf(rows[i]) > (float)IMPORT_MAX_EXACT)
+            rc = refuse(im, -ENOTSUP, "an integer of %lld in a tensor", (long long)onnx_int(t, i));
+    if (rc == 0)
+        rc = import_array(im, t->count, sizeof **values, values);
+    if (rc == 0)
+        shape_from_onnx(s, *values, rows);
+    return rc;
+}
+
+int import_materialize(struct import *im, struct value *v)
+{
+    struct op op = { .type = OP_CONSTANT };
+    if (!v->constant)
+        return 0;
+    const struct shape shape = v->shape;
+    int rc = check_shape(im, v->name, &shape);
+    if (rc == 0)
+        rc = constant_values(im, v->constant, &shape, &op.u.constant.values);
+    return rc < 0 ? rc : import_emit(im, &op, NULL, 0, &shape, v);
 }
 
 int import_simple(struct import *im, const struct op *op, const struct value *in,
@@ -462,8 +541,8 @@ static int import_node(struct import *im, const struct onnx_node *n)
         rc = check_inputs(im, &constant);
     if (rc < 0)
         return rc;
-    if (constant && r->fold)
-        return r->fold(im);
+    if (constant)
+        return r->fold ? r->fold(im) : fold_by_running(im, r->run);
     if (!r->run)
         return refuse(im, -ENOTSUP, "operator %s is supported on constants only", n->op_type);
     return r->run(im);
@@ -583,14 +662,20 @@ static int import_inputs(struct import *im, const struct graph_input *inputs, in
     return 0;
 }
 
-/* A plan hands out what operators yield: an input that is an output too is copied. */
-static int copy_input(struct import *im, struct value *v)
+/* A plan hands out what operators yield: an input that is an output too is copied, and a constant
+ * becomes a tensor. */
+static int make_output(struct import *im, struct value *v)
 {
-    const struct onnx_node node = { .name = v->name, .op_type = "Identity" };
-    const struct op op = { .type = OP_ACTIVATION };
+    const char *const name = v->name;
+    const struct onnx_node node = {
+        .name = name, .op_type = "Identity", .noutputs = 1, .output = (const char *[]){ name }
+    };
+    int rc = 0;
     im->node = &node;
-    const struct value in = *v;
-    const int rc = import_emit(im, &op, &in.tensor, 1, &in.shape, v);
+    if (v->constant)
+        rc = import_materialize(im, v);
+    else if (im->graph->tensor[v->tensor].op == GEO_NO_OP)
+        rc = import_act(im, (struct act){ .kind = ACT_NONE }, v);
     im->node = NULL;
     return rc;
 }
@@ -609,14 +694,10 @@ static int import_outputs(struct import *im)
         const struct value *found = find(im, name);
         if (!found)
             return diag(im->why, -EINVAL, "%s: nothing yields output \"%s\"", m->file, name);
-        if (found->constant)
-            return diag(im->why, -ENOTSUP, "%s: output \"%s\" is a constant", m->file, name);
         struct value v = *found;
-        if (g->tensor[v.tensor].op == GEO_NO_OP) {
-            const int rc = copy_input(im, &v);
-            if (rc < 0)
-                return rc;
-        }
+        const int rc = make_output(im, &v);
+        if (rc < 0)
+            return rc;
         const char *copy = store_text(&im->store, name, strlen(name));
         if (!copy)
             return import_no_memory(im);

@@ -11,6 +11,9 @@
 #include "libsplit/graph.h"
 #include "libsplit/store.h"
 
+/* Integers up to here are exact as floats, which all tensors are. */
+enum { IMPORT_MAX_EXACT = 1 << 24 };
+
 struct value {
     const char *name;
     const struct onnx_tensor *constant; /* known at load; NULL: a tensor of the graph */
@@ -45,8 +48,10 @@ int import_array(struct import *im, int64_t n, size_t size, void *array);
 /* ---- inputs of the current node */
 /* NULL if left out. */
 const struct value *import_input(const struct import *im, int32_t i);
-/* The input must be a tensor of the graph; copied to `v`. */
+/* The input as a tensor of the graph; a constant becomes one. */
 int import_tensor(struct import *im, int32_t i, struct value *v);
+/* `v` becomes a tensor of the graph if it is a constant. */
+int import_materialize(struct import *im, struct value *v);
 /* The input must be a constant.  *t is NULL if it is left out and `optional`. */
 int import_constant(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t);
 /* Integers from attribute `attr` or, if there is none, from constant input `i` (-1: no such
@@ -68,8 +73,13 @@ int import_only_outputs(struct import *im, int32_t n);
 int import_lay(struct import *im, struct value *v, const struct shape *want);
 /* The usual assignment of axes. */
 int import_lay_usual(struct import *im, struct value *v);
+/* ONNX axis 1 becomes channels, whatever the rest is. */
+int import_lay_channels(struct import *im, struct value *v);
 /* Some assignment in which none of the ONNX axes in bit set `axes` belongs to the batch. */
 int import_lay_unbatched(struct import *im, struct value *v, uint32_t axes);
+/* `n` extents of 1 before the first or after the last axis; a constant may be given, too. */
+int import_prepend_axes(struct import *im, struct value *v, int32_t n);
+int import_append_axes(struct import *im, struct value *v, int32_t n);
 /* ROW, COL or CHAN, or AXES if the ONNX axis belongs to the batch. */
 enum axis shape_role(const struct shape *s, int32_t onnx_axis);
 /* v becomes the Transpose of itself. */
@@ -88,9 +98,18 @@ int import_define_constant(struct import *im, int32_t i, const struct onnx_tenso
 /* One operator with one input is the whole node. */
 int import_simple(struct import *im, const struct op *op, const struct value *in,
                   const struct shape *shape);
-/* a (op) b, either may be constant. */
+/* ---- parts that importers are made of: each emits what it says, *v becomes the result.
+ * Operands of import_binary() may be constants; `out` may be one of them. */
 int import_binary(struct import *im, enum binary_kind kind, const struct value *a,
                   const struct value *b, struct value *out);
+int import_with_number(struct import *im, enum binary_kind kind, struct value *v, float number);
+int import_act(struct import *im, struct act act, struct value *v);
+/* Over the axes in bit set `set`, which stay with an extent of 1. */
+int import_reduced(struct import *im, enum reduce_kind kind, struct value *v, uint32_t set);
+/* Values along each axis again and again until it has the extent dim[i]. */
+int import_repeat(struct import *im, struct value *v, const int32_t *dim);
+/* A float constant, as import_constant(). */
+int import_weights(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t);
 
 /* ---- windows (import_window.c) */
 /* kernel_shape is read unless `kernel` fixes it; rank 3 has no columns.  `transposed` leaves the
@@ -114,27 +133,25 @@ int import_max_pool(struct import *im);
 int import_average_pool(struct import *im);
 int import_global_average_pool(struct import *im);
 int import_global_max_pool(struct import *im);
-int import_reduce_mean(struct import *im);
-int import_reduce_sum(struct import *im);
-int import_reduce_max(struct import *im);
-int import_relu(struct import *im);
+int import_reduce(struct import *im);
+int import_arg_max(struct import *im);
+int import_arg_min(struct import *im);
+int import_function(struct import *im);
 int import_clip(struct import *im);
-int import_leaky_relu(struct import *im);
 int import_prelu(struct import *im);
-int import_sigmoid(struct import *im);
-int import_hard_sigmoid(struct import *im);
-int import_hard_swish(struct import *im);
-int import_tanh(struct import *im);
 int import_softmax(struct import *im);
 int import_log_softmax(struct import *im);
 int import_batch_normalization(struct import *im);
-int import_add(struct import *im);
-int import_sub(struct import *im);
-int import_mul(struct import *im);
-int import_div(struct import *im);
+int import_layer_normalization(struct import *im);
+int import_instance_normalization(struct import *im);
+int import_mean_variance_normalization(struct import *im);
+int import_lrn(struct import *im);
+int import_arithmetic(struct import *im);
 int import_sum(struct import *im);
+int import_mean(struct import *im);
 int import_min(struct import *im);
 int import_max(struct import *im);
+int import_where(struct import *im);
 int import_concat(struct import *im);
 int import_slice(struct import *im);
 int import_split(struct import *im);
@@ -142,14 +159,21 @@ int import_pad(struct import *im);
 int import_resize(struct import *im);
 int import_upsample(struct import *im);
 int import_depth_to_space(struct import *im);
+int import_space_to_depth(struct import *im);
 int import_flatten(struct import *im);
 int import_reshape(struct import *im);
 int import_transpose(struct import *im);
 int import_squeeze(struct import *im);
 int import_unsqueeze(struct import *im);
+int import_expand(struct import *im);
+int import_tile(struct import *im);
+int import_gather(struct import *im);
 int import_identity(struct import *im);
 int import_dropout(struct import *im);
 int import_cast(struct import *im);
+int import_quantize_linear(struct import *im);
+int import_dequantize_linear(struct import *im);
+int import_top_k(struct import *im);
 
 /* Extents of a Reshape, Flatten, Squeeze or Unsqueeze of the current node, for an input of
  * extents `dim`; shared by tensors and constants. */
@@ -173,10 +197,14 @@ int fold_concat(struct import *im);
 int fold_slice(struct import *im);
 int fold_transpose(struct import *im);
 int fold_binary(struct import *im);
-int fold_unary(struct import *im);
 int fold_constant_of_shape(struct import *im);
 int fold_range(struct import *im);
 int fold_expand(struct import *im);
 int fold_where(struct import *im);
+int fold_dequantize_linear(struct import *im);
+
+/* Any other operator on constants: its own importer makes a graph, which runs once
+ * (import_run.c). */
+int fold_by_running(struct import *im, import_fn run);
 
 #endif

@@ -1,10 +1,10 @@
-/* Conv, ConvTranspose, Gemm, MatMul: all become a convolution with constant weights. */
+/* Conv and ConvTranspose, with constant weights. */
 #include "libsplit/import.h"
 
 #include <errno.h>
 #include <string.h>
 
-static int float_constant(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t)
+int import_weights(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t)
 {
     const int rc = import_constant(im, i, optional, t);
     if (rc < 0 || !*t || onnx_type_is_float((*t)->type))
@@ -16,7 +16,7 @@ static int float_constant(struct import *im, int32_t i, bool optional, const str
 static int read_bias(struct import *im, int32_t i, int64_t count, float **bias)
 {
     const struct onnx_tensor *t;
-    const int rc = float_constant(im, i, true, &t);
+    const int rc = import_weights(im, i, true, &t);
     *bias = NULL;
     return rc < 0 || !t ? rc : import_floats(im, t, count, bias);
 }
@@ -27,7 +27,7 @@ static int conv_operands(struct import *im, struct value *x, const struct onnx_t
 {
     int rc = import_tensor(im, 0, x);
     if (rc == 0)
-        rc = float_constant(im, 1, false, w);
+        rc = import_weights(im, 1, false, w);
     if (rc < 0)
         return rc;
     if (x->shape.rank != 3 && x->shape.rank != 4)
@@ -102,120 +102,4 @@ int import_conv_transpose(struct import *im)
         return rc;
     const struct shape out = window_shape(&x, cout, &win);
     return import_simple(im, &op, &x, &out);
-}
-
-/* A matrix product along the channels of `x`: a 1x1 convolution. */
-static struct op product_op(const struct onnx_tensor *w, int64_t out_step, int64_t in_step)
-{
-    struct op op = { .type = OP_CONV };
-    op.u.conv.win = (struct window){ { 1, 1 }, { 1, 1 }, { 1, 1 }, { 0, 0 }, { 0, 0 } };
-    op.u.conv.group = 1;
-    op.u.conv.weight = (struct weight_ref){ w, { out_step, in_step, 0, 0 } };
-    return op;
-}
-
-/* `n` copies of alpha, NULL where it is 1. */
-static int constant_scale(struct import *im, float alpha, int64_t n, float **scale)
-{
-    *scale = NULL;
-    if (alpha == 1)
-        return 0;
-    const int rc = import_array(im, n, sizeof **scale, scale);
-    if (rc < 0)
-        return rc;
-    for (int64_t i = 0; i < n; i++)
-        (*scale)[i] = alpha;
-    return 0;
-}
-
-/* True if C is one row that holds for every image: (n), (1, n), (1, 1), (1) or a scalar. */
-static bool is_row(const struct onnx_tensor *c, int64_t n)
-{
-    if (c->rank > 2 || (c->rank == 2 && c->dim[0] != 1))
-        return false;
-    return c->count == 1 || c->count == n;
-}
-
-static int gemm_bias(struct import *im, const struct onnx_tensor *c, int64_t n, float **bias)
-{
-    const float beta = onnx_attr_float(im->node, "beta", 1);
-    const int rc = import_array(im, n, sizeof **bias, bias);
-    if (rc < 0)
-        return rc;
-    for (int64_t i = 0; i < n; i++)
-        (*bias)[i] = beta * onnx_float(c, c->count == 1 ? 0 : i);
-    return 0;
-}
-
-/* Gemm: alpha * A * B + beta * C, the weights B constant. */
-int import_gemm(struct import *im)
-{
-    struct value a, out;
-    const struct onnx_tensor *b;
-    int rc = import_tensor(im, 0, &a);
-    if (rc == 0)
-        rc = float_constant(im, 1, false, &b);
-    if (rc < 0)
-        return rc;
-    if (a.shape.rank != 2 || b->rank != 2)
-        return refuse(im, -EINVAL, "matrices are needed, the operands have %d and %d axes",
-                      a.shape.rank, b->rank);
-    static const int8_t swap[] = { 1, 0 };
-    if (onnx_attr_int(im->node, "transA", 0) && (rc = import_permute(im, &a, swap)) < 0)
-        return rc;
-    const bool trans = onnx_attr_int(im->node, "transB", 0) != 0;
-    const int64_t k = b->dim[trans ? 1 : 0], n = b->dim[trans ? 0 : 1];
-    if (k != a.shape.dim[1] || n < 1)
-        return refuse(im, -EINVAL, "%d columns times %lld rows", a.shape.dim[1], (long long)k);
-    if ((rc = import_lay_usual(im, &a)) < 0)
-        return rc;
-    struct op op = product_op(b, trans ? k : 1, trans ? 1 : n);
-    const struct value *c = import_input(im, 2);
-    const bool folded = c && c->constant && is_row(c->constant, n);
-    rc = constant_scale(im, onnx_attr_float(im->node, "alpha", 1), n, &op.u.conv.scale);
-    if (rc == 0 && folded)
-        rc = gemm_bias(im, c->constant, n, &op.u.conv.bias);
-    if (rc < 0)
-        return rc;
-    struct shape shape = a.shape;
-    shape.dim[1] = (int32_t)n;
-    rc = import_emit(im, &op, &a.tensor, 1, &shape, &out);
-    if (rc == 0 && c && !folded) {
-        if (onnx_attr_float(im->node, "beta", 1) != 1)
-            return refuse(im, -ENOTSUP, "beta with a C that is no constant row");
-        rc = import_binary(im, BINARY_ADD, &out, c, &out);
-        if (rc == 0 && !shape_same_dims(&out.shape, &shape))
-            return refuse(im, -EINVAL, "C does not fit the product");
-    }
-    return rc < 0 ? rc : import_define(im, 0, &out);
-}
-
-/* MatMul of (..., K) with a constant (K, N). */
-int import_matmul(struct import *im)
-{
-    struct value a;
-    const struct onnx_tensor *b;
-    int rc = import_tensor(im, 0, &a);
-    if (rc == 0)
-        rc = float_constant(im, 1, false, &b);
-    if (rc < 0)
-        return rc;
-    if (a.shape.rank < 2 || b->rank < 2 || b->rank > a.shape.rank)
-        return refuse(im, -ENOTSUP, "operands with %d and %d axes", a.shape.rank, b->rank);
-    for (int32_t i = 0; i < b->rank - 2; i++)
-        if (b->dim[i] != 1)
-            return refuse(im, -ENOTSUP, "a stack of constant matrices");
-    const int32_t last = a.shape.rank - 1;
-    const int64_t k = b->dim[b->rank - 2], n = b->dim[b->rank - 1];
-    if (k != a.shape.dim[last] || n < 1)
-        return refuse(im, -EINVAL, "%d columns times %lld rows", a.shape.dim[last], (long long)k);
-    if (a.shape.axis[CHAN] != last) {
-        const struct shape want = shape_make_last(a.shape.rank, a.shape.dim);
-        if ((rc = import_lay(im, &a, &want)) < 0)
-            return rc;
-    }
-    const struct op op = product_op(b, 1, n);
-    struct shape out = a.shape;
-    out.dim[last] = (int32_t)n;
-    return import_simple(im, &op, &a, &out);
 }

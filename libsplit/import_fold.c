@@ -369,9 +369,11 @@ static enum onnx_type kept_type(const struct onnx_tensor *t)
     return holds_ints(t) ? ONNX_INT64 : ONNX_FLOAT;
 }
 
+/* Short floats are kept as float. */
 int fold_cast(struct import *im)
 {
-    const int64_t to = onnx_attr_int(im->node, "to", ONNX_NONE);
+    const int64_t said = onnx_attr_int(im->node, "to", ONNX_NONE);
+    const int64_t to = said == ONNX_FLOAT16 || said == ONNX_BFLOAT16 ? ONNX_FLOAT : said;
     struct onnx_tensor *t;
     int rc = need(im, 1);
     if (rc < 0)
@@ -379,7 +381,7 @@ int fold_cast(struct import *im)
     const struct onnx_tensor *x = operand(im, 0);
     if (to != ONNX_FLOAT && to != ONNX_DOUBLE && to != ONNX_INT64 && to != ONNX_INT32 &&
         to != ONNX_BOOL)
-        return refuse(im, -ENOTSUP, "a cast to data type %lld", (long long)to);
+        return refuse(im, -ENOTSUP, "a cast to data type %lld", (long long)said);
     if ((rc = make(im, (enum onnx_type)to, x->rank, x->dim, &t)) < 0)
         return rc;
     for (int64_t i = 0; i < t->count; i++)
@@ -390,45 +392,6 @@ int fold_cast(struct import *im)
 static bool is_op(const struct import *im, const char *op)
 {
     return strcmp(im->node->op_type, op) == 0;
-}
-
-static double unary(const struct import *im, double x)
-{
-    if (is_op(im, "Abs"))
-        return fabs(x);
-    if (is_op(im, "Ceil"))
-        return ceil(x);
-    if (is_op(im, "Floor"))
-        return floor(x);
-    if (is_op(im, "Exp"))
-        return exp(x);
-    if (is_op(im, "Sqrt"))
-        return sqrt(x);
-    return is_op(im, "Neg") ? -x : 1 / x;
-}
-
-int fold_unary(struct import *im)
-{
-    struct onnx_tensor *t;
-    int rc = need(im, 1);
-    if (rc < 0)
-        return rc;
-    const struct onnx_tensor *x = operand(im, 0);
-    if (holds_ints(x) && !is_op(im, "Neg") && !is_op(im, "Abs"))
-        return refuse(im, -EINVAL, "of integers");
-    if ((rc = make(im, kept_type(x), x->rank, x->dim, &t)) < 0)
-        return rc;
-    for (int64_t i = 0; i < t->count; i++) {
-        if (!holds_ints(x)) {
-            put_double(t, i, unary(im, onnx_double(x, i)));
-            continue;
-        }
-        const int64_t v = onnx_int(x, i);
-        if (v == INT64_MIN)
-            return refuse(im, -EINVAL, "an integer overflows");
-        put_int(t, i, is_op(im, "Abs") && v >= 0 ? v : -v);
-    }
-    return import_define_constant(im, 0, t);
 }
 
 /* Returns false where integers have no result. */
@@ -626,6 +589,43 @@ int fold_range(struct import *im)
             put_int(t, i, wrapping(onnx_int(first, 0), i, onnx_int(operand(im, 2), 0)));
         else
             put_double(t, i, start + (double)i * delta);
+    }
+    return import_define_constant(im, 0, t);
+}
+
+/* Number `i` of a parameter that is one number, or one per place on `axis`; 0 without it. */
+static double parameter(const struct onnx_tensor *p, int64_t i)
+{
+    return !p ? 0 : onnx_double(p, p->count == 1 ? 0 : i);
+}
+
+/* (x - zero) * scale: weights, which are too large to run through a graph. */
+int fold_dequantize_linear(struct import *im)
+{
+    int32_t axis = 0;
+    struct onnx_tensor *t;
+    int rc = need(im, 2);
+    if (rc < 0)
+        return rc;
+    const struct onnx_tensor *x = operand(im, 0), *scale = operand(im, 1), *zero = operand(im, 2);
+    if (scale->count != 1)
+        rc = import_axis(im, onnx_attr_int(im->node, "axis", 1), x->rank, &axis);
+    if (rc < 0)
+        return rc;
+    if (scale->count != 1 && (scale->rank != 1 || scale->count != x->dim[axis]))
+        return refuse(im, -ENOTSUP,
+                      "a scale that is neither one number nor one per place on axis %d", axis);
+    if (zero && zero->count != scale->count)
+        return refuse(im, -EINVAL, "%lld scales and %lld zero points", (long long)scale->count,
+                      (long long)zero->count);
+    if ((rc = make(im, ONNX_FLOAT, x->rank, x->dim, &t)) < 0)
+        return rc;
+    int64_t inner = 1;
+    for (int32_t i = axis + 1; i < x->rank; i++)
+        inner *= x->dim[i];
+    for (int64_t i = 0; i < t->count; i++) {
+        const int64_t place = x->rank ? i / inner % x->dim[axis] : 0;
+        put_double(t, i, (onnx_double(x, i) - parameter(zero, place)) * parameter(scale, place));
     }
     return import_define_constant(im, 0, t);
 }

@@ -1,130 +1,9 @@
-/* Operators that work value by value, and Softmax. */
+/* Arithmetic with broadcasting, Softmax, BatchNormalization. */
 #include "libsplit/import.h"
 
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-
-/* ---- activations */
-
-static int import_activation(struct import *im, struct act act)
-{
-    struct value x;
-    const int rc = import_tensor(im, 0, &x);
-    const struct op op = { .type = OP_ACTIVATION, .act = act };
-    return rc < 0 ? rc : import_simple(im, &op, &x, &x.shape);
-}
-
-int import_relu(struct import *im)
-{
-    return import_activation(im, (struct act){ .kind = ACT_RELU });
-}
-
-int import_sigmoid(struct import *im)
-{
-    return import_activation(im, (struct act){ .kind = ACT_SIGMOID });
-}
-
-int import_tanh(struct import *im)
-{
-    return import_activation(im, (struct act){ .kind = ACT_TANH });
-}
-
-int import_hard_swish(struct import *im)
-{
-    return import_activation(im, (struct act){ .kind = ACT_HARD_SWISH });
-}
-
-int import_leaky_relu(struct import *im)
-{
-    const float a = onnx_attr_float(im->node, "alpha", 0.01f);
-    return import_activation(im, (struct act){ .kind = ACT_LEAKY_RELU, .a = a });
-}
-
-int import_hard_sigmoid(struct import *im)
-{
-    const float a = onnx_attr_float(im->node, "alpha", 0.2f);
-    const float b = onnx_attr_float(im->node, "beta", 0.5f);
-    return import_activation(im, (struct act){ .kind = ACT_HARD_SIGMOID, .a = a, .b = b });
-}
-
-/* Bounds are attributes until opset 10 and inputs from 11 on. */
-int import_clip(struct import *im)
-{
-    float lo = onnx_attr_float(im->node, "min", -INFINITY);
-    float hi = onnx_attr_float(im->node, "max", INFINITY);
-    int rc = import_scalar(im, 1, lo, &lo);
-    if (rc == 0)
-        rc = import_scalar(im, 2, hi, &hi);
-    if (rc < 0)
-        return rc;
-    return import_activation(im, (struct act){ .kind = ACT_CLIP, .a = lo, .b = hi });
-}
-
-/* Min and Max of a tensor and single numbers clip it. */
-static int import_bound(struct import *im, bool upper)
-{
-    struct value x = { .tensor = -1 };
-    float bound = upper ? INFINITY : -INFINITY;
-    for (int32_t i = 0; i < im->node->ninputs; i++) {
-        const struct value *v = import_input(im, i);
-        if (!v)
-            return refuse(im, -EINVAL, "input %d is missing", i);
-        if (!v->constant) {
-            if (x.tensor >= 0)
-                return refuse(im, -ENOTSUP, "more than one computed input");
-            x = *v;
-            continue;
-        }
-        if (v->constant->count != 1)
-            return refuse(im, -ENOTSUP, "a constant of more than one value");
-        const float f = onnx_float(v->constant, 0);
-        bound = upper ? fminf(bound, f) : fmaxf(bound, f);
-    }
-    for (int32_t i = 0; i < im->node->ninputs; i++)
-        if (import_input(im, i)->shape.rank > x.shape.rank)
-            return refuse(im, -ENOTSUP, "a constant with more axes than the input");
-    const struct op op = {
-        .type = OP_ACTIVATION,
-        .act = { .kind = ACT_CLIP, .a = upper ? -INFINITY : bound, .b = upper ? bound : INFINITY }
-    };
-    return import_simple(im, &op, &x, &x.shape);
-}
-
-int import_min(struct import *im) { return import_bound(im, true); }
-int import_max(struct import *im) { return import_bound(im, false); }
-
-/* The slope is one number, or one per channel by the rules of broadcasting. */
-int import_prelu(struct import *im)
-{
-    struct value x;
-    const struct onnx_tensor *slope;
-    int rc = import_tensor(im, 0, &x);
-    if (rc == 0)
-        rc = import_constant(im, 1, false, &slope);
-    if (rc < 0)
-        return rc;
-    struct act act = { .kind = ACT_LEAKY_RELU };
-    if (slope->rank > x.shape.rank)
-        return refuse(im, -EINVAL, "the slope has %d axes, the input %d", slope->rank,
-                      x.shape.rank);
-    if (slope->count == 1) {
-        act.a = onnx_float(slope, 0);
-        return import_activation(im, act);
-    }
-    /* Until opset 6 a list of slopes was for axis 1. */
-    const bool old = im->model->opset < 7 && slope->rank == 1 && x.shape.axis[CHAN] == 1;
-    const int32_t shift = old ? 1 : x.shape.rank - slope->rank;
-    for (int32_t i = 0; i < slope->rank; i++)
-        if (slope->dim[i] != 1 &&
-            (shape_role(&x.shape, i + shift) != CHAN || slope->dim[i] != x.shape.dim[i + shift]))
-            return refuse(im, -ENOTSUP, "a slope that is neither one number nor one per channel");
-    float *copy;
-    if ((rc = import_floats(im, slope, shape_len(&x.shape, CHAN), &copy)) < 0)
-        return rc;
-    act = (struct act){ .kind = ACT_PRELU, .slope = copy };
-    return import_activation(im, act);
-}
 
 /* ---- Softmax */
 
@@ -174,9 +53,7 @@ int import_batch_normalization(struct import *im)
         return refuse(im, -ENOTSUP, "training mode is not supported");
     if (!onnx_attr_int(im->node, "spatial", 1))
         return refuse(im, -ENOTSUP, "spatial = 0");
-    if (x.shape.rank < 2 || x.shape.rank > 4)
-        return refuse(im, -ENOTSUP, "an input with %d axes; 2 to 4 are supported", x.shape.rank);
-    if (x.shape.axis[CHAN] != 1 && (rc = import_lay_usual(im, &x)) < 0)
+    if ((rc = import_lay_channels(im, &x)) < 0)
         return rc;
     const int64_t channels = x.shape.dim[1];
     for (int32_t i = 0; i < 4; i++) {
@@ -227,43 +104,47 @@ static int broadcast(struct import *im, const struct shape *a, const struct shap
     return 0;
 }
 
-/* Brings an operand to the axes of the result. */
+/* Brings an operand to the axes of the result.  What is repeated along a part of the batch is
+ * written out; a single image stands for all. */
 static int lay_operand(struct import *im, struct value *v, const struct shape *out)
 {
     struct shape want = v->shape;
     memcpy(want.axis, out->axis, sizeof want.axis);
-    const int rc = import_lay(im, v, &want);
-    if (rc < 0)
-        return rc;
-    if (shape_batch(&v->shape) != shape_batch(out))
-        return refuse(im, -ENOTSUP, "a tensor that is repeated along the batch");
-    return 0;
+    const int32_t batch = shape_batch(&want);
+    if (batch == 1 || batch == shape_batch(out))
+        return import_lay(im, v, &want);
+    int rc = import_repeat(im, v, out->dim);
+    if (rc == 0)
+        rc = import_lay(im, v, out);
+    return rc;
 }
 
 /* The axes of the result: those of an operand that is not broadcast spare a move.  Otherwise the
  * usual ones, unless a tensor would have to be repeated along the batch. */
-static void choose_axes(const struct value side[2], struct shape *out)
+static void choose_axes(const struct value *side, int n, struct shape *out)
 {
     bool repeats = false;
-    for (int i = 1; i >= 0; i--) {
+    for (int i = n - 1; i >= 0; i--) {
         if (side[i].constant)
             continue;
         struct shape s = side[i].shape;
         if (shape_same_dims(&s, out))
             *out = s;
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < n; i++) {
         struct shape s = side[i].shape;
         memcpy(s.axis, out->axis, sizeof s.axis);
-        repeats |= !side[i].constant && shape_batch(&s) != shape_batch(out);
+        const int32_t batch = shape_batch(&s);
+        repeats |= !side[i].constant && batch != 1 && batch != shape_batch(out);
     }
     if (repeats)
         *out = shape_make_map(out->rank, out->dim);
 }
 
-/* How the constant side lies over the result.  An extent of 1 stands still. */
-static int constant_strides(struct import *im, const struct shape *c, const struct shape *out,
-                            int64_t stride[AXES + 1])
+/* How the constant side lies over the result; an extent of 1 stands still.  False where no
+ * stride says so: a constant that varies along several axes of the batch. */
+static bool constant_strides(const struct shape *c, const struct shape *out,
+                             int64_t stride[AXES + 1])
 {
     int64_t step[SHAPE_MAX_RANK];
     int images = 0;
@@ -276,9 +157,7 @@ static int constant_strides(struct import *im, const struct shape *c, const stru
         if (c->dim[i] > 1)
             stride[a] = step[i]; /* AXES: per image */
     }
-    if (images > 1 && stride[AXES] != 0)
-        return refuse(im, -ENOTSUP, "a constant that varies along several axes of the batch");
-    return 0;
+    return images <= 1 || stride[AXES] == 0;
 }
 
 int import_binary(struct import *im, enum binary_kind kind, const struct value *a,
@@ -292,24 +171,24 @@ int import_binary(struct import *im, enum binary_kind kind, const struct value *
     int rc = broadcast(im, &side[0].shape, &side[1].shape, &shape);
     if (rc < 0)
         return rc;
-    choose_axes(side, &shape);
+    choose_axes(side, 2, &shape);
     struct op op = { .type = OP_BINARY };
     op.u.binary.kind = kind;
     int32_t input[2], n = 0;
     for (int i = 0; i < 2; i++) {
-        if (side[i].constant) {
+        if (side[i].constant && !op.u.binary.constant &&
+            constant_strides(&side[i].shape, &shape, op.u.binary.stride)) {
             op.u.binary.constant_first = i == 0;
-            if ((rc = import_floats(im, side[i].constant, -1, &op.u.binary.constant)) < 0 ||
-                (rc = constant_strides(im, &side[i].shape, &shape, op.u.binary.stride)) < 0)
-                return rc;
+            rc = import_floats(im, side[i].constant, -1, &op.u.binary.constant);
         } else {
-            if ((rc = lay_operand(im, &side[i], &shape)) < 0)
-                return rc;
+            rc = import_materialize(im, &side[i]);
+            if (rc == 0)
+                rc = lay_operand(im, &side[i], &shape);
             input[n++] = side[i].tensor;
         }
+        if (rc < 0)
+            return rc;
     }
-    if (n == 0)
-        return refuse(im, -ENOTSUP, "both operands are constants");
     return import_emit(im, &op, input, n, &shape, out);
 }
 
@@ -317,8 +196,8 @@ int import_binary(struct import *im, enum binary_kind kind, const struct value *
  * the same today. */
 static int align_to_axis(struct import *im, const struct value *a, struct value *b)
 {
-    int64_t dim[SHAPE_MAX_RANK];
-    int32_t axis, rank = b->shape.rank;
+    int32_t axis;
+    const int32_t rank = b->shape.rank;
     if (im->model->opset >= 7 || !onnx_attr(im->node, "axis", ONNX_ATTR_INT))
         return 0;
     const int rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), a->shape.rank, &axis);
@@ -326,19 +205,36 @@ static int align_to_axis(struct import *im, const struct value *a, struct value 
         return rc;
     if (axis + rank > a->shape.rank)
         return refuse(im, -EINVAL, "axis %d leaves no room for %d axes", axis, rank);
-    for (int32_t i = 0; i < rank; i++)
-        dim[i] = b->shape.dim[i];
-    while (axis + rank < a->shape.rank)
-        dim[rank++] = 1;
-    if (!b->constant)
-        return import_reshape_to(im, b, rank, dim);
-    for (int32_t i = b->shape.rank; i < rank; i++)
-        b->shape.dim[i] = 1;
-    b->shape = shape_make(rank, b->shape.dim);
-    return 0;
+    return import_append_axes(im, b, a->shape.rank - axis - rank);
 }
 
-static int import_arithmetic(struct import *im, enum binary_kind kind)
+static enum binary_kind binary_kind(const char *op_type)
+{
+    static const char *const name[BINARY_KINDS] = {
+        [BINARY_ADD] = "Add",
+        [BINARY_SUB] = "Sub",
+        [BINARY_MUL] = "Mul",
+        [BINARY_DIV] = "Div",
+        [BINARY_POW] = "Pow",
+        [BINARY_MIN] = "Min",
+        [BINARY_MAX] = "Max",
+        [BINARY_PRELU] = "PRelu",
+        [BINARY_EQUAL] = "Equal",
+        [BINARY_GREATER] = "Greater",
+        [BINARY_GREATER_OR_EQUAL] = "GreaterOrEqual",
+        [BINARY_LESS] = "Less",
+        [BINARY_LESS_OR_EQUAL] = "LessOrEqual",
+        [BINARY_AND] = "And",
+        [BINARY_OR] = "Or",
+        [BINARY_XOR] = "Xor",
+    };
+    int k = 0;
+    while (k < BINARY_KINDS - 1 && strcmp(name[k], op_type) != 0)
+        k++;
+    return (enum binary_kind)k;
+}
+
+int import_arithmetic(struct import *im)
 {
     const struct value *a = import_input(im, 0), *b = import_input(im, 1);
     struct value out;
@@ -347,28 +243,138 @@ static int import_arithmetic(struct import *im, enum binary_kind kind)
     struct value aligned = *b;
     int rc = align_to_axis(im, a, &aligned);
     if (rc == 0)
-        rc = import_binary(im, kind, a, &aligned, &out);
+        rc = import_binary(im, binary_kind(im->node->op_type), a, &aligned, &out);
     return rc < 0 ? rc : import_define(im, 0, &out);
 }
 
-int import_add(struct import *im) { return import_arithmetic(im, BINARY_ADD); }
-int import_sub(struct import *im) { return import_arithmetic(im, BINARY_SUB); }
-int import_mul(struct import *im) { return import_arithmetic(im, BINARY_MUL); }
-int import_div(struct import *im) { return import_arithmetic(im, BINARY_DIV); }
-
-int import_sum(struct import *im)
+static int inputs_there(struct import *im)
 {
-    const struct value *first = import_input(im, 0);
-    if (!first)
-        return refuse(im, -EINVAL, "input 0 is missing");
-    struct value sum = *first;
-    for (int32_t i = 1; i < im->node->ninputs; i++) {
-        const struct value *v = import_input(im, i);
-        if (!v)
+    for (int32_t i = 0; i < im->node->ninputs || i == 0; i++)
+        if (!import_input(im, i))
             return refuse(im, -EINVAL, "input %d is missing", i);
-        const int rc = import_binary(im, BINARY_ADD, &sum, v, &sum);
-        if (rc < 0)
-            return rc;
+    return 0;
+}
+
+/* Any number of inputs, from the left. */
+static int combine_inputs(struct import *im, enum binary_kind kind, struct value *out)
+{
+    int rc = inputs_there(im);
+    if (rc < 0)
+        return rc;
+    if (im->node->ninputs == 1)
+        return import_tensor(im, 0, out);
+    *out = *import_input(im, 0);
+    for (int32_t i = 1; i < im->node->ninputs && rc == 0; i++) {
+        rc = import_binary(im, kind, out, import_input(im, i), out);
     }
-    return import_define(im, 0, &sum);
+    return rc;
+}
+
+static int import_variadic(struct import *im, enum binary_kind kind)
+{
+    struct value v;
+    const int rc = combine_inputs(im, kind, &v);
+    return rc < 0 ? rc : import_define(im, 0, &v);
+}
+
+int import_sum(struct import *im) { return import_variadic(im, BINARY_ADD); }
+
+int import_mean(struct import *im)
+{
+    struct value v;
+    int rc = combine_inputs(im, BINARY_ADD, &v);
+    if (rc == 0)
+        rc = import_with_number(im, BINARY_DIV, &v, (float)im->node->ninputs);
+    return rc < 0 ? rc : import_define(im, 0, &v);
+}
+
+/* The bound that all inputs but one are, if each of those is one number: then Min and Max clip
+ * the one, which may be fused into the operator before. */
+static bool is_bound(const struct import *im, bool upper, int32_t *tensor, float *bound)
+{
+    *tensor = -1;
+    *bound = upper ? INFINITY : -INFINITY;
+    for (int32_t i = 0; i < im->node->ninputs; i++) {
+        const struct value *v = import_input(im, i);
+        if (v && !v->constant && *tensor < 0) {
+            *tensor = i;
+            continue;
+        }
+        if (!v || !v->constant || v->constant->count != 1)
+            return false;
+        const float f = onnx_float(v->constant, 0);
+        *bound = upper ? fminf(*bound, f) : fmaxf(*bound, f);
+    }
+    for (int32_t i = 0; i < im->node->ninputs && *tensor >= 0; i++)
+        if (import_input(im, i)->shape.rank > import_input(im, *tensor)->shape.rank)
+            return false;
+    return *tensor >= 0;
+}
+
+static int import_extreme(struct import *im, bool upper)
+{
+    int32_t tensor;
+    float bound;
+    if (!is_bound(im, upper, &tensor, &bound))
+        return import_variadic(im, upper ? BINARY_MIN : BINARY_MAX);
+    struct value x = *import_input(im, tensor);
+    const struct act clip = { .kind = ACT_CLIP,
+                              .a = upper ? -INFINITY : bound,
+                              .b = upper ? bound : INFINITY };
+    const int rc = import_act(im, clip, &x);
+    return rc < 0 ? rc : import_define(im, 0, &x);
+}
+
+int import_min(struct import *im) { return import_extreme(im, true); }
+int import_max(struct import *im) { return import_extreme(im, false); }
+
+int import_with_number(struct import *im, enum binary_kind kind, struct value *v, float number)
+{
+    struct onnx_tensor *t = store_array(&im->store, 1, sizeof *t);
+    float *data = store_array(&im->store, 1, sizeof *data);
+    if (!t || !data)
+        return import_no_memory(im);
+    *data = number;
+    *t = (struct onnx_tensor){
+        .name = "", .type = ONNX_FLOAT, .count = 1, .data = data, .bytes = sizeof *data
+    };
+    const struct value constant = {
+        .name = "", .constant = t, .tensor = -1, .shape = shape_make(0, NULL)
+    };
+    return import_binary(im, kind, v, &constant, v);
+}
+
+/* ---- Where */
+
+int import_where(struct import *im)
+{
+    struct value side[3];
+    struct shape shape;
+    int32_t rank = 0, input[3];
+    int rc = 0;
+    for (int32_t i = 0; i < 3 && rc == 0; i++) {
+        rc = import_tensor(im, i, &side[i]);
+        if (rc == 0 && side[i].shape.rank > rank)
+            rank = side[i].shape.rank;
+    }
+    for (int32_t i = 0; i < 3 && rc == 0; i++) {
+        side[i].shape = widen(&side[i].shape, rank);
+        const struct shape before = shape;
+        if (i == 0)
+            shape = side[0].shape;
+        else
+            rc = broadcast(im, &before, &side[i].shape, &shape);
+    }
+    if (rc < 0)
+        return rc;
+    choose_axes(side, 3, &shape);
+    for (int32_t i = 0; i < 3 && rc == 0; i++) {
+        rc = lay_operand(im, &side[i], &shape);
+        input[i] = side[i].tensor;
+    }
+    const struct op op = { .type = OP_WHERE };
+    struct value out;
+    if (rc == 0)
+        rc = import_emit(im, &op, input, 3, &shape, &out);
+    return rc < 0 ? rc : import_define(im, 0, &out);
 }

@@ -1,5 +1,5 @@
-/* Operators that carry values unchanged to other places: Concat, Slice, Split, Pad,
- * DepthToSpace. */
+/* Operators that carry values unchanged to other places: Concat, Slice, Split, Pad, DepthToSpace,
+ * SpaceToDepth. */
 #include "libsplit/import.h"
 
 #include <errno.h>
@@ -361,7 +361,7 @@ int import_pad(struct import *im)
     return import_simple(im, &op, &x, &s);
 }
 
-/* ---- DepthToSpace */
+/* ---- DepthToSpace, SpaceToDepth */
 
 int import_depth_to_space(struct import *im)
 {
@@ -388,5 +388,27 @@ int import_depth_to_space(struct import *im)
             return refuse(im, -EINVAL, "the result is too large");
         s.dim[i] *= (int32_t)block;
     }
+    return import_simple(im, &op, &x, &s);
+}
+
+int import_space_to_depth(struct import *im)
+{
+    struct value x;
+    const int64_t block = onnx_attr_int(im->node, "blocksize", 0);
+    int rc = import_tensor(im, 0, &x);
+    if (rc < 0)
+        return rc;
+    if (x.shape.rank != 4 || block < 1 || block > 4096 || x.shape.dim[2] % block ||
+        x.shape.dim[3] % block || x.shape.dim[1] > BOX_MAX_EXTENT / (block * block))
+        return refuse(im, -EINVAL, "blocksize %lld of a tensor with %d axes", (long long)block,
+                      x.shape.rank);
+    if ((rc = import_lay_usual(im, &x)) < 0)
+        return rc;
+    struct op op = { .type = OP_SPACE_TO_DEPTH };
+    struct shape s = x.shape;
+    op.u.space_to_depth.block = (int32_t)block;
+    s.dim[1] *= (int32_t)(block * block);
+    s.dim[2] /= (int32_t)block;
+    s.dim[3] /= (int32_t)block;
     return import_simple(im, &op, &x, &s);
 }

@@ -39,6 +39,17 @@ int import_lay_usual(struct import *im, struct value *v)
     return import_lay(im, v, &usual);
 }
 
+int import_lay_channels(struct import *im, struct value *v)
+{
+    if (v->shape.rank < 2)
+        return refuse(im, -EINVAL, "an input with %d axes has no channels", v->shape.rank);
+    if (v->shape.axis[CHAN] == 1)
+        return 0;
+    struct shape want = shape_make(v->shape.rank, v->shape.dim);
+    want.axis[CHAN] = 1;
+    return import_lay(im, v, &want);
+}
+
 static bool all_unbatched(const struct shape *s, uint32_t axes)
 {
     for (int32_t i = 0; i < s->rank; i++)
@@ -60,8 +71,16 @@ int import_lay_unbatched(struct import *im, struct value *v, uint32_t axes)
     const struct shape map = shape_make_map(v->shape.rank, v->shape.dim);
     if (all_unbatched(&map, axes))
         return import_lay(im, v, &map);
+    struct shape any = v->shape;
+    int a = AXES;
+    any.axis[ROW] = any.axis[COL] = any.axis[CHAN] = -1;
+    for (int8_t i = (int8_t)(any.rank - 1); i >= 0 && a > 0; i--)
+        if (axes >> i & 1)
+            any.axis[--a] = i;
+    if (all_unbatched(&any, axes))
+        return import_lay(im, v, &any);
     char text[SHAPE_TEXT_BYTES];
-    return refuse(im, -ENOTSUP, "it works along the batch of a tensor of shape %s",
+    return refuse(im, -ENOTSUP, "it works along more than three axes of a tensor of shape %s",
                   shape_text(&v->shape, text));
 }
 
@@ -112,6 +131,36 @@ int import_reshape_to(struct import *im, struct value *v, int32_t rank, const in
         return import_lay(im, v, &moved);
     }
     return 0;
+}
+
+/* Extents of 1 before and after those of `v`. */
+static int add_axes(struct import *im, struct value *v, int32_t before, int32_t after)
+{
+    int64_t dim[SHAPE_MAX_RANK];
+    const int32_t rank = before + v->shape.rank + after;
+    if (before + after <= 0)
+        return 0;
+    if (rank > SHAPE_MAX_RANK)
+        return refuse(im, -ENOTSUP, "a tensor of more than %d axes", SHAPE_MAX_RANK);
+    for (int32_t i = 0; i < rank; i++)
+        dim[i] = i < before || i >= before + v->shape.rank ? 1 : v->shape.dim[i - before];
+    if (!v->constant)
+        return import_reshape_to(im, v, rank, dim);
+    int32_t extent[SHAPE_MAX_RANK];
+    for (int32_t i = 0; i < rank; i++)
+        extent[i] = (int32_t)dim[i];
+    v->shape = shape_make(rank, extent);
+    return 0;
+}
+
+int import_prepend_axes(struct import *im, struct value *v, int32_t n)
+{
+    return add_axes(im, v, n, 0);
+}
+
+int import_append_axes(struct import *im, struct value *v, int32_t n)
+{
+    return add_axes(im, v, 0, n);
 }
 
 /* ---- extents of the operators that keep row-major order */
@@ -346,24 +395,59 @@ int import_identity(struct import *im)
     return rc < 0 ? rc : import_define(im, 0, &v);
 }
 
+/* Output 1 of Dropout says that nothing was dropped. */
+static int define_mask(struct import *im, const struct shape *s)
+{
+    uint8_t *ones;
+    struct onnx_tensor *t = store_array(&im->store, 1, sizeof *t);
+    if (im->node->noutputs < 2 || !im->node->output[1][0])
+        return 0;
+    if (!t)
+        return import_no_memory(im);
+    const int rc = import_array(im, shape_values(s), 1, &ones);
+    if (rc < 0)
+        return rc;
+    memset(ones, 1, (size_t)shape_values(s));
+    *t = (struct onnx_tensor){ .name = "",
+                               .type = ONNX_BOOL,
+                               .rank = s->rank,
+                               .data = ones,
+                               .count = shape_values(s),
+                               .bytes = (size_t)shape_values(s) };
+    for (int32_t i = 0; i < s->rank; i++)
+        t->dim[i] = s->dim[i];
+    return import_define_constant(im, 1, t);
+}
+
 /* At inference it passes its input on; its ratio does not matter. */
 int import_dropout(struct import *im)
 {
+    struct value x;
     const struct onnx_tensor *training;
-    const int rc = import_constant(im, 2, true, &training);
+    int rc = import_tensor(im, 0, &x);
+    if (rc == 0)
+        rc = import_constant(im, 2, true, &training);
     if (rc < 0)
         return rc;
     if (training && (training->count != 1 || onnx_int(training, 0) != 0))
         return refuse(im, -ENOTSUP, "training mode is not supported");
-    return import_identity(im);
+    rc = define_mask(im, &x.shape);
+    return rc < 0 ? rc : import_define(im, 0, &x);
 }
 
+/* Tensors stay float: a shorter float is kept as it is, an integer becomes a whole number. */
 int import_cast(struct import *im)
 {
+    struct value x;
     const int64_t to = onnx_attr_int(im->node, "to", ONNX_NONE);
-    if (to != ONNX_FLOAT)
-        return refuse(im, -ENOTSUP,
-                      "a computed tensor stays float (1); a cast to type %lld is asked",
-                      (long long)to);
-    return import_identity(im);
+    int rc = import_tensor(im, 0, &x);
+    if (rc < 0)
+        return rc;
+    if (to <= ONNX_NONE || to > ONNX_BFLOAT16 || !onnx_type_bytes((enum onnx_type)to))
+        return refuse(im, -ENOTSUP, "a cast to data type %lld", (long long)to);
+    if (to == ONNX_BOOL)
+        rc = import_act(im, (struct act){ .kind = ACT_NOT_ZERO }, &x);
+    else if (!onnx_type_is_float((enum onnx_type)to))
+        rc = import_act(im, (struct act){ .kind = ACT_TRUNCATE }, &x);
+    return rc < 0 ? rc : import_define(im, 0, &x);
 }

@@ -58,10 +58,8 @@ static int read_coordinates(struct import *im, struct op *op)
 
 static int refuse_options(struct import *im)
 {
-    static const char *const zero[] = { "antialias", "exclude_outside" };
-    for (int i = 0; i < 2; i++)
-        if (onnx_attr_int(im->node, zero[i], 0))
-            return refuse(im, -ENOTSUP, "%s", zero[i]);
+    if (onnx_attr_int(im->node, "antialias", 0))
+        return refuse(im, -ENOTSUP, "antialias");
     const char *policy = onnx_attr_string(im->node, "keep_aspect_ratio_policy", "stretch");
     if (strcmp(policy, "stretch") != 0)
         return refuse(im, -ENOTSUP, "keep_aspect_ratio_policy \"%s\"", policy);
@@ -190,6 +188,7 @@ static int resize(struct import *im, const struct onnx_tensor *scales,
     if (rc == 0)
         rc = im->model->opset < 11 ? old_coordinates(im, &x.shape, scale, &op)
                                    : read_coordinates(im, &op);
+    op.u.resize.exclude_outside = onnx_attr_int(im->node, "exclude_outside", 0) != 0;
     op.u.resize.cubic_a = onnx_attr_float(im->node, "cubic_coeff_a", -0.75f);
     return rc < 0 ? rc : emit_resize(im, &op, &x, scale, out);
 }

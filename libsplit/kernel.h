@@ -21,8 +21,8 @@ struct view {
 
 static inline float *view_at(const struct view *v, int32_t r, int32_t c, int32_t k)
 {
-    return v->data + (r - v->box.lo[ROW]) * v->row_stride +
-           (c - v->box.lo[COL]) * v->pixel_stride + (k - v->box.lo[CHAN]);
+    return v->data + (r - v->box.lo[ROW]) * v->row_stride + (c - v->box.lo[COL]) * v->pixel_stride +
+           (k - v->box.lo[CHAN]);
 }
 
 struct kernel_call {
@@ -32,12 +32,12 @@ struct kernel_call {
      * that is nothing.  A view shows image number `image`; image 0 where the input's batch is
      * not the output's, and always for OP_RESHAPE, which walks image_stride itself. */
     const struct view *in;
-    struct view out;       /* holds at least `region` */
-    struct box region;     /* the part of the output to write, not empty */
-    int32_t image;         /* index in the batch (for constants that vary with it) */
-    struct box share;      /* OP_PARTIAL: the part of the input to reduce, may be empty */
-    int32_t nodes;         /* OP_COMBINE: rows of its input */
-    float *scratch;        /* scratch_bytes(), 64-byte aligned */
+    struct view out;   /* holds at least `region` */
+    struct box region; /* the part of the output to write, not empty */
+    int32_t image;     /* index in the batch (for constants that vary with it) */
+    struct box share;  /* OP_PARTIAL: the part of the input to reduce, may be empty */
+    int32_t nodes;     /* OP_COMBINE: rows of its input */
+    float *scratch;    /* scratch_bytes(), 64-byte aligned */
 };
 
 struct kernel {

@@ -1,5 +1,6 @@
 #include <math.h>
 
+#include "libsplit/functions.h"
 #include "libsplit/kernel_ops.h"
 
 static float sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
@@ -53,6 +54,11 @@ static void act_run_of_values(const struct act *act, float *restrict x, const fl
         for (ptrdiff_t i = 0; i < n; i++)
             x[i] = x[i] * sigmoid(x[i]);
         break;
+    default: {
+        const act_fn f = act_function(act->kind);
+        for (ptrdiff_t i = 0; i < n; i++)
+            x[i] = f(x[i], a, b);
+    }
     }
 }
 
@@ -163,6 +169,11 @@ static inline void combine(enum binary_kind kind, float *restrict to, const floa
         for (ptrdiff_t i = 0; i < n; i++)
             to[i] = a[i * sa] / b[i * sb];
         break;
+    default: {
+        const binary_fn f = binary_function(kind);
+        for (ptrdiff_t i = 0; i < n; i++)
+            to[i] = f(a[i * sa], b[i * sb]);
+    }
     }
 }
 
@@ -207,5 +218,24 @@ void binary_run(const struct kernel_call *call)
                                   from_a + x * a.stride[COL], a.stride[CHAN],
                                   from_b + x * b.stride[COL], b.stride[CHAN], channels);
     }
+    act_region(call);
+}
+
+void where_run(const struct kernel_call *call)
+{
+    const struct box *r = &call->region;
+    struct operand o[3];
+    for (int i = 0; i < 3; i++)
+        o[i] = tensor_operand(call, i);
+    for (int32_t y = 0; y < box_len(*r, ROW); y++)
+        for (int32_t x = 0; x < box_len(*r, COL); x++) {
+            const float *from[3];
+            for (int i = 0; i < 3; i++)
+                from[i] = o[i].data + y * o[i].stride[ROW] + x * o[i].stride[COL];
+            float *to = view_at(&call->out, r->lo[ROW] + y, r->lo[COL] + x, r->lo[CHAN]);
+            for (ptrdiff_t k = 0; k < box_len(*r, CHAN); k++)
+                to[k] = from[0][k * o[0].stride[CHAN]] != 0 ? from[1][k * o[1].stride[CHAN]]
+                                                            : from[2][k * o[2].stride[CHAN]];
+        }
     act_region(call);
 }

@@ -121,6 +121,37 @@ void depth_to_space_run(const struct kernel_call *call)
     act_region(call);
 }
 
+void space_to_depth_run(const struct kernel_call *call)
+{
+    const struct box *r = &call->region;
+    const int32_t block = call->op->u.space_to_depth.block;
+    const int32_t channels = input_dim(call, 0)[CHAN];
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++)
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
+            float *to = view_at(&call->out, y, x, r->lo[CHAN]);
+            for (int32_t k = r->lo[CHAN]; k < r->hi[CHAN]; k++) {
+                const int32_t sub = k / channels;
+                *to++ = *view_at(&call->in[0], y * block + sub / block, x * block + sub % block,
+                                 k % channels);
+            }
+        }
+    act_region(call);
+}
+
+void constant_run(const struct kernel_call *call)
+{
+    const struct box *r = &call->region;
+    const int32_t *dim = output_dim(call);
+    const size_t bytes = (size_t)box_len(*r, CHAN) * sizeof(float);
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++)
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
+            const ptrdiff_t pixel = ((ptrdiff_t)call->image * dim[ROW] + y) * dim[COL] + x;
+            memcpy(view_at(&call->out, y, x, r->lo[CHAN]),
+                   call->op->u.constant.values + pixel * dim[CHAN] + r->lo[CHAN], bytes);
+        }
+    act_region(call);
+}
+
 /* How a row-major index over a shape's ONNX axes follows from splitd's coordinates. */
 struct flat {
     int64_t stride[SHAPE_MAX_RANK]; /* of every ONNX axis */
@@ -142,17 +173,24 @@ static bool is_batch(const struct shape *s, int32_t onnx_axis)
     return onnx_axis != s->axis[ROW] && onnx_axis != s->axis[COL] && onnx_axis != s->axis[CHAN];
 }
 
-/* Row-major index of value (image, at) in the ONNX order of `s`. */
-static int64_t onnx_index(const struct shape *s, const struct flat *f, int32_t image,
+/* What coordinate `at` of ONNX axis `a` of the output stands for. */
+static int32_t picked(const struct op *op, int32_t a, int32_t at)
+{
+    return op->u.reshape.pick[a] ? op->u.reshape.pick[a][at] : at;
+}
+
+/* Row-major index behind value (image, at) of the output, before anything is picked. */
+static int64_t onnx_index(const struct op *op, const struct flat *f, int32_t image,
                           const int32_t at[AXES])
 {
+    const struct shape *s = &op->u.reshape.to;
     int64_t index = 0;
     for (int a = 0; a < AXES; a++)
         if (s->axis[a] >= 0)
-            index += at[a] * f->stride[s->axis[a]];
+            index += picked(op, s->axis[a], at[a]) * f->stride[s->axis[a]];
     for (int32_t a = s->rank - 1; a >= 0; a--)
         if (is_batch(s, a)) {
-            index += image % s->dim[a] * f->stride[a];
+            index += picked(op, a, image % s->dim[a]) * f->stride[a];
             image /= s->dim[a];
         }
     return index;
@@ -200,21 +238,22 @@ static int64_t source_offset(const struct source *s, int64_t index)
 
 void reshape_run(const struct kernel_call *call)
 {
-    const struct shape *to = &call->op->u.reshape.to;
-    const struct flat flat = flat_of(to->rank, to->dim);
-    const struct source source = source_of(call->op, &call->in[0]);
-    /* Offsets count from the input's first value, which its buffer holds: it is read whole. */
+    const struct op *op = call->op;
+    const struct shape *to = &op->u.reshape.to;
+    int32_t dim[SHAPE_MAX_RANK];
+    for (int32_t a = 0; a < to->rank; a++)
+        dim[a] = op->u.reshape.pick[a] ? op->u.reshape.picked[a] : to->dim[a];
+    const struct flat flat = flat_of(to->rank, dim);
+    const struct source source = source_of(op, &call->in[0]);
+    /* Offsets count from the input's first value, which its buffer may not hold. */
     const float *from = view_at(&call->in[0], 0, 0, 0);
     const struct box *r = &call->region;
-    const int64_t step = to->axis[CHAN] >= 0 ? flat.stride[to->axis[CHAN]] : 0;
     int32_t at[AXES];
     for (at[ROW] = r->lo[ROW]; at[ROW] < r->hi[ROW]; at[ROW]++)
         for (at[COL] = r->lo[COL]; at[COL] < r->hi[COL]; at[COL]++) {
-            at[CHAN] = r->lo[CHAN];
-            float *pixel = view_at(&call->out, at[ROW], at[COL], at[CHAN]);
-            int64_t index = onnx_index(to, &flat, call->image, at);
-            for (int32_t k = 0; k < box_len(*r, CHAN); k++, index += step)
-                pixel[k] = from[source_offset(&source, index)];
+            float *pixel = view_at(&call->out, at[ROW], at[COL], r->lo[CHAN]);
+            for (at[CHAN] = r->lo[CHAN]; at[CHAN] < r->hi[CHAN]; at[CHAN]++)
+                *pixel++ = from[source_offset(&source, onnx_index(op, &flat, call->image, at))];
         }
     act_region(call);
 }

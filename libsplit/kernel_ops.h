@@ -27,13 +27,16 @@ void average_pool_run(const struct kernel_call *call);
 void affine_run(const struct kernel_call *call);
 void activation_run(const struct kernel_call *call);
 void binary_run(const struct kernel_call *call);
+void where_run(const struct kernel_call *call);
 
 /* kernel_move.c: values change place only. */
 void concat_run(const struct kernel_call *call);
 void slice_run(const struct kernel_call *call);
 void pad_run(const struct kernel_call *call);
 void depth_to_space_run(const struct kernel_call *call);
+void space_to_depth_run(const struct kernel_call *call);
 void reshape_run(const struct kernel_call *call);
+void constant_run(const struct kernel_call *call);
 
 /* kernel_resize.c */
 void resize_run(const struct kernel_call *call);
@@ -45,6 +48,12 @@ void softmax_run(const struct kernel_call *call);
 size_t partial_scratch_bytes(const struct graph *g, const struct op *op);
 void partial_run(const struct kernel_call *call);
 void combine_run(const struct kernel_call *call);
+void reduce_run(const struct kernel_call *call);
+
+/* kernel_matmul.c, kernel_lrn.c, kernel_top_k.c */
+void matmul_run(const struct kernel_call *call);
+void lrn_run(const struct kernel_call *call);
+void top_k_run(const struct kernel_call *call);
 
 /* Applies call->op->act to the whole region; the last act of most kernels. */
 void act_region(const struct kernel_call *call);

@@ -67,3 +67,110 @@ void combine_run(const struct kernel_call *call)
     }
     act_region(call);
 }
+
+/* ---- Over any axes ---- */
+
+/* What has been seen so far of the values behind one result. */
+struct tally {
+    enum reduce_kind kind;
+    bool last;
+    double value;
+    int32_t at, n;
+};
+
+static struct tally empty_tally(const struct op *op)
+{
+    struct tally t = { .kind = op->u.reduce.kind, .last = op->u.reduce.last };
+    switch (t.kind) {
+    case REDUCE_SUM:
+    case REDUCE_MEAN:
+        t.value = 0;
+        break;
+    case REDUCE_PROD:
+        t.value = 1;
+        break;
+    case REDUCE_MAX:
+    case REDUCE_ARG_MAX:
+        t.value = -INFINITY;
+        break;
+    case REDUCE_MIN:
+    case REDUCE_ARG_MIN:
+        t.value = INFINITY;
+        break;
+    }
+    return t;
+}
+
+static void take_arg(struct tally *t, double x)
+{
+    const bool better = t->kind == REDUCE_ARG_MAX ? x > t->value : x < t->value;
+    if (better || (t->last && x == t->value)) {
+        t->value = x;
+        t->at = t->n;
+    }
+}
+
+static void take(struct tally *t, double x)
+{
+    switch (t->kind) {
+    case REDUCE_SUM:
+    case REDUCE_MEAN:
+        t->value += x;
+        break;
+    case REDUCE_PROD:
+        t->value *= x;
+        break;
+    case REDUCE_MAX:
+        t->value = x > t->value ? x : t->value;
+        break;
+    case REDUCE_MIN:
+        t->value = x < t->value ? x : t->value;
+        break;
+    case REDUCE_ARG_MAX:
+    case REDUCE_ARG_MIN:
+        take_arg(t, x);
+        break;
+    }
+    t->n++;
+}
+
+static float result(const struct tally *t)
+{
+    if (t->kind == REDUCE_ARG_MAX || t->kind == REDUCE_ARG_MIN)
+        return (float)t->at;
+    return (float)(t->kind == REDUCE_MEAN ? t->value / t->n : t->value);
+}
+
+/* The result at one place: over the axes that are reduced all of the input, on the others that
+ * place. */
+static float reduce_at(const struct kernel_call *call, const int32_t at[AXES])
+{
+    const int32_t *dim = input_dim(call, 0);
+    struct box b;
+    for (int a = 0; a < AXES; a++) {
+        const bool over = call->op->u.reduce.over[a];
+        b.lo[a] = over ? 0 : at[a];
+        b.hi[a] = over ? dim[a] : at[a] + 1;
+    }
+    struct tally t = empty_tally(call->op);
+    for (int32_t y = b.lo[ROW]; y < b.hi[ROW]; y++)
+        for (int32_t x = b.lo[COL]; x < b.hi[COL]; x++) {
+            const float *from = view_at(&call->in[0], y, x, b.lo[CHAN]);
+            for (int32_t k = 0; k < box_len(b, CHAN); k++)
+                take(&t, (double)from[k]);
+        }
+    return result(&t);
+}
+
+void reduce_run(const struct kernel_call *call)
+{
+    const struct box *r = &call->region;
+    int32_t at[AXES];
+    for (at[ROW] = r->lo[ROW]; at[ROW] < r->hi[ROW]; at[ROW]++)
+        for (at[COL] = r->lo[COL]; at[COL] < r->hi[COL]; at[COL]++) {
+            float *to = view_at(&call->out, at[ROW], at[COL], r->lo[CHAN]);
+            for (at[CHAN] = r->lo[CHAN]; at[CHAN] < r->hi[CHAN]; at[CHAN]++)
+                *to++ = reduce_at(call, at);
+        }
+    act_region(call);
+}

@@ -57,7 +57,7 @@ static struct taps linear_taps(float x, int32_t len)
 }
 
 /* Keys' kernel with parameter `a` (IEEE ASSP-29, 1981), ONNX's cubic_coeff_a. */
-static struct taps cubic_taps(float x, int32_t len, float a)
+static struct taps cubic_taps(float x, float a)
 {
     const float floor_x = floorf(x), t = x - floor_x;
     const float u = 1 - t, v = 2 - t, w = 1 + t;
@@ -67,8 +67,23 @@ static struct taps cubic_taps(float x, int32_t len, float a)
                     ((a + 2) * u - (a + 3)) * u * u + 1, ((a * v - 5 * a) * v + 8 * a) * v - 4 * a }
     };
     for (int32_t i = 0; i < 4; i++)
-        taps.at[i] = clamp_i32((int32_t)floor_x - 1 + i, 0, len - 1);
+        taps.at[i] = (int32_t)floor_x - 1 + i;
     return taps;
+}
+
+/* Taps beyond the map fall on its edge, or weigh nothing and leave the others more. */
+static void keep_inside(struct taps *t, int32_t len, bool exclude)
+{
+    float sum = 0;
+    for (int32_t i = 0; i < t->n; i++) {
+        const int32_t at = clamp_i32(t->at[i], 0, len - 1);
+        if (exclude && at != t->at[i])
+            t->weight[i] = 0;
+        t->at[i] = at;
+        sum += t->weight[i];
+    }
+    for (int32_t i = 0; exclude && i < t->n; i++)
+        t->weight[i] /= sum;
 }
 
 static struct taps taps_at(const struct kernel_call *call, enum axis a, int32_t i)
@@ -82,8 +97,11 @@ static struct taps taps_at(const struct kernel_call *call, enum axis a, int32_t 
     switch (op->u.resize.mode) {
     case RESIZE_LINEAR:
         return linear_taps(x, in);
-    case RESIZE_CUBIC:
-        return cubic_taps(x, in, op->u.resize.cubic_a);
+    case RESIZE_CUBIC: {
+        struct taps t = cubic_taps(x, op->u.resize.cubic_a);
+        keep_inside(&t, in, op->u.resize.exclude_outside);
+        return t;
+    }
     case RESIZE_NEAREST:
         break;
     }

@@ -24,6 +24,13 @@ const struct kernel kernels[OP_TYPES] = {
     [OP_COMBINE] = { .run = combine_run },
     [OP_RESHAPE] = { .run = reshape_run },
     [OP_RESIZE] = { .run = resize_run },
+    [OP_CONSTANT] = { .run = constant_run },
+    [OP_REDUCE] = { .run = reduce_run },
+    [OP_MATMUL] = { .run = matmul_run },
+    [OP_WHERE] = { .run = where_run },
+    [OP_LRN] = { .run = lrn_run },
+    [OP_SPACE_TO_DEPTH] = { .run = space_to_depth_run },
+    [OP_TOP_K] = { .run = top_k_run },
 };
 
 static int pack_op(struct graph *g, int32_t i, struct diag *why)

@@ -16,9 +16,21 @@ enum { ONNX_MAX_RANK = 8, ONNX_MAX_NAME = 1024, ONNX_MAX_NODES = 1 << 16, ONNX_M
 
 /* TensorProto.DataType, the ones that CNN files use. */
 enum onnx_type {
-    ONNX_NONE = 0, ONNX_FLOAT = 1, ONNX_UINT8 = 2, ONNX_INT8 = 3, ONNX_UINT16 = 4, ONNX_INT16 = 5,
-    ONNX_INT32 = 6, ONNX_INT64 = 7, ONNX_STRING = 8, ONNX_BOOL = 9, ONNX_FLOAT16 = 10,
-    ONNX_DOUBLE = 11, ONNX_UINT32 = 12, ONNX_UINT64 = 13, ONNX_BFLOAT16 = 16,
+    ONNX_NONE = 0,
+    ONNX_FLOAT = 1,
+    ONNX_UINT8 = 2,
+    ONNX_INT8 = 3,
+    ONNX_UINT16 = 4,
+    ONNX_INT16 = 5,
+    ONNX_INT32 = 6,
+    ONNX_INT64 = 7,
+    ONNX_STRING = 8,
+    ONNX_BOOL = 9,
+    ONNX_FLOAT16 = 10,
+    ONNX_DOUBLE = 11,
+    ONNX_UINT32 = 12,
+    ONNX_UINT64 = 13,
+    ONNX_BFLOAT16 = 16,
 };
 
 /* A constant: an initializer or the value of a Constant node. */
@@ -28,13 +40,19 @@ struct onnx_tensor {
     int32_t rank;
     int64_t dim[ONNX_MAX_RANK]; /* each >= 0; their product fits the data */
     int64_t count;              /* product of dim; 1 for a scalar */
-    const void *data;           /* little-endian, maybe unaligned: read with onnx_float(), onnx_int() */
+    const void *data; /* little-endian, maybe unaligned: read with onnx_float(), onnx_int() */
     size_t bytes;
 };
 
-enum onnx_attr_type { ONNX_ATTR_FLOAT = 1, ONNX_ATTR_INT = 2, ONNX_ATTR_STRING = 3,
-                      ONNX_ATTR_TENSOR = 4, ONNX_ATTR_FLOATS = 6, ONNX_ATTR_INTS = 7,
-                      ONNX_ATTR_OTHER = 0 };
+enum onnx_attr_type {
+    ONNX_ATTR_FLOAT = 1,
+    ONNX_ATTR_INT = 2,
+    ONNX_ATTR_STRING = 3,
+    ONNX_ATTR_TENSOR = 4,
+    ONNX_ATTR_FLOATS = 6,
+    ONNX_ATTR_INTS = 7,
+    ONNX_ATTR_OTHER = 0
+};
 
 struct onnx_attr {
     const char *name;
@@ -60,8 +78,8 @@ struct onnx_node {
 struct onnx_value {
     const char *name;
     enum onnx_type type;
-    int32_t rank; /* -1: no shape given */
-    int64_t dim[ONNX_MAX_RANK];         /* -1 where symbolic */
+    int32_t rank;                      /* -1: no shape given */
+    int64_t dim[ONNX_MAX_RANK];        /* -1 where symbolic */
     const char *symbol[ONNX_MAX_RANK]; /* its name, "" if it has none */
 };
 

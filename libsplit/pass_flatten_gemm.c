@@ -23,6 +23,9 @@ static bool is_flatten(const struct op *op)
     for (int32_t i = 0; i < from->rank; i++)
         if (op->u.reshape.perm[i] != i)
             return false;
+    for (int32_t i = 0; i < to->rank; i++)
+        if (op->u.reshape.pick[i])
+            return false;
     const int32_t batch = shape_batch(from);
     if (shape_len(to, ROW) != 1 || shape_len(to, COL) != 1 || shape_batch(to) != batch)
         return false;

@@ -19,7 +19,7 @@ static bool is_line(const struct graph *g, const struct op *op)
 {
     if (op->type == OP_AFFINE)
         return true;
-    if (op->type != OP_BINARY || !op->u.binary.constant)
+    if (op->type != OP_BINARY || !op->u.binary.constant || op->u.binary.kind > BINARY_DIV)
         return false;
     const struct tensor *in = &g->tensor[op->input[0]], *out = &g->tensor[op->output];
     for (int a = 0; a < AXES; a++)
@@ -44,10 +44,9 @@ static struct line line_at(const struct op *op, int32_t c)
         return op->u.binary.constant_first ? (struct line){ -1, k } : (struct line){ 1, -k };
     case BINARY_MUL:
         return (struct line){ k, 0 };
-    case BINARY_DIV:
-        break;
+    default:
+        return (struct line){ 1 / k, 0 };
     }
-    return (struct line){ 1 / k, 0 };
 }
 
 /* Infinite and NaN lines stay apart: they would spoil sums that were finite. */

@@ -34,9 +34,19 @@ enum {
     LINE_COLUMNS = 100,
 };
 
+/* What becomes of the inputs of a case.  ONNX feeds everything through inputs, also weights and
+ * shapes, which the files of exporters hold as constants. */
+enum binding {
+    BIND_NUMBERS, /* constants: shapes, axes, indices..., everything that is no float tensor */
+    BIND_WEIGHTS, /* and every float tensor but the first */
+    BIND_ALL,     /* everything: the case is computed while it is loaded */
+    BINDINGS
+};
+
 /* Written by the process that runs a case, read by the one that started it. */
 struct verdict {
     bool passed;
+    enum binding binding;
     char text[480]; /* why not */
 };
 
@@ -99,19 +109,11 @@ static int load_set(const char *dir, struct data_set *s, struct diag *why)
     return s->noutputs < 0 ? s->noutputs : 0;
 }
 
-/* A model some of whose inputs have become constants.  The test cases feed everything through
- * inputs, also weights and shapes, which the files of exporters hold. */
+/* A model some of whose inputs have become constants. */
 struct bound {
     struct onnx_model model;
     struct graph_input shape[MAX_PORTS];
     const struct onnx_tensor *feed[MAX_PORTS]; /* of the inputs that are left */
-};
-
-enum binding {
-    BIND_NUMBERS, /* shapes, axes, indices...: everything that is no float tensor */
-    BIND_WEIGHTS, /* and every float tensor but the first */
-    BIND_ALL,
-    BINDINGS
 };
 
 static bool is_fed(const struct onnx_tensor *t, enum binding how, int nfed)
@@ -237,7 +239,8 @@ static int run_bound(const struct bound *b, const struct data_set *s, struct dia
     return rc;
 }
 
-static int run_set(const struct onnx_model *m, const char *dir, struct diag *why)
+static int run_set(const struct onnx_model *m, const char *dir, enum binding *binding,
+                   struct diag *why)
 {
     struct data_set s = { .ninputs = 0 };
     int rc = load_set(dir, &s, why);
@@ -257,6 +260,7 @@ static int run_set(const struct onnx_model *m, const char *dir, struct diag *why
         const bool refused = rc == -ENOTSUP || rc == -EINVAL;
         if (!refused || how == 0)
             *why = said;
+        *binding = (enum binding)how;
         if (!refused)
             break;
     }
@@ -267,7 +271,7 @@ static int run_set(const struct onnx_model *m, const char *dir, struct diag *why
     return rc;
 }
 
-static int run_trial(const char *data, const char *name, struct diag *why)
+static int run_trial(const char *data, const char *name, enum binding *binding, struct diag *why)
 {
     char path[PATH_BYTES];
     struct onnx_model m;
@@ -280,7 +284,7 @@ static int run_trial(const char *data, const char *name, struct diag *why)
         snprintf(path, sizeof path, "%s/%s/test_data_set_%d", data, name, sets);
         if (access(path, F_OK) != 0)
             break;
-        rc = run_set(&m, path, why);
+        rc = run_set(&m, path, binding, why);
     }
     onnx_close(&m);
     return rc == 0 && sets == 0 ? diag(why, -ENOENT, "it has no test data") : rc;
@@ -362,8 +366,9 @@ static void run_child(const struct run *r, int i)
 {
     struct diag why = { "" };
     alarm(TIMEOUT_SECONDS);
-    r->verdict[i].passed = run_trial(r->data, r->trial[i].name, &why) == 0;
-    snprintf(r->verdict[i].text, sizeof r->verdict[i].text, "%s", why.text);
+    struct verdict *v = &r->verdict[i];
+    v->passed = run_trial(r->data, r->trial[i].name, &v->binding, &why) == 0;
+    snprintf(v->text, sizeof v->text, "%s", why.text);
     _exit(0);
 }
 
@@ -445,7 +450,7 @@ static void print_names(const struct run *r, const char *reason)
 
 static int report(const struct run *r, int mistakes)
 {
-    int passed = 0, failed = mistakes, skipped = 0;
+    int passed = 0, failed = mistakes, skipped = 0, as[BINDINGS] = { 0 };
     const bool known = r->ntrials == r->expected;
     if (!known)
         printf("%d cases, but the list of exceptions is for a release with %d: what it does not "
@@ -463,6 +468,7 @@ static int report(const struct run *r, int mistakes)
             failed++;
         } else if (v->passed) {
             passed++;
+            as[v->binding]++;
         } else if (t->reason || !known) {
             skipped++;
         } else {
@@ -470,6 +476,9 @@ static int report(const struct run *r, int mistakes)
             failed++;
         }
     }
+    printf("passed on one node and on three: %d as they stand, %d with weights as constants, %d "
+           "computed at load\n",
+           as[BIND_NUMBERS], as[BIND_WEIGHTS], as[BIND_ALL]);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed ? 1 : 0;
 }
@@ -480,7 +489,8 @@ static int run_named(const struct run *r, int n, char **name)
     int failed = 0;
     for (int i = 0; i < n; i++) {
         struct diag why = { "" };
-        const int rc = run_trial(r->data, name[i], &why);
+        enum binding binding;
+        const int rc = run_trial(r->data, name[i], &binding, &why);
         printf("%s: %s\n", name[i], rc == 0 ? "passed" : why.text);
         failed += rc != 0;
     }

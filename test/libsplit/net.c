@@ -90,9 +90,11 @@ struct op *net_op(struct net *n, enum op_type type, int32_t ninputs, const int32
     struct op *op = &n->op[n->g.nops];
     op->type = type;
     op->ninputs = ninputs;
-    op->input = own(n, malloc((size_t)ninputs * sizeof(*op->input)));
-    memcpy(op->input, input, (size_t)ninputs * sizeof(*op->input));
-    op->output = add_tensor(n, rows, cols, channels, n->tensor[input[0]].batch, n->g.nops);
+    op->input = own(n, malloc((size_t)ninputs * sizeof(*op->input) + 1));
+    for (int32_t i = 0; i < ninputs; i++)
+        op->input[i] = input[i];
+    op->output =
+        add_tensor(n, rows, cols, channels, ninputs ? n->tensor[input[0]].batch : 1, n->g.nops);
     op->name = n->tensor[op->output].name;
     n->g.nops++;
     return op;
@@ -227,6 +229,86 @@ struct place {
     int32_t b, r, c, k;
 };
 
+/* Written out as ONNX's operator pages do. */
+static double ref_function(const struct act *act, double x)
+{
+    const double a = (double)act->a, b = (double)act->b;
+    switch (act->kind) {
+    case ACT_ABS:
+        return x < 0 ? -x : x;
+    case ACT_NEG:
+        return -x;
+    case ACT_SIGN:
+        return x > 0 ? 1 : x < 0 ? -1 : 0;
+    case ACT_FLOOR:
+        return floor(x);
+    case ACT_CEIL:
+        return ceil(x);
+    case ACT_ROUND:
+        return nearbyint(x);
+    case ACT_RECIPROCAL:
+        return 1 / x;
+    case ACT_SQRT:
+        return sqrt(x);
+    case ACT_EXP:
+        return exp(x);
+    case ACT_LOG:
+        return log(x);
+    case ACT_ERF:
+        return erf(x);
+    case ACT_NOT:
+        return x != 0 ? 0 : 1;
+    case ACT_NOT_ZERO:
+        return x != 0 ? 1 : 0;
+    case ACT_TRUNCATE:
+        return x < 0 ? ceil(x) : floor(x);
+    case ACT_ELU:
+        return x < 0 ? a * (exp(x) - 1) : x;
+    case ACT_CELU:
+        return fmax(0, x) + fmin(0, a * (exp(x / a) - 1));
+    case ACT_SELU:
+        return b * (x <= 0 ? a * exp(x) - a : x);
+    case ACT_SOFTPLUS:
+        return log(exp(x) + 1);
+    case ACT_SOFTSIGN:
+        return x / (1 + fabs(x));
+    case ACT_MISH:
+        return x * tanh(log(exp(x) + 1));
+    case ACT_GELU:
+        return x * 0.5 * (1 + erf(x / sqrt(2)));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case ACT_THRESHOLDED_RELU:
+        return x > a ? x : 0;
+    case ACT_SHRINK:
+        return x < -a ? x + b : x > a ? x - b : 0;
+    case ACT_SIN:
+        return sin(x);
+    case ACT_COS:
+        return cos(x);
+    case ACT_TAN:
+        return sin(x) / cos(x);
+    case ACT_ASIN:
+        return asin(x);
+    case ACT_ACOS:
+        return acos(x);
+    case ACT_ATAN:
+        return atan(x);
+    case ACT_SINH:
+        return (exp(x) - exp(-x)) / 2;
+    case ACT_COSH:
+        return (exp(x) + exp(-x)) / 2;
+    case ACT_ASINH:
+        return log(x + sqrt(x * x + 1));
+    case ACT_ACOSH:
+        return log(x + sqrt(x * x - 1));
+    case ACT_ATANH:
+        return log((1 + x) / (1 - x)) / 2;
+    default:
+        return x;
+    }
+}
+
 static double ref_act(const struct act *act, double x, int32_t k)
 {
     const double a = (double)act->a, b = (double)act->b;
@@ -251,6 +333,8 @@ static double ref_act(const struct act *act, double x, int32_t k)
         return tanh(x);
     case ACT_SILU:
         return x / (1 + exp(-x));
+    default:
+        return ref_function(act, x);
     }
     return x;
 }
@@ -356,6 +440,32 @@ static double ref_binary(const struct op *op, const struct ref *in, struct place
         return a * b;
     case BINARY_DIV:
         return a / b;
+    case BINARY_POW:
+        return pow(a, b);
+    case BINARY_MIN:
+        return fmin(a, b);
+    case BINARY_MAX:
+        return fmax(a, b);
+    case BINARY_PRELU:
+        return fmax(a, 0) + fmin(a, 0) * b;
+    case BINARY_EQUAL:
+        return a == b;
+    case BINARY_GREATER:
+        return a > b;
+    case BINARY_GREATER_OR_EQUAL:
+        return a >= b;
+    case BINARY_LESS:
+        return a < b;
+    case BINARY_LESS_OR_EQUAL:
+        return a <= b;
+    case BINARY_AND:
+        return a != 0 && b != 0;
+    case BINARY_OR:
+        return a != 0 || b != 0;
+    case BINARY_XOR:
+        return (a != 0) + (b != 0) == 1;
+    case BINARY_KINDS:
+        break;
     }
     return 0;
 }
@@ -433,8 +543,107 @@ static double ref_reduce(const struct op *op, struct ref in, struct place p)
         return sum / (in.t->dim[ROW] * in.t->dim[COL]);
     case REDUCE_MAX:
         return max;
+    default:
+        return 0;
+    }
+}
+
+/* All that share the place on the axes that stay. */
+static double ref_reduce_axes(const struct op *op, struct ref in, struct place p)
+{
+    const bool *over = op->u.reduce.over;
+    double sum = 0, product = 1, min = INFINITY, max = -INFINITY;
+    int32_t n = 0, min_at[2] = { 0, 0 }, max_at[2] = { 0, 0 }; /* first and last */
+    for (int32_t r = 0; r < in.t->dim[ROW]; r++)
+        for (int32_t c = 0; c < in.t->dim[COL]; c++)
+            for (int32_t k = 0; k < in.t->dim[CHAN]; k++) {
+                if ((!over[ROW] && r != p.r) || (!over[COL] && c != p.c) ||
+                    (!over[CHAN] && k != p.k))
+                    continue;
+                const double x = *at(in, p.b, r, c, k);
+                if (x < min)
+                    min_at[0] = n;
+                if (x <= min)
+                    min_at[1] = n;
+                if (x > max)
+                    max_at[0] = n;
+                if (x >= max)
+                    max_at[1] = n;
+                min = fmin(min, x);
+                max = fmax(max, x);
+                sum += x;
+                product *= x;
+                n++;
+            }
+    switch (op->u.reduce.kind) {
+    case REDUCE_SUM:
+        return sum;
+    case REDUCE_MEAN:
+        return sum / n;
+    case REDUCE_MAX:
+        return max;
+    case REDUCE_MIN:
+        return min;
+    case REDUCE_PROD:
+        return product;
+    case REDUCE_ARG_MAX:
+        return max_at[op->u.reduce.last];
+    case REDUCE_ARG_MIN:
+        return min_at[op->u.reduce.last];
     }
     return 0;
+}
+
+static double ref_matmul(const struct ref *in, struct place p)
+{
+    double sum = 0;
+    for (int32_t i = 0; i < in[0].t->dim[CHAN]; i++)
+        sum += *at(in[0], p.b, p.r, 0, i) * *at(in[1], in[1].t->batch == 1 ? 0 : p.b, i, 0, p.k);
+    return sum;
+}
+
+static double ref_lrn(const struct op *op, struct ref in, struct place p)
+{
+    const int32_t size = op->u.lrn.size;
+    double sum = 0;
+    for (int32_t k = 0; k < in.t->dim[CHAN]; k++)
+        if (k >= p.k - (int32_t)floor((size - 1) / 2.0) &&
+            k <= p.k + (int32_t)ceil((size - 1) / 2.0))
+            sum += pow(*at(in, p.b, p.r, p.c, k), 2);
+    const double scale = (double)op->u.lrn.bias + (double)op->u.lrn.alpha / size * sum;
+    return *at(in, p.b, p.r, p.c, p.k) / pow(scale, (double)op->u.lrn.beta);
+}
+
+/* The place of the value that `place` others on its line come before. */
+static double ref_top_k(const struct op *op, struct ref in, struct place p)
+{
+    const enum axis axis = op->u.top_k.axis;
+    int32_t pos[AXES] = { p.r, p.c, p.k };
+    const int32_t place = pos[axis], len = in.t->dim[axis];
+    for (int32_t i = 0; i < len; i++) {
+        pos[axis] = i;
+        const double x = *at(in, p.b, pos[ROW], pos[COL], pos[CHAN]);
+        int32_t before = 0;
+        for (int32_t j = 0; j < len; j++) {
+            pos[axis] = j;
+            const double y = *at(in, p.b, pos[ROW], pos[COL], pos[CHAN]);
+            before += (op->u.top_k.smallest ? y < x : y > x) || (y == x && j < i);
+        }
+        if (before == place)
+            return op->u.top_k.indices ? i : x;
+    }
+    return NAN;
+}
+
+static double ref_space_to_depth(const struct op *op, struct ref in, struct place p)
+{
+    const int32_t b = op->u.space_to_depth.block, channels = in.t->dim[CHAN];
+    for (int32_t y = 0; y < b; y++)
+        for (int32_t x = 0; x < b; x++)
+            for (int32_t k = 0; k < channels; k++)
+                if ((y * b + x) * channels + k == p.k)
+                    return *at(in, p.b, p.r * b + y, p.c * b + x, k);
+    return NAN;
 }
 
 static double ref_resize_position(const struct op *op, enum axis a, int32_t i, int32_t in,
@@ -484,25 +693,28 @@ static double ref_resize_weight(const struct op *op, double x, int32_t pixel)
     return 0;
 }
 
-/* All pixels near and far, those outside the map taken from its edge. */
+/* All pixels near and far, those outside the map taken from its edge, or not at all. */
 static double ref_resize(const struct op *op, struct ref in, struct ref out, struct place p)
 {
     const int32_t rows = in.t->dim[ROW], cols = in.t->dim[COL];
     const double y = ref_resize_position(op, ROW, p.r, rows, out.t->dim[ROW]);
     const double x = ref_resize_position(op, COL, p.c, cols, out.t->dim[COL]);
-    double sum = 0;
+    const bool exclude = op->u.resize.exclude_outside && op->u.resize.mode == RESIZE_CUBIC;
+    double sum = 0, weights = 0;
     for (int32_t r = -4; r < rows + 4; r++)
         for (int32_t c = -4; c < cols + 4; c++) {
             const double w = ref_resize_weight(op, y, r) * ref_resize_weight(op, x, c);
             const int32_t ir = r < 0 ? 0 : r >= rows ? rows - 1 : r;
             const int32_t ic = c < 0 ? 0 : c >= cols ? cols - 1 : c;
-            if (w != 0)
-                sum += w * *at(in, p.b, ir, ic, p.k);
+            if (w == 0 || (exclude && (ir != r || ic != c)))
+                continue;
+            sum += w * *at(in, p.b, ir, ic, p.k);
+            weights += w;
         }
-    return sum;
+    return exclude ? sum / weights : sum;
 }
 
-/* Through real arrays in ONNX order: transpose, then copy. */
+/* Through real arrays in ONNX order: transpose, pick, then copy. */
 static void ref_reshape(const struct op *op, struct ref in, struct ref out)
 {
     const struct shape *from = &op->u.reshape.from, *to = &op->u.reshape.to;
@@ -526,9 +738,26 @@ static void ref_reshape(const struct op *op, struct ref in, struct ref out)
             index = index * from->dim[a] + coordinate[a];
         moved[i] = onnx[index];
     }
-    shape_from_onnx(to, nhwc, moved);
-    for (int64_t i = 0; i < n; i++)
-        out.v[i] = in.v[(int64_t)nhwc[i]];
+    const int64_t m = shape_values(to);
+    float *picked = calloc((size_t)m + 1, sizeof(*picked)),
+          *last = calloc((size_t)m + 1, sizeof(*last));
+    if (!picked || !last)
+        abort();
+    for (int64_t i = 0; i < m; i++) {
+        int64_t rest = i, index = 0, step = 1;
+        for (int32_t a = to->rank - 1; a >= 0; a--) {
+            const int32_t *pick = op->u.reshape.pick[a], o = (int32_t)(rest % to->dim[a]);
+            index += step * (pick ? pick[o] : o);
+            step *= pick ? op->u.reshape.picked[a] : to->dim[a];
+            rest /= to->dim[a];
+        }
+        picked[i] = moved[index];
+    }
+    shape_from_onnx(to, last, picked);
+    for (int64_t i = 0; i < m; i++)
+        out.v[i] = in.v[(int64_t)last[i]];
+    free(last);
+    free(picked);
     free(moved);
     free(onnx);
     free(nhwc);
@@ -565,6 +794,23 @@ static double ref_value(const struct op *op, const struct ref *in, struct ref ou
         return ref_reduce(op, in[0], p);
     case OP_RESIZE:
         return ref_resize(op, in[0], out, p);
+    case OP_CONSTANT: {
+        const int32_t *d = out.t->dim;
+        return (double)
+            op->u.constant.values[(((int64_t)p.b * d[ROW] + p.r) * d[COL] + p.c) * d[CHAN] + p.k];
+    }
+    case OP_REDUCE:
+        return ref_reduce_axes(op, in[0], p);
+    case OP_MATMUL:
+        return ref_matmul(in, p);
+    case OP_WHERE:
+        return ref_broadcast(in[ref_broadcast(in[0], p) != 0 ? 1 : 2], p);
+    case OP_LRN:
+        return ref_lrn(op, in[0], p);
+    case OP_SPACE_TO_DEPTH:
+        return ref_space_to_depth(op, in[0], p);
+    case OP_TOP_K:
+        return ref_top_k(op, in[0], p);
     case OP_PARTIAL:
     case OP_RESHAPE:
     case OP_TYPES:

@@ -3,6 +3,7 @@
 #include "libsplit/kernel.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,13 @@ static void trial_init(struct trial *t, struct net *net)
     const struct kernel *k = &kernels[op->type];
     const size_t bytes = k->scratch_bytes ? k->scratch_bytes(&net->g, op) : 0;
     t->scratch = must(aligned_alloc(64, (bytes + 64) & ~(size_t)63));
+}
+
+/* After something was written to the inputs. */
+static void trial_again(struct trial *t)
+{
+    net_reference_done(t->net, t->want);
+    net_reference(t->net, (const float *const *)t->input, t->want);
 }
 
 static void trial_done(struct trial *t)
@@ -144,23 +152,22 @@ static void expect_near(const float *got, const double *want, int64_t n, const c
 }
 
 /* Computes the last operator whole, in random bands of rows, and in random boxes. */
-static void check_with(struct net *n, const char *what)
+static void check_trial(const struct trial *t, const char *what)
 {
-    struct trial t;
-    trial_init(&t, n);
+    struct net *n = t->net;
     const struct op *op = &n->op[n->g.nops - 1];
     const int32_t *dim = n->tensor[op->output].dim;
     const int64_t values = net_values(n, op->output);
     float *whole = must(malloc((size_t)values * sizeof(float)));
     float *pieces = must(malloc((size_t)values * sizeof(float)));
-    compute(&t, box_whole(dim), 0, whole);
-    expect_near(whole, t.want[op->output], values, what);
+    compute(t, box_whole(dim), 0, whole);
+    expect_near(whole, t->want[op->output], values, what);
 
     for (int32_t r = 0; r < dim[ROW];) {
         struct box band = box_whole(dim);
         band.lo[ROW] = r;
         r = band.hi[ROW] = net_between(n, r + 1, dim[ROW]);
-        compute(&t, band, net_between(n, 0, 3), pieces);
+        compute(t, band, net_between(n, 0, 3), pieces);
     }
     cr_assert(memcmp(whole, pieces, (size_t)values * sizeof(float)) == 0,
               "%s: bands of rows differ from the whole", what);
@@ -171,10 +178,17 @@ static void check_with(struct net *n, const char *what)
         box.lo[a] = net_between(n, 0, dim[a] - 1);
         box.hi[a] = net_between(n, box.lo[a] + 1, dim[a]);
     }
-    compute(&t, box, net_between(n, 0, 3), pieces);
-    expect_near(pieces, t.want[op->output], values, what);
+    compute(t, box, net_between(n, 0, 3), pieces);
+    expect_near(pieces, t->want[op->output], values, what);
     free(pieces);
     free(whole);
+}
+
+static void check_with(struct net *n, const char *what)
+{
+    struct trial t;
+    trial_init(&t, n);
+    check_trial(&t, what);
     trial_done(&t);
 }
 
@@ -501,6 +515,7 @@ Test(kernels, resize)
         op->u.resize.coordinates = (enum resize_coordinates)net_random(&n, 5);
         op->u.resize.nearest = (enum resize_nearest)net_random(&n, 4);
         op->u.resize.cubic_a = net_random(&n, 2) ? -0.75F : -0.5F;
+        op->u.resize.exclude_outside = net_random(&n, 2);
         check(&n, "resize");
     }
 }
@@ -542,6 +557,238 @@ Test(kernels, reshape)
         op->u.reshape.to = shape;
         memcpy(op->u.reshape.perm, perm, sizeof(perm));
         check(&n, "reshape");
+    }
+}
+
+/* ---- Functions and operators that are rare ---- */
+
+/* Every function alone, at values where it is defined. */
+Test(kernels, functions_of_one_value)
+{
+    for (int kind = ACT_ABS; kind < ACT_KINDS; kind++) {
+        struct net n;
+        net_init(&n, (uint64_t)kind);
+        const int32_t in = net_input(&n, 3, 4, 5, 2);
+        struct op *op = net_op(&n, OP_ACTIVATION, 1, &in, 3, 4, 5);
+        op->act = (struct act){ .kind = (enum act_kind)kind, .a = 0.7F, .b = 0.3F };
+        char what[32];
+        snprintf(what, sizeof what, "function %d", kind);
+        check(&n, what);
+    }
+}
+
+Test(kernels, functions_of_two_values)
+{
+    for (uint64_t seed = 0; seed < 10 * BINARY_KINDS; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t rows = net_between(&n, 1, 5), cols = net_between(&n, 1, 5);
+        const int32_t channels = net_between(&n, 1, 9);
+        int32_t in[2];
+        in[0] = net_input(&n, rows, cols, channels, 2);
+        in[1] = net_input(&n, one_or(&n, rows), one_or(&n, cols), one_or(&n, channels), 1);
+        struct op *op = net_op(&n, OP_BINARY, 2, in, rows, cols, channels);
+        op->u.binary.kind = (enum binary_kind)(seed % BINARY_KINDS);
+        check(&n, "binary function");
+    }
+}
+
+/* Half of the conditions are 0. */
+Test(kernels, where)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t rows = net_between(&n, 1, 5), cols = net_between(&n, 1, 5);
+        const int32_t channels = net_between(&n, 1, 9), batch = net_between(&n, 1, 2);
+        int32_t in[3];
+        for (int i = 0; i < 3; i++)
+            in[i] = net_input(&n, i ? one_or(&n, rows) : rows, i ? one_or(&n, cols) : cols,
+                              i ? one_or(&n, channels) : channels, i ? one_or(&n, batch) : batch);
+        net_op(&n, OP_WHERE, 3, in, rows, cols, channels);
+        struct trial t;
+        trial_init(&t, &n);
+        for (int64_t i = 0; i < net_values(&n, in[0]); i += 2)
+            t.input[0][i] = 0;
+        trial_again(&t);
+        check_trial(&t, "where");
+        trial_done(&t);
+        net_done(&n);
+    }
+}
+
+Test(kernels, constant)
+{
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t rows = net_between(&n, 1, 5), cols = net_between(&n, 1, 5);
+        const int32_t channels = net_between(&n, 1, 9), batch = net_between(&n, 1, 3);
+        struct op *op = net_op(&n, OP_CONSTANT, 0, NULL, rows, cols, channels);
+        n.tensor[op->output].batch = batch;
+        op->u.constant.values = net_floats(&n, (int64_t)batch * rows * cols * channels);
+        check(&n, "constant");
+    }
+}
+
+/* Values of few kinds, so that the first and the last of equal ones differ. */
+static float coarse(float x) { return (float)(int)(x * 3); }
+
+Test(kernels, reductions_over_any_axes)
+{
+    for (uint64_t seed = 0; seed < 600; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t dim[AXES] = { net_between(&n, 1, 5), net_between(&n, 1, 5),
+                                    net_between(&n, 1, 7) };
+        const enum reduce_kind kind = (enum reduce_kind)(seed % (REDUCE_ARG_MIN + 1));
+        const bool arg = kind == REDUCE_ARG_MAX || kind == REDUCE_ARG_MIN;
+        bool over[AXES];
+        int32_t out[AXES];
+        for (int a = 0; a < AXES; a++) {
+            over[a] = arg ? a == (int)(seed / 7 % 3) : seed / 7 >> a & 1;
+            out[a] = over[a] ? 1 : dim[a];
+        }
+        const int32_t in = net_input(&n, dim[ROW], dim[COL], dim[CHAN], net_between(&n, 1, 2));
+        struct op *op = net_op(&n, OP_REDUCE, 1, &in, out[ROW], out[COL], out[CHAN]);
+        op->u.reduce.kind = kind;
+        op->u.reduce.last = net_random(&n, 2);
+        memcpy(op->u.reduce.over, over, sizeof over);
+        struct trial t;
+        trial_init(&t, &n);
+        for (int64_t i = 0; i < net_values(&n, in); i++)
+            t.input[0][i] = coarse(t.input[0][i]);
+        trial_again(&t);
+        check_trial(&t, "reduction");
+        trial_done(&t);
+        net_done(&n);
+    }
+}
+
+Test(kernels, matmul)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t rows = net_between(&n, 1, 6), terms = net_between(&n, 1, 20);
+        const int32_t channels = net_between(&n, 1, 20), batch = net_between(&n, 1, 3);
+        int32_t in[2];
+        in[0] = net_input(&n, rows, 1, terms, batch);
+        in[1] = net_input(&n, terms, 1, channels, one_or(&n, batch));
+        net_op(&n, OP_MATMUL, 2, in, rows, 1, channels);
+        net_activate(&n);
+        check(&n, "matmul");
+    }
+}
+
+Test(kernels, local_response_normalization)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t rows = net_between(&n, 1, 4), cols = net_between(&n, 1, 4);
+        const int32_t channels = net_between(&n, 1, 9);
+        const int32_t in = net_input(&n, rows, cols, channels, net_between(&n, 1, 2));
+        struct op *op = net_op(&n, OP_LRN, 1, &in, rows, cols, channels);
+        op->u.lrn.size = net_between(&n, 1, 6);
+        op->u.lrn.alpha = 0.3F;
+        op->u.lrn.beta = 0.75F;
+        op->u.lrn.bias = 1.5F;
+        check(&n, "local response normalization");
+    }
+}
+
+Test(kernels, space_to_depth)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t b = net_between(&n, 1, 3), channels = net_between(&n, 1, 4);
+        const int32_t rows = net_between(&n, 1, 4), cols = net_between(&n, 1, 4);
+        const int32_t in = net_input(&n, rows * b, cols * b, channels, net_between(&n, 1, 2));
+        struct op *op = net_op(&n, OP_SPACE_TO_DEPTH, 1, &in, rows, cols, channels * b * b);
+        op->u.space_to_depth.block = b;
+        check(&n, "space to depth");
+    }
+}
+
+Test(kernels, top_k)
+{
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        int32_t dim[AXES] = { net_between(&n, 1, 6), net_between(&n, 1, 6), net_between(&n, 1, 9) };
+        const int32_t in = net_input(&n, dim[ROW], dim[COL], dim[CHAN], net_between(&n, 1, 2));
+        const enum axis axis = (enum axis)(seed % AXES);
+        dim[axis] = net_between(&n, 1, dim[axis]);
+        struct op *op = net_op(&n, OP_TOP_K, 1, &in, dim[ROW], dim[COL], dim[CHAN]);
+        op->u.top_k.axis = axis;
+        op->u.top_k.smallest = net_random(&n, 2);
+        op->u.top_k.indices = net_random(&n, 2);
+        struct trial t;
+        trial_init(&t, &n);
+        for (int64_t i = 0; i < net_values(&n, in); i++)
+            t.input[0][i] = coarse(t.input[0][i]);
+        trial_again(&t);
+        check_trial(&t, "top k");
+        trial_done(&t);
+        net_done(&n);
+    }
+}
+
+Test(kernels, top_k_puts_what_is_no_number_last)
+{
+    struct net n;
+    net_init(&n, 1);
+    const int32_t in = net_input(&n, 1, 1, 4, 1);
+    struct op *op = net_op(&n, OP_TOP_K, 1, &in, 1, 1, 4);
+    op->u.top_k.axis = CHAN;
+    op->u.top_k.indices = true;
+    struct trial t;
+    trial_init(&t, &n);
+    const float values[4] = { NAN, 1, NAN, 2 }, want[4] = { 3, 1, 0, 2 };
+    memcpy(t.input[0], values, sizeof values);
+    float out[4];
+    compute(&t, box_whole(n.tensor[1].dim), 0, out);
+    cr_assert(memcmp(out, want, sizeof want) == 0);
+    trial_done(&t);
+    net_done(&n);
+}
+
+/* Coordinates chosen at random on every axis after a transpose. */
+Test(kernels, reshape_that_picks)
+{
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        struct net n;
+        net_init(&n, seed);
+        const int32_t rows = net_between(&n, 1, 4), cols = net_between(&n, 1, 4);
+        const int32_t channels = net_between(&n, 1, 4), batch = net_between(&n, 1, 3);
+        const int32_t in = net_input(&n, rows, cols, channels, batch);
+        int8_t perm[SHAPE_MAX_RANK] = { 0 };
+        shuffle(&n, perm, 4);
+        const int32_t from[4] = { batch, channels, rows, cols };
+        int32_t to[4], *pick[4] = { NULL };
+        for (int a = 0; a < 4; a++) {
+            const int32_t len = from[perm[a]];
+            to[a] = net_random(&n, 2) ? net_between(&n, 1, 5) : 0;
+            if (to[a])
+                pick[a] = (void *)net_floats(&n, to[a]);
+            for (int32_t i = 0; i < to[a]; i++)
+                pick[a][i] = net_between(&n, 0, len - 1);
+            to[a] = to[a] ? to[a] : len;
+        }
+        const struct shape shape = shape_make(4, to);
+        struct op *op = net_op(&n, OP_RESHAPE, 1, &in, shape_len(&shape, ROW),
+                               shape_len(&shape, COL), shape_len(&shape, CHAN));
+        n.tensor[op->output].batch = shape_batch(&shape);
+        op->u.reshape.from = shape_make(4, from);
+        op->u.reshape.to = shape;
+        memcpy(op->u.reshape.perm, perm, sizeof(perm));
+        for (int a = 0; a < 4; a++) {
+            op->u.reshape.pick[a] = pick[a];
+            op->u.reshape.picked[a] = from[perm[a]];
+        }
+        check(&n, "pick");
     }
 }
 
