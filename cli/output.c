@@ -52,14 +52,16 @@ static const char *stem(const char *path, int *len)
 int output_name(char path[OUTPUT_PATH_MAX], const char *dir, const char *source, const char *part,
                 const char *ending, struct diag *why)
 {
-    int len;
+    int len, dir_len = (int)strlen(dir);
     const char *name = stem(source, &len);
 
-    const int n = snprintf(path, OUTPUT_PATH_MAX, "%s/%.*s%s%s%s", dir, len, name, part ? "." : "",
-                           part ? part : "", ending);
+    while (dir_len > 0 && dir[dir_len - 1] == '/')
+        dir_len--;
+    const int n = snprintf(path, OUTPUT_PATH_MAX, "%.*s/%.*s%s%s%s", dir_len, dir, len, name,
+                           part ? "." : "", part ? part : "", ending);
     if (n < 0 || n >= OUTPUT_PATH_MAX)
         return diag(why, -ENAMETOOLONG, "%s/%.*s: the name is too long", dir, len, name);
-    for (char *c = path + strlen(dir) + 1; *c; c++)
+    for (char *c = path + dir_len + 1; *c; c++)
         if (*c == '/')
             *c = '_';
     return 0;
