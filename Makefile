@@ -14,7 +14,7 @@ VERSION := 0.1.0
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
         $(if $(CI),-Werror)
-BASE := -std=c11 -D_GNU_SOURCE -DSPLITD_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -fno-math-errno -pthread \
+BASE := -std=c11 -D_GNU_SOURCE -DSPLITD_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -I/usr/include/nanopb -fno-math-errno -pthread \
         $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer) \
         $(shell pkg-config --cflags openblas libcjson 2>/dev/null)
 LINK := -pthread $(if $(SAN),-fsanitize=$(SAN))
