@@ -61,13 +61,56 @@ void conv_finish(const struct kernel_call *call, const struct act *rest)
 
 /* ---- Choice ---- */
 
+/* What a way costs, in the time of one multiply or add.  Fitted to one core of a Zen 5 server; the
+ * ratio of arithmetic to memory is about that of a Raspberry Pi 4 or 5 with all cores at work. */
+enum {
+    FLOPS_PER_BYTE = 10, /* weights come from memory: they do not wait in a cache for a frame */
+    FLOPS_PER_TRANSFORM2 = 28, /* per value of a transformed tile, F(2x2) */
+    FLOPS_PER_TRANSFORM4 = 40, /* F(4x4) */
+    BLOCK_OVERHEAD = 12,       /* a block of a product of depth k takes the time of depth k + 12 */
+};
+
+static double product_cost(double pixels, double depth, double cout)
+{
+    return 2 * pixels * (depth + BLOCK_OVERHEAD) * cout +
+           FLOPS_PER_BYTE * (double)sizeof(float) * depth * cout;
+}
+
+static double direct_cost(const struct conv *c)
+{
+    return product_cost((double)c->out[ROW] * c->out[COL], (double)conv_depth(c), c->cout);
+}
+
+static double winograd_cost(const struct conv *c, int32_t m)
+{
+    const double tiles = (double)((c->out[ROW] + m - 1) / m) * ((c->out[COL] + m - 1) / m);
+    const double positions = (m + 2) * (m + 2);
+    const double transform = m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4;
+    return positions *
+           (product_cost(tiles, c->cin, c->cout) + tiles * transform * ((double)c->cin + c->cout));
+}
+
+/* Results must not depend on how a map is cut, not even in the last bit. */
+static bool wants_exact(void)
+{
+    const char *exact = getenv("SPLITD_EXACT");
+    return exact && strcmp(exact, "1") == 0;
+}
+
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd)
 {
     if (conv_depthwise.fits(c))
         return &conv_depthwise;
     if (simd == &simd_portable || !conv_direct.fits(c))
         return &conv_gemm;
-    return &conv_direct;
+    if (!conv_winograd4.fits(c) || wants_exact())
+        return &conv_direct;
+    /* A way other than the plain one must promise 5 % more than it. */
+    const double direct = 0.95 * direct_cost(c);
+    const double two = winograd_cost(c, 2), four = winograd_cost(c, 4);
+    if (two >= direct && four >= direct)
+        return &conv_direct;
+    return four < two ? &conv_winograd4 : &conv_winograd2;
 }
 
 /* What op->packed of an OP_CONV is. */

@@ -49,7 +49,9 @@ extern const struct conv_method conv_winograd4; /* F(4x4, 3x3): 4 times fewer */
 extern const struct conv_method conv_depthwise; /* a kernel per channel */
 extern const struct conv_method conv_gemm;      /* im2col and OpenBLAS */
 
-/* The way to compute `c` on this kind of machine. */
+/* The way to compute `c` on this kind of machine: the one that costs least by arithmetic and
+ * weights to read.  Where the environment says SPLITD_EXACT=1, only ways whose results are bit
+ * for bit the same however a map is cut: Winograd's are only where cuts fall on its tiles. */
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd);
 
 /* ---- What the ways share ---- */
