@@ -35,8 +35,10 @@ void slice_run(const struct kernel_call *call);
 void pad_run(const struct kernel_call *call);
 void depth_to_space_run(const struct kernel_call *call);
 void space_to_depth_run(const struct kernel_call *call);
-void reshape_run(const struct kernel_call *call);
 void constant_run(const struct kernel_call *call);
+
+/* kernel_reshape.c */
+void reshape_run(const struct kernel_call *call);
 
 /* kernel_resize.c */
 void resize_run(const struct kernel_call *call);

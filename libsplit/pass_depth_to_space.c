@@ -81,16 +81,6 @@ static bool does(const struct op *first, const struct op *second, int64_t block,
     return true;
 }
 
-static bool is_plain_reshape(const struct op *op)
-{
-    if (op->type != OP_RESHAPE)
-        return false;
-    for (int32_t i = 0; i < op->u.reshape.from.rank; i++)
-        if (op->u.reshape.perm[i] != i)
-            return false;
-    return true;
-}
-
 /* The block by which rows and columns grow, 0 if they do not. */
 static int32_t block_of(const struct shape *from, const struct shape *to)
 {
@@ -119,11 +109,12 @@ int pass_depth_to_space(struct graph *g)
         return -ENOMEM;
     for (int32_t i = 0; i < g->nops; i++) {
         struct op *second = &g->op[i];
-        if (op_is_dead(second) || !is_plain_reshape(second) ||
+        if (op_is_dead(second) || !op_is_plain_reshape(second) ||
             g->tensor[second->input[0]].op == GEO_NO_OP)
             continue;
         struct op *first = &g->op[g->tensor[second->input[0]].op];
-        if (!is_plain_reshape(first) || first->act.kind != ACT_NONE || readers[first->output] != 1)
+        if (!op_is_plain_reshape(first) || first->act.kind != ACT_NONE ||
+            readers[first->output] != 1)
             continue;
         const int32_t block = block_of(&first->u.reshape.from, &second->u.reshape.to);
         if (block && does(first, second, block, true))

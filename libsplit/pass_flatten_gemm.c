@@ -18,14 +18,8 @@ static bool is_product(const struct graph *g, const struct op *op)
 static bool is_flatten(const struct op *op)
 {
     const struct shape *from = &op->u.reshape.from, *to = &op->u.reshape.to;
-    if (op->type != OP_RESHAPE || op->act.kind != ACT_NONE)
+    if (!op_is_plain_reshape(op) || op->act.kind != ACT_NONE)
         return false;
-    for (int32_t i = 0; i < from->rank; i++)
-        if (op->u.reshape.perm[i] != i)
-            return false;
-    for (int32_t i = 0; i < to->rank; i++)
-        if (op->u.reshape.pick[i])
-            return false;
     const int32_t batch = shape_batch(from);
     if (shape_len(to, ROW) != 1 || shape_len(to, COL) != 1 || shape_batch(to) != batch)
         return false;

@@ -48,6 +48,19 @@ void op_absorb(struct graph *g, struct op *before, struct op *op)
     op_kill(op);
 }
 
+bool op_is_plain_reshape(const struct op *op)
+{
+    if (op->type != OP_RESHAPE)
+        return false;
+    for (int32_t i = 0; i < op->u.reshape.from.rank; i++)
+        if (op->u.reshape.perm[i] != i)
+            return false;
+    for (int32_t i = 0; i < op->u.reshape.to.rank; i++)
+        if (op->u.reshape.pick[i])
+            return false;
+    return true;
+}
+
 float *graph_floats(struct graph *g, size_t n)
 {
     struct store *store = g->store;

@@ -33,6 +33,8 @@ void op_kill(struct op *op);
 bool op_is_dead(const struct op *op);
 /* `before` yields what `op`, its only reader, yielded; `op` dies. */
 void op_absorb(struct graph *g, struct op *before, struct op *op);
+/* True if `op` keeps row-major order: a Reshape that neither transposes nor picks. */
+bool op_is_plain_reshape(const struct op *op);
 /* An array of `n` floats owned by the graph. */
 float *graph_floats(struct graph *g, size_t n);
 

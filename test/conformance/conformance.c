@@ -83,30 +83,34 @@ struct data_set {
     int ninputs, noutputs;
 };
 
-/* input_0.pb, input_1.pb...  Returns how many, or a negative errno. */
-static int load_tensors(const char *dir, const char *kind, struct onnx_tensor_file *f,
+/* input_0.pb, input_1.pb..., as many as there are; counts those that are open. */
+static int load_tensors(const char *dir, const char *kind, struct onnx_tensor_file *f, int *n,
                         struct diag *why)
 {
-    int n = 0;
-    for (; n < MAX_PORTS; n++) {
+    for (; *n < MAX_PORTS; ++*n) {
         char path[PATH_BYTES];
-        snprintf(path, sizeof path, "%s/%s_%d.pb", dir, kind, n);
+        snprintf(path, sizeof path, "%s/%s_%d.pb", dir, kind, *n);
         if (access(path, F_OK) != 0)
             break;
-        const int rc = onnx_tensor_open(&f[n], path, why);
+        const int rc = onnx_tensor_open(&f[*n], path, why);
         if (rc < 0)
             return rc;
     }
-    return n;
+    return 0;
 }
 
 static int load_set(const char *dir, struct data_set *s, struct diag *why)
 {
-    s->ninputs = load_tensors(dir, "input", s->input, why);
-    if (s->ninputs < 0)
-        return s->ninputs;
-    s->noutputs = load_tensors(dir, "output", s->output, why);
-    return s->noutputs < 0 ? s->noutputs : 0;
+    const int rc = load_tensors(dir, "input", s->input, &s->ninputs, why);
+    return rc < 0 ? rc : load_tensors(dir, "output", s->output, &s->noutputs, why);
+}
+
+static void set_done(struct data_set *s)
+{
+    for (int i = 0; i < s->ninputs; i++)
+        onnx_tensor_close(&s->input[i]);
+    for (int i = 0; i < s->noutputs; i++)
+        onnx_tensor_close(&s->output[i]);
 }
 
 /* A model some of whose inputs have become constants. */
@@ -239,23 +243,20 @@ static int run_bound(const struct bound *b, const struct data_set *s, struct dia
     return rc;
 }
 
-static int run_set(const struct onnx_model *m, const char *dir, enum binding *binding,
-                   struct diag *why)
+/* What cannot be loaded with computed weights is tried with constant ones; of several refusals
+ * the first tells most. */
+static int run_bindings(const struct onnx_model *m, const struct data_set *s, enum binding *binding,
+                        struct diag *why)
 {
-    struct data_set s = { .ninputs = 0 };
-    int rc = load_set(dir, &s, why);
-    if (rc < 0)
-        return rc;
-    if (m->ninputs > MAX_PORTS || s.ninputs != m->ninputs)
+    if (m->ninputs > MAX_PORTS || s->ninputs != m->ninputs)
         return diag(why, -ERANGE, "%d inputs in the model, %d in its test data", m->ninputs,
-                    s.ninputs);
-    /* What cannot be loaded with computed weights is tried with constant ones; of several
-     * refusals the first tells most. */
+                    s->ninputs);
+    int rc = 0;
     for (int how = 0; how < BINDINGS; how++) {
         struct diag said = { "" };
         struct bound b;
-        bind(m, &s, (enum binding)how, &b);
-        rc = run_bound(&b, &s, &said);
+        bind(m, s, (enum binding)how, &b);
+        rc = run_bound(&b, s, &said);
         bound_done(&b);
         const bool refused = rc == -ENOTSUP || rc == -EINVAL;
         if (!refused || how == 0)
@@ -264,10 +265,17 @@ static int run_set(const struct onnx_model *m, const char *dir, enum binding *bi
         if (!refused)
             break;
     }
-    for (int i = 0; i < s.ninputs; i++)
-        onnx_tensor_close(&s.input[i]);
-    for (int i = 0; i < s.noutputs; i++)
-        onnx_tensor_close(&s.output[i]);
+    return rc;
+}
+
+static int run_set(const struct onnx_model *m, const char *dir, enum binding *binding,
+                   struct diag *why)
+{
+    struct data_set s = { .ninputs = 0 };
+    int rc = load_set(dir, &s, why);
+    if (rc == 0)
+        rc = run_bindings(m, &s, binding, why);
+    set_done(&s);
     return rc;
 }
 

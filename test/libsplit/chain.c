@@ -223,16 +223,142 @@ static void add_mean(struct chain *c)
     c->reduces = true;
 }
 
+static int32_t add_constant_tensor(struct chain *c, int32_t rows, int32_t cols, int32_t channels)
+{
+    struct op *op = net_op(c->n, OP_CONSTANT, 0, NULL, rows, cols, channels);
+    op->u.constant.values = net_floats(c->n, (int64_t)rows * cols * channels);
+    return op->output;
+}
+
+static void add_function(struct chain *c)
+{
+    static const enum act_kind kind[] = { ACT_ABS, ACT_ERF, ACT_SOFTPLUS, ACT_GELU, ACT_SIN };
+    add_same(c, OP_ACTIVATION, 1, &(int32_t){ c->last })->act.kind = kind[net_random(c->n, 5)];
+}
+
+/* A mask decides between two maps, or a map and one pixel. */
+static void add_where(struct chain *c)
+{
+    const int32_t *d = dim_of(c);
+    const int32_t rows = d[ROW], cols = d[COL], channels = d[CHAN];
+    int32_t in[3] = { add_constant_tensor(c, rows, cols, 1), c->last, earlier(c, same_dims) };
+    float *mask = c->n->op[c->n->g.nops - 1].u.constant.values;
+    for (int32_t i = 0; i < rows * cols; i += 2)
+        mask[i] = 0;
+    if (net_random(c->n, 2))
+        in[2] = add_constant_tensor(c, 1, 1, channels);
+    c->last = net_op(c->n, OP_WHERE, 3, in, rows, cols, channels)->output;
+    c->n->tensor[c->last].batch = c->n->tensor[in[1]].batch;
+}
+
+static void add_reduce(struct chain *c)
+{
+    int32_t d[AXES];
+    memcpy(d, dim_of(c), sizeof(d));
+    const uint32_t over = 1 + net_random(c->n, 7);
+    for (int a = 0; a < AXES; a++)
+        d[a] = over >> a & 1 ? 1 : d[a];
+    struct op *op = net_op(c->n, OP_REDUCE, 1, &c->last, d[ROW], d[COL], d[CHAN]);
+    op->u.reduce.kind = net_random(c->n, 2) ? REDUCE_MEAN : REDUCE_MIN;
+    for (int a = 0; a < AXES; a++)
+        op->u.reduce.over[a] = over >> a & 1;
+    c->last = op->output;
+}
+
+/* Of one column, times a constant matrix. */
+static void add_matmul(struct chain *c)
+{
+    const int32_t *d = dim_of(c);
+    struct op *op = net_op(c->n, OP_REDUCE, 1, &c->last, d[ROW], 1, d[CHAN]);
+    op->u.reduce.kind = REDUCE_MAX;
+    op->u.reduce.over[COL] = true;
+    const int32_t out = net_between(c->n, 1, 6), rows = d[ROW];
+    const int32_t in[2] = { op->output, add_constant_tensor(c, d[CHAN], 1, out) };
+    c->last = net_op(c->n, OP_MATMUL, 2, in, rows, 1, out)->output;
+}
+
+static void add_lrn(struct chain *c)
+{
+    struct op *op = add_same(c, OP_LRN, 1, &(int32_t){ c->last });
+    op->u.lrn.size = net_between(c->n, 1, 5);
+    op->u.lrn.alpha = 0.1F;
+    op->u.lrn.beta = 0.75F;
+    op->u.lrn.bias = 1;
+}
+
+static void add_space_to_depth(struct chain *c)
+{
+    const int32_t *d = dim_of(c);
+    if (d[ROW] % 2 || d[COL] % 2)
+        return;
+    struct op *op =
+        net_op(c->n, OP_SPACE_TO_DEPTH, 1, &c->last, d[ROW] / 2, d[COL] / 2, 4 * d[CHAN]);
+    op->u.space_to_depth.block = 2;
+    c->last = op->output;
+}
+
+static void add_top_k(struct chain *c)
+{
+    int32_t d[AXES];
+    memcpy(d, dim_of(c), sizeof(d));
+    const enum axis axis = (enum axis)net_random(c->n, AXES);
+    d[axis] = net_between(c->n, 1, d[axis]);
+    struct op *op = net_op(c->n, OP_TOP_K, 1, &c->last, d[ROW], d[COL], d[CHAN]);
+    op->u.top_k.axis = axis;
+    c->last = op->output;
+}
+
+/* Some places of one axis, in any order. */
+static void add_pick(struct chain *c)
+{
+    const int32_t *d = dim_of(c);
+    const int32_t from[4] = { c->n->tensor[c->last].batch, d[CHAN], d[ROW], d[COL] };
+    const int a = net_between(c->n, 1, 3);
+    int32_t to[4];
+    memcpy(to, from, sizeof(to));
+    to[a] = net_between(c->n, 1, from[a] + 2);
+    struct op *op = net_op(c->n, OP_RESHAPE, 1, &c->last, to[2], to[3], to[1]);
+    op->u.reshape.from = shape_make(4, from);
+    op->u.reshape.to = shape_make(4, to);
+    for (int8_t i = 0; i < 4; i++)
+        op->u.reshape.perm[i] = i;
+    op->u.reshape.pick[a] = (void *)net_floats(c->n, to[a]);
+    op->u.reshape.picked[a] = from[a];
+    for (int32_t i = 0; i < to[a]; i++)
+        op->u.reshape.pick[a][i] = net_between(c->n, 0, from[a] - 1);
+    c->last = op->output;
+}
+
 bool chain_init(struct net *n, uint64_t seed, int32_t ops)
 {
     static void (*const add[])(struct chain *) = {
-        add_conv,     add_conv,           add_conv,
-        add_conv,     add_conv_transpose, add_pool,
-        add_pool,     add_residual,       add_residual,
-        add_constant, add_concat,         add_slice,
-        add_pad,      add_depth_to_space, add_resize,
-        add_softmax,  add_transpose,      add_squeeze_excite,
+        add_conv,
+        add_conv,
+        add_conv,
+        add_conv,
+        add_conv_transpose,
+        add_pool,
+        add_pool,
+        add_residual,
+        add_residual,
+        add_constant,
+        add_concat,
+        add_slice,
+        add_pad,
+        add_depth_to_space,
+        add_resize,
+        add_softmax,
+        add_transpose,
+        add_squeeze_excite,
         add_mean,
+        add_function,
+        add_where,
+        add_reduce,
+        add_matmul,
+        add_lrn,
+        add_space_to_depth,
+        add_top_k,
+        add_pick,
     };
     enum { LARGEST = 40 };
 
