@@ -158,6 +158,12 @@ size_t conv_scratch_bytes(const struct graph *g, const struct op *op)
     return conv_choose(&c, simd)->scratch_bytes(&c, simd);
 }
 
+int32_t conv_cut_rows(const struct graph *g, const struct op *op)
+{
+    const struct conv c = conv_of(g, op);
+    return conv_choose(&c, simd_best())->cut_rows;
+}
+
 void conv_run(const struct kernel_call *call)
 {
     const struct chosen *chosen = call->op->packed;

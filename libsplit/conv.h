@@ -33,6 +33,7 @@ bool conv_is_padded(const struct conv *c);
  * set to use, and `packed` what prepare() yielded for it. */
 struct conv_method {
     const char *name;
+    int32_t cut_rows; /* as in struct kernel */
     /* Can this way compute `c` at all? */
     bool (*fits)(const struct conv *c);
     size_t (*packed_bytes)(const struct conv *c, const struct simd *simd);

@@ -236,6 +236,7 @@ static void depthwise_run(const struct conv *c, const struct simd *simd, const v
 
 const struct conv_method conv_depthwise = {
     .name = "depthwise",
+    .cut_rows = 1,
     .fits = depthwise_fits,
     .packed_bytes = depthwise_packed_bytes,
     .scratch_bytes = depthwise_scratch_bytes,

@@ -341,6 +341,7 @@ static void direct_run(const struct conv *c, const struct simd *simd, const void
 
 const struct conv_method conv_direct = {
     .name = "direct",
+    .cut_rows = 1,
     .fits = direct_fits,
     .packed_bytes = direct_packed_bytes,
     .scratch_bytes = direct_scratch_bytes,

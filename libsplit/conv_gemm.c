@@ -159,6 +159,7 @@ static void gemm_run(const struct conv *c, const struct simd *simd, const void *
 
 const struct conv_method conv_gemm = {
     .name = "gemm",
+    .cut_rows = 1,
     .fits = gemm_fits,
     .packed_bytes = gemm_packed_bytes,
     .scratch_bytes = gemm_scratch_bytes,

@@ -353,6 +353,7 @@ static void run4(const struct conv *c, const struct simd *s, const void *packed,
 
 const struct conv_method conv_winograd2 = {
     .name = "winograd2",
+    .cut_rows = 2,
     .fits = winograd_fits,
     .packed_bytes = packed_bytes2,
     .scratch_bytes = scratch_bytes2,
@@ -363,6 +364,7 @@ const struct conv_method conv_winograd2 = {
 
 const struct conv_method conv_winograd4 = {
     .name = "winograd4",
+    .cut_rows = 4,
     .fits = winograd_fits,
     .packed_bytes = packed_bytes4,
     .scratch_bytes = scratch_bytes4,

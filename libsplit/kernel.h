@@ -51,8 +51,10 @@ struct kernel {
     size_t (*packed_bytes)(const struct graph *g, const struct op *op);
     /* Writes `region` of the output, activation included.  Cannot fail, allocates nothing.
      * The value of an output pixel does not depend on how the map is cut into regions:
-     * bit-equal for every cut (test/libsplit/test_kernels.c). */
+     * bit-equal for every cut (test/libsplit/test_kernels.c) at multiples of cut_rows(). */
     void (*run)(const struct kernel_call *call);
+    /* Rows at multiples of which the output may be cut, >= 1.  NULL: anywhere. */
+    int32_t (*cut_rows)(const struct graph *g, const struct op *op);
 };
 
 extern const struct kernel kernels[OP_TYPES];

@@ -12,6 +12,7 @@ void conv_release(void *packed);
 size_t conv_packed_bytes(const struct graph *g, const struct op *op);
 size_t conv_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_run(const struct kernel_call *call);
+int32_t conv_cut_rows(const struct graph *g, const struct op *op);
 
 /* kernel_conv_transpose.c: one product per contributing input row, scattered over columns. */
 int conv_transpose_prepare(const struct graph *g, const struct op *op, void **packed);

@@ -7,7 +7,8 @@
 #include "libsplit/kernel_ops.h"
 
 const struct kernel kernels[OP_TYPES] = {
-    [OP_CONV] = { conv_prepare, conv_release, conv_scratch_bytes, conv_packed_bytes, conv_run },
+    [OP_CONV] = { conv_prepare, conv_release, conv_scratch_bytes, conv_packed_bytes, conv_run,
+                  conv_cut_rows },
     [OP_CONV_TRANSPOSE] = { conv_transpose_prepare, free, conv_transpose_scratch_bytes,
                             conv_transpose_packed_bytes, conv_transpose_run },
     [OP_MAX_POOL] = { .run = max_pool_run },

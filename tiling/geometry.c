@@ -46,7 +46,7 @@ void geometry_done(struct geometry *g)
 static bool tensor_ok(const struct geometry *g, int32_t t)
 {
     const struct geo_tensor *it = &g->tensor[t];
-    if (it->batch < 1)
+    if (it->batch < 1 || it->align < 0 || it->align > BOX_MAX_EXTENT)
         return false;
     int64_t values = it->batch;
     for (int x = 0; x < AXES; x++) {

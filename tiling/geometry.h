@@ -27,6 +27,8 @@ struct geo_tensor {
     int32_t batch;     /* images, >= 1; every box stands for that many */
     int32_t op;        /* the operator that yields it, GEO_NO_OP for an input of the network */
     bool output;       /* the host wants all of it */
+    int32_t align;     /* bands of rows, and pieces of bands, begin at multiples of it where the
+                        * plan is free to choose; 0 counts as 1 */
 };
 
 struct geo_input {
@@ -74,6 +76,12 @@ static inline bool geometry_is_input(const struct geometry *g, int32_t t)
 static inline bool geometry_is_partial(const struct geometry *g, int32_t t)
 {
     return !geometry_is_input(g, t) && g->op[g->tensor[t].op].kind == GEO_PARTIAL;
+}
+
+/* Rows at multiples of which tensor `t` wants to be cut, >= 1. */
+static inline int32_t geometry_align(const struct geometry *g, int32_t t)
+{
+    return g->tensor[t].align > 1 ? g->tensor[t].align : 1;
 }
 
 /* What `op` reads of its input number `i` to compute `out` (GEO_MAP only). */

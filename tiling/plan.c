@@ -27,6 +27,16 @@ int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n)
     return (int32_t)(rows * before / total);
 }
 
+int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n,
+                         int32_t align)
+{
+    const int32_t at = plan_cut(weight, nodes, rows, n);
+    if (at == rows)
+        return rows;
+    const int64_t nearest = ((int64_t)at + align / 2) / align * align;
+    return nearest < rows ? (int32_t)nearest : rows;
+}
+
 static int options_check(const struct plan_options *o, const struct geometry *g)
 {
     if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES || o->nodes != g->nodes)
@@ -58,11 +68,11 @@ static int32_t lone_node(const struct plan_options *o)
 static int cut_in_bands(struct plan *p, const struct plan_options *o, int32_t t)
 {
     const struct box whole = geometry_whole(p->geo, t);
-    const int32_t rows = whole.hi[ROW];
+    const int32_t rows = whole.hi[ROW], align = geometry_align(p->geo, t);
     int32_t lo = 0;
     for (int32_t n = 0; n < p->nodes; n++) {
         const int32_t hi = o->cut ? o->cut(o->cut_ctx, t, rows, n + 1)
-                                  : plan_cut(o->weight, o->nodes, rows, n + 1);
+                                  : plan_cut_aligned(o->weight, o->nodes, rows, n + 1, align);
         if (hi < lo)
             return -EINVAL;
         share_of(p, t, n)->part = box_rows(whole, lo, hi);

@@ -30,8 +30,8 @@ struct plan_options {
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
     /* First row of band n of a map of `rows` rows is cut(rows, n), 0 <= n <= nodes; NULL:
-     * in proportion to the weights.  For tests: any function that rises from 0 to `rows`
-     * is legal, any other -EINVAL. */
+     * in proportion to the weights, at multiples of the tensor's align.  For tests: any function
+     * that rises from 0 to `rows` is legal, any other -EINVAL. */
     int32_t (*cut)(void *ctx, int32_t tensor, int32_t rows, int32_t n);
     void *cut_ctx;
 };
@@ -66,6 +66,9 @@ static inline const struct plan_share *plan_share(const struct plan *p, int32_t 
  * `weight[0..nodes)`; band n is [cut(n), cut(n + 1)).  0 <= n <= nodes; weights
  * as in plan_options. */
 int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n);
+/* The same, moved to the nearest multiple of `align` (>= 1); 0 and `rows` stay. */
+int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n,
+                         int32_t align);
 
 /* Returns 0, -EINVAL (an option is out of range) or -ENOMEM.  On success plan_done() frees. */
 int plan_build(struct plan *p, const struct geometry *g, const struct plan_options *o);

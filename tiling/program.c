@@ -68,14 +68,19 @@ static struct box border(const struct compiler *c, int32_t t, int32_t lo, int32_
     return hull;
 }
 
-/* `b` widened to all columns and channels of `all`.  Kernels give the same bits for a row
- * whatever rows they run with it, but not for a part of a row. */
-static struct box in_whole_rows(struct box b, struct box all)
+/* `b`, a part of `all`, widened to all columns and channels and to multiples of `align` rows.
+ * Kernels give the same bits for such rows whatever else they run with them, but not for a part
+ * of a row. */
+static struct box in_whole_rows(struct box b, struct box all, int32_t align)
 {
     if (box_empty(b))
         return b;
-    all.lo[ROW] = b.lo[ROW];
-    all.hi[ROW] = b.hi[ROW];
+    const int32_t lo = b.lo[ROW] / align * align;
+    const int64_t hi = ((int64_t)b.hi[ROW] + align - 1) / align * align;
+    if (lo > all.lo[ROW])
+        all.lo[ROW] = lo;
+    if (hi < all.hi[ROW])
+        all.hi[ROW] = (int32_t)hi;
     return all;
 }
 
@@ -115,8 +120,9 @@ static void run_and_send(struct compiler *c, int32_t o, struct box all)
 {
     const struct geo_op *op = &c->plan->geo->op[o];
     const int32_t t = op->out, nodes = c->plan->nodes;
-    const struct box lower = in_whole_rows(border(c, t, 0, c->node), all);
-    const struct box higher = in_whole_rows(border(c, t, c->node + 1, nodes), all);
+    const int32_t align = geometry_align(c->plan->geo, t);
+    const struct box lower = in_whole_rows(border(c, t, 0, c->node), all, align);
+    const struct box higher = in_whole_rows(border(c, t, c->node + 1, nodes), all, align);
 
     struct box later[BOX_SUBTRACT_MAX], second[BOX_SUBTRACT_MAX];
     struct box rest[BOX_SUBTRACT_MAX * BOX_SUBTRACT_MAX];

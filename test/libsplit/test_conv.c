@@ -164,12 +164,6 @@ static void expect_near(const struct trial *t, const struct simd *simd,
                   simd->name, way->name, (long long)i, (double)got[i], t->want[i]);
 }
 
-/* Rows at multiples of which cuts change no bit. */
-static int32_t cut_rows(const struct conv_method *way)
-{
-    return way == &conv_winograd2 ? 2 : way == &conv_winograd4 ? 4 : 1;
-}
-
 /* The whole map, bands of rows, and any box, each into `whole`, which all must leave alike. */
 static void check_way(struct trial *t, const struct simd *simd, const struct conv_method *way,
                       float *whole)
@@ -183,7 +177,7 @@ static void check_way(struct trial *t, const struct simd *simd, const struct con
     compute(t, simd, way, packed, box_whole(dim), whole);
     expect_near(t, simd, way, whole);
 
-    const int32_t step = cut_rows(way);
+    const int32_t step = way->cut_rows;
     for (int32_t r = 0; r < dim[ROW];) {
         struct box band = box_whole(dim);
         band.lo[ROW] = r;

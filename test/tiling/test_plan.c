@@ -37,6 +37,36 @@ Test(plan_cut, thirteen_columns_on_six_nodes)
         cr_assert_eq(plan_cut(weight, 6, 13, n), want[n]);
 }
 
+Test(plan_cut, at_the_nearest_multiple)
+{
+    const int32_t weight[] = { 1, 1, 1, 1 }, want[] = { 0, 4, 8, 12, 14 };
+    for (int32_t n = 0; n <= 4; n++)
+        cr_assert_eq(plan_cut_aligned(weight, 4, 14, n, 4), want[n]);
+    struct rng r = { 2 };
+    for (int round = 0; round < 20000; round++) {
+        const int32_t nodes = rng_int(&r, 1, PLAN_MAX_NODES), align = rng_int(&r, 1, 9);
+        const int32_t rows = rng_chance(&r, 5) ? BOX_MAX_EXTENT : rng_int(&r, 1, 300);
+        int32_t w[PLAN_MAX_NODES], last = 0;
+        for (int32_t n = 0; n < nodes; n++)
+            w[n] = rng_int(&r, 1, 5);
+        for (int32_t n = 0; n <= nodes; n++) {
+            const int32_t at = plan_cut_aligned(w, nodes, rows, n, align);
+            cr_assert(at >= last && (at % align == 0 || at == rows));
+            cr_assert(at == rows || abs(at - plan_cut(w, nodes, rows, n)) <= align / 2 + 1);
+            last = at;
+        }
+        cr_assert_eq(last, rows);
+    }
+}
+
+/* Tensors ask for cuts at multiples of anything. */
+static void align_at_random(struct net *net, uint64_t seed)
+{
+    struct rng r = { ~seed };
+    for (int32_t t = 0; t < net->g.ntensors; t++)
+        net->g.tensor[t].align = rng_int(&r, 0, 5);
+}
+
 /* The main property: whatever the network, the cuts and the number of nodes, the plan keeps
  * its invariant and the programs compute what one computer does. */
 Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
@@ -48,6 +78,7 @@ Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
         uint64_t cut_seed;
         struct plan p;
         net_random(&net, &r, nodes);
+        align_at_random(&net, seed);
         const struct plan_options o = net_options(&r, nodes, &cut_seed);
 
         int32_t tensor = -1;
@@ -55,6 +86,40 @@ Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
         cr_assert_eq(plan_check(&p, &tensor), 0, "seed %d: tensor %d", (int)seed, tensor);
         const char *wrong = sim_cluster(&net, &p);
         cr_assert_null(wrong, "seed %d: %s", (int)seed, wrong);
+        plan_done(&p);
+        net_done(&net);
+    }
+}
+
+/* Does the part of its output that the step computes begin and end where its tensor may be cut? */
+static bool step_is_aligned(const struct geometry *g, const struct step *s)
+{
+    if (s->kind != STEP_RUN || g->op[s->what].kind == GEO_PARTIAL)
+        return true;
+    const int32_t t = g->op[s->what].out, align = geometry_align(g, t);
+    return s->box.lo[ROW] % align == 0 &&
+           (s->box.hi[ROW] % align == 0 || s->box.hi[ROW] == g->tensor[t].dim[ROW]);
+}
+
+Test(plan, operators_run_on_aligned_rows)
+{
+    for (uint64_t seed = 1; seed <= 500; seed++) {
+        struct rng r = { seed };
+        struct net net;
+        struct plan p;
+        struct plan_options o = { .nodes = rng_int(&r, 1, PLAN_MAX_NODES) };
+        net_random(&net, &r, o.nodes);
+        align_at_random(&net, seed);
+        for (int32_t n = 0; n < o.nodes; n++)
+            o.weight[n] = rng_int(&r, 1, 3);
+        cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+        for (int32_t n = 0; n < o.nodes; n++) {
+            struct program pr;
+            cr_assert_eq(program_compile(&pr, &p, n), 0);
+            for (int32_t s = 0; s < pr.nsteps; s++)
+                cr_assert(step_is_aligned(&net.g, &pr.step[s]), "seed %d, step %d", (int)seed, s);
+            program_done(&pr);
+        }
         plan_done(&p);
         net_done(&net);
     }
