@@ -8,7 +8,7 @@
 int passes_run(struct graph *g)
 {
     int (*const pass[])(struct graph *) = {
-        pass_dead, pass_flatten_gemm,    pass_depth_to_space, pass_fold_affine,
+        pass_dead, pass_flatten_gemm,    pass_reshape_pairs, pass_fold_affine,
         pass_silu, pass_fuse_activation, pass_dead,
     };
     for (size_t i = 0; i < sizeof pass / sizeof pass[0]; i++) {
@@ -61,10 +61,13 @@ bool op_is_plain_reshape(const struct op *op)
     return true;
 }
 
-float *graph_floats(struct graph *g, size_t n)
+static void *graph_array(struct graph *g, size_t n, size_t size)
 {
     struct store *store = g->store;
-    float *f = store_array(&store, n, sizeof *f);
+    void *p = store_array(&store, n, size);
     g->store = store;
-    return f;
+    return p;
 }
+
+float *graph_floats(struct graph *g, size_t n) { return graph_array(g, n, sizeof(float)); }
+int32_t *graph_integers(struct graph *g, size_t n) { return graph_array(g, n, sizeof(int32_t)); }

@@ -14,8 +14,9 @@ int passes_run(struct graph *g);
 /* Flatten then Gemm becomes a convolution whose kernel covers the whole map, so that no value
  * moves; the weights stay where they are, only their strides change. */
 int pass_flatten_gemm(struct graph *g);
-/* Reshape, Transpose, Reshape that enlarge rows and columns by a block become DepthToSpace. */
-int pass_depth_to_space(struct graph *g);
+/* Reshape, Transpose, Reshape that enlarge rows and columns by a block become DepthToSpace; those
+ * that only change the order of channels become one pick of channels. */
+int pass_reshape_pairs(struct graph *g);
 /* BatchNormalization, and Add, Sub, Mul, Div with one constant per channel, after a
  * convolution disappear into its scale and bias. */
 int pass_fold_affine(struct graph *g);
@@ -35,7 +36,8 @@ bool op_is_dead(const struct op *op);
 void op_absorb(struct graph *g, struct op *before, struct op *op);
 /* True if `op` keeps row-major order: a Reshape that neither transposes nor picks. */
 bool op_is_plain_reshape(const struct op *op);
-/* An array of `n` floats owned by the graph. */
+/* Arrays of `n` elements owned by the graph. */
 float *graph_floats(struct graph *g, size_t n);
+int32_t *graph_integers(struct graph *g, size_t n);
 
 #endif

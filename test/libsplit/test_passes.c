@@ -288,6 +288,48 @@ Test(passes, pixel_shuffle)
     done(&b);
 }
 
+/* (1, 12, 6, 5) by way of (1, groups, 12 / groups, 6, 5). */
+Test(passes, channel_shuffle)
+{
+    struct built b;
+    model_begin(&b.w, 13);
+    model_input(&b.w, "x", 4, DIMS(1, 12, 6, 5));
+    model_ints(&b.w, "five", 5, DIMS(1, 3, 4, 6, 5));
+    model_ints(&b.w, "four", 4, DIMS(1, 12, 6, 5));
+    model_node(&b.w, "Reshape", "x five", "a");
+    model_node(&b.w, "Transpose", "a", "c");
+    attr_ints(&b.w, "perm", 5, DIMS(0, 2, 1, 3, 4));
+    model_node(&b.w, "Reshape", "c four", "y");
+    end(&b);
+    cr_assert_eq(b.g.nops, 1);
+    const struct op *op = &b.g.op[0];
+    cr_assert_eq(op->type, OP_RESHAPE);
+    cr_assert_not_null(op->u.reshape.pick[1]);
+    for (int32_t i = 0; i < 12; i++)
+        cr_assert_eq(op->u.reshape.pick[1][i], i % 3 * 4 + i / 3, "channel %d", i);
+    cr_assert_eq(op->u.reshape.picked[1], 12);
+    done(&b);
+}
+
+/* Rows change place, too: two operators remain. */
+Test(passes, a_shuffle_of_rows_stays)
+{
+    struct built b;
+    model_begin(&b.w, 13);
+    model_input(&b.w, "x", 4, DIMS(1, 6, 6, 5));
+    model_ints(&b.w, "five", 5, DIMS(1, 6, 2, 3, 5));
+    model_ints(&b.w, "four", 4, DIMS(1, 6, 6, 5));
+    model_node(&b.w, "Reshape", "x five", "a");
+    model_node(&b.w, "Transpose", "a", "c");
+    attr_ints(&b.w, "perm", 5, DIMS(0, 1, 3, 2, 4));
+    model_node(&b.w, "Reshape", "c four", "y");
+    end(&b);
+    for (int32_t i = 0; i < b.g.nops; i++)
+        cr_assert_null(b.g.op[i].u.reshape.pick[1]);
+    cr_assert_geq(b.g.nops, 2);
+    done(&b);
+}
+
 Test(passes, a_division_by_zero_stays)
 {
     struct built b;
