@@ -16,7 +16,9 @@
 #include "tiling/program.h"
 
 enum op_type {
-    OP_CONV, /* also Gemm and MatMul with a constant: a 1x1 or whole-map kernel */
+    /* Also Gemm and MatMul with a constant: a 1x1 or whole-map kernel.  A second input, of the
+     * output's shape, is added before the activation. */
+    OP_CONV,
     OP_CONV_TRANSPOSE,
     OP_MAX_POOL,
     OP_AVERAGE_POOL,

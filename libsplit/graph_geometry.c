@@ -186,7 +186,8 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
     switch (op->type) {
     case OP_CONV:
     case OP_CONV_TRANSPOSE:
-        conv_reach(op, in, out, r);
+        if (input == 0)
+            conv_reach(op, in, out, r);
         break;
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:

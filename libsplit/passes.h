@@ -24,6 +24,8 @@ int pass_fold_affine(struct graph *g);
 int pass_silu(struct graph *g);
 /* An activation is applied by the operator before it. */
 int pass_fuse_activation(struct graph *g);
+/* A convolution that is only added to another tensor does the sum itself, in registers. */
+int pass_residual(struct graph *g);
 /* Takes out dead operators, those whose output nobody reads, and their tensors. */
 int pass_dead(struct graph *g);
 
