@@ -49,12 +49,18 @@ static inline int64_t box_values(struct box b)
     return (int64_t)box_len(b, ROW) * box_len(b, COL) * box_len(b, CHAN);
 }
 
-/* `b` with rows [lo, hi) in place of its own; box_none() if that is empty. */
+/* `b` with [lo, hi) of axis `a` in place of its own; box_none() if that is empty. */
+static inline struct box box_band(struct box b, enum axis a, int32_t lo, int32_t hi)
+{
+    b.lo[a] = lo;
+    b.hi[a] = hi;
+    return box_empty(b) ? box_none() : b;
+}
+
+/* The same for rows. */
 static inline struct box box_rows(struct box b, int32_t lo, int32_t hi)
 {
-    b.lo[ROW] = lo;
-    b.hi[ROW] = hi;
-    return box_empty(b) ? box_none() : b;
+    return box_band(b, ROW, lo, hi);
 }
 
 bool box_equal(struct box a, struct box b);

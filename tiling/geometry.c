@@ -66,7 +66,8 @@ static bool op_ok(const struct geometry *g, int32_t o)
         return false;
     if (op->out < 0 || op->out >= g->ntensors || g->tensor[op->out].op != o)
         return false;
-    if (op->weight_bytes < 0 || op->macs < 0)
+    if (op->weight_bytes < 0 || op->macs < 0 || op->channel_unit < 0 ||
+        op->channel_unit > BOX_MAX_EXTENT)
         return false;
     if (!count_ok(op->ninputs, GEO_MAX_INPUTS) || op->first < 0 ||
         op->first > g->ninputs - op->ninputs)

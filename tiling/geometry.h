@@ -40,6 +40,9 @@ struct geo_op {
     enum geo_kind kind;
     int32_t out;            /* tensor */
     int32_t first, ninputs; /* in geometry.input[] */
+    /* Output channels that are computed together (a group of a convolution), so that cuts of
+     * channels between them save nothing; 0 or 1: none are. */
+    int32_t channel_unit;
     int64_t weight_bytes;
     int64_t macs; /* multiply-adds for the whole output, one image */
 };

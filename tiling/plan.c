@@ -4,18 +4,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Most weights that a node streams to compute a one-row tensor itself rather than wait for
- * a message. */
-#define REPLICATE_MAX_WEIGHT_BYTES ((int64_t)4 << 20)
+#include "tiling/placement.h"
 
-enum { MAX_WEIGHT = 1000000 };
+enum { MAX_WEIGHT = 1000000, MAX_COST = 1000000 };
 
 static struct plan_share *share_of(struct plan *p, int32_t tensor, int32_t node)
 {
     return &p->share[(int64_t)tensor * (p->nodes + 1) + node];
 }
 
-int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n)
+int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t len, int32_t n)
 {
     int64_t before = 0, total = 0; /* sums of weights: < 2^24 */
     for (int32_t i = 0; i < nodes; i++) {
@@ -24,17 +22,27 @@ int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n)
         total += weight[i];
     }
     assert(total > 0);
-    return (int32_t)(rows * before / total);
+    return (int32_t)(len * before / total);
 }
 
-int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n,
+int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t len, int32_t n,
                          int32_t align)
 {
-    const int32_t at = plan_cut(weight, nodes, rows, n);
-    if (at == rows)
-        return rows;
+    const int32_t at = plan_cut(weight, nodes, len, n);
+    if (at == len)
+        return len;
     const int64_t nearest = ((int64_t)at + align / 2) / align * align;
-    return nearest < rows ? (int32_t)nearest : rows;
+    return nearest < len ? (int32_t)nearest : len;
+}
+
+static bool costs_ok(const struct plan_costs *c)
+{
+    const int32_t all[] = { c->macs_per_us, c->weight_bytes_per_us, c->link_bytes_per_us,
+                            c->message_us };
+    for (int i = 0; i < 4; i++)
+        if (all[i] < 0 || all[i] > MAX_COST)
+            return false;
+    return true;
 }
 
 static int options_check(const struct plan_options *o, const struct geometry *g)
@@ -45,77 +53,32 @@ static int options_check(const struct plan_options *o, const struct geometry *g)
     case PLAN_WHOLE:
         return o->whole >= 0 && o->whole < o->nodes ? 0 : -EINVAL;
     case PLAN_ROWS:
+    case PLAN_MIXED:
         for (int32_t n = 0; n < o->nodes; n++)
             if (o->weight[n] < 1 || o->weight[n] > MAX_WEIGHT)
                 return -EINVAL;
-        return 0;
+        return costs_ok(&o->costs) ? 0 : -EINVAL;
     }
     return -EINVAL;
 }
 
-/* The node that takes tensors which are not cut. */
-static int32_t lone_node(const struct plan_options *o)
-{
-    if (o->placement == PLAN_WHOLE)
-        return o->whole;
-    int32_t strongest = 0;
-    for (int32_t n = 1; n < o->nodes; n++)
-        if (o->weight[n] > o->weight[strongest])
-            strongest = n;
-    return strongest;
-}
-
-static int cut_in_bands(struct plan *p, const struct plan_options *o, int32_t t)
-{
-    const struct box whole = geometry_whole(p->geo, t);
-    const int32_t rows = whole.hi[ROW], align = geometry_align(p->geo, t);
-    int32_t lo = 0;
-    for (int32_t n = 0; n < p->nodes; n++) {
-        const int32_t hi = o->cut ? o->cut(o->cut_ctx, t, rows, n + 1)
-                                  : plan_cut_aligned(o->weight, o->nodes, rows, n + 1, align);
-        if (hi < lo)
-            return -EINVAL;
-        share_of(p, t, n)->part = box_rows(whole, lo, hi);
-        lo = hi;
-    }
-    return lo == rows ? 0 : -EINVAL;
-}
-
-/* The parts of tensor `t`. */
-static int divide(struct plan *p, const struct plan_options *o, int32_t t)
-{
-    const struct box whole = geometry_whole(p->geo, t);
-    if (geometry_is_partial(p->geo, t)) {
-        for (int32_t n = 0; n < p->nodes; n++)
-            share_of(p, t, n)->part = box_rows(whole, n, n + 1);
-        return 0;
-    }
-    if (o->placement == PLAN_ROWS && whole.hi[ROW] > 1)
-        return cut_in_bands(p, o, t);
-    share_of(p, t, lone_node(o))->part = whole;
-    return 0;
-}
-
-static int place(struct plan *p, const struct plan_options *o)
+/* The parts, and what follows from them alone. */
+static void place(struct plan *p, const struct placement *where)
 {
     const struct geometry *g = p->geo;
     for (int32_t t = 0; t < g->ntensors; t++) {
-        const int r = divide(p, o, t);
-        if (r)
-            return r;
-
         struct plan_share *host = share_of(p, t, p->nodes);
+        for (int32_t n = 0; n < p->nodes; n++) {
+            struct plan_share *s = share_of(p, t, n);
+            s->part = placement_part(where, t, n);
+            if (!geometry_is_input(g, t))
+                s->own = s->run = s->part;
+        }
         if (geometry_is_input(g, t))
             host->own = host->run = geometry_whole(g, t);
-        else
-            for (int32_t n = 0; n < p->nodes; n++) {
-                struct plan_share *s = share_of(p, t, n);
-                s->own = s->run = s->part;
-            }
         if (g->tensor[t].output)
             host->want = geometry_whole(g, t);
     }
-    return 0;
 }
 
 struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node)
@@ -126,30 +89,14 @@ struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node)
     return geometry_need(p->geo, op, i, plan_share(p, it->out, node)->run);
 }
 
-/* Is `op` cheap enough for every node that needs its result to compute it?  So are the small
- * layers between a reduction and the map that it scales (squeeze-and-excite): one exchange
- * of partial sums instead of two round trips. */
-static bool is_replicated(const struct geometry *g, const struct geo_op *op)
-{
-    if (op->kind != GEO_MAP || g->tensor[op->out].dim[ROW] != 1 ||
-        op->weight_bytes > REPLICATE_MAX_WEIGHT_BYTES)
-        return false;
-    for (int32_t i = 0; i < op->ninputs; i++) {
-        const int32_t in = g->input[op->first + i].tensor;
-        if (g->tensor[in].dim[ROW] != 1 && !geometry_is_partial(g, in))
-            return false;
-    }
-    return true;
-}
-
 /* Fixes run and want of all tensors.  When the walk comes to an operator, all readers of its
  * output have been there, so what is wanted of the output is known. */
-static void demand(struct plan *p)
+static void demand(struct plan *p, const struct placement *where)
 {
     const struct geometry *g = p->geo;
     for (int32_t o = g->nops - 1; o >= 0; o--) {
         const struct geo_op *op = &g->op[o];
-        const bool replicated = is_replicated(g, op);
+        const bool replicated = placement_replicates(where, o);
         for (int32_t n = 0; n < p->nodes; n++) {
             struct plan_share *out = share_of(p, op->out, n);
             if (replicated && !box_empty(out->want))
@@ -203,10 +150,12 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
     made.share = calloc((size_t)g->ntensors * (size_t)(o->nodes + 1) + 1, sizeof(*made.share));
     if (!made.share)
         return -ENOMEM;
-    r = place(&made, o);
+    struct placement where = { 0 };
+    r = placement_init(&where, g, o);
     if (r)
         goto out;
-    demand(&made);
+    place(&made, &where);
+    demand(&made, &where);
 
     made.ntransfers = list_all_transfers(&made, NULL);
     made.transfer = calloc((size_t)made.ntransfers + 1, sizeof(*made.transfer));
@@ -217,6 +166,7 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
     list_all_transfers(&made, made.transfer);
 
 out:
+    placement_done(&where);
     if (r)
         plan_done(&made);
     else
@@ -246,4 +196,30 @@ void plan_traffic(const struct plan *p, struct plan_traffic *t)
         }
     }
     *t = sum;
+}
+
+/* What part of the work of `op` falls to `node`. */
+static double work_share(const struct plan *p, int32_t op, int32_t node)
+{
+    const struct geo_op *it = &p->geo->op[op];
+    const int32_t t = it->kind == GEO_PARTIAL ? p->geo->input[it->first].tensor : it->out;
+    const struct plan_share *s = plan_share(p, t, node);
+    const int64_t values = box_values(it->kind == GEO_PARTIAL ? s->part : s->run);
+    return (double)values / (double)box_values(geometry_whole(p->geo, t));
+}
+
+double plan_bound(const struct plan *p)
+{
+    double one = 0, cluster = 0;
+    for (int32_t o = 0; o < p->geo->nops; o++) {
+        double busiest = 0;
+        for (int32_t n = 0; n < p->nodes; n++) {
+            const double share = work_share(p, o, n);
+            busiest = share > busiest ? share : busiest;
+        }
+        const double macs = (double)p->geo->op[o].macs * p->geo->tensor[p->geo->op[o].out].batch;
+        one += macs;
+        cluster += macs * busiest;
+    }
+    return cluster > 0 ? one / cluster : 1;
 }

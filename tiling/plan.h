@@ -3,8 +3,9 @@
  * A plan is a pure function of the geometry and the options.  For every tensor t and
  * node n it holds four boxes:
  *
- *   part   the part that falls to n: its band of rows; disjoint over the nodes without the
- *          host, together the whole tensor.  It is what n contributes to a GEO_PARTIAL
+ *   part   the part that falls to n: its band of rows or of channels; disjoint over the
+ *          nodes without the host, together the whole tensor.  It is what n contributes to a
+ *          GEO_PARTIAL
  *   own    the part n sends to others: part, but the host owns all of the network's inputs
  *   run    the part n computes, own or more (a replicated or recomputed tensor)
  *   want   the part n's own operators read, and, for the host, what it asked for
@@ -22,6 +23,16 @@ enum { PLAN_MAX_NODES = 16 };
 enum plan_placement {
     PLAN_ROWS,  /* every node a band of rows, in proportion to its weight */
     PLAN_WHOLE, /* everything on node `whole` */
+    PLAN_MIXED, /* of every tensor bands of rows or of channels: tiling/placement.h */
+};
+
+/* What PLAN_MIXED weighs against each other, each 0..1000000; 0 stands for the default, which
+ * is about a Raspberry Pi 4 with all cores at work, on gigabit Ethernet. */
+struct plan_costs {
+    int32_t macs_per_us;         /* 20000 */
+    int32_t weight_bytes_per_us; /* 4000: weights come from memory in every frame */
+    int32_t link_bytes_per_us;   /* 100, into a node and at the same time out of it */
+    int32_t message_us;          /* 60, whatever the size */
 };
 
 struct plan_options {
@@ -29,11 +40,16 @@ struct plan_options {
     int32_t nodes;                  /* 1..PLAN_MAX_NODES, equal to geometry.nodes */
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
-    /* First row of band n of a map of `rows` rows is cut(rows, n), 0 <= n <= nodes; NULL:
-     * in proportion to the weights, at multiples of the tensor's align.  For tests: any function
-     * that rises from 0 to `rows` is legal, any other -EINVAL. */
-    int32_t (*cut)(void *ctx, int32_t tensor, int32_t rows, int32_t n);
+    struct plan_costs costs;        /* PLAN_MIXED */
+    /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
+     * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
+     * channels).  For tests: any function that rises from 0 to `len` is legal, any other
+     * -EINVAL. */
+    int32_t (*cut)(void *ctx, int32_t tensor, int32_t len, int32_t n);
     void *cut_ctx;
+    /* PLAN_MIXED: the axis that `tensor` is cut along, ROW or CHAN, any other -EINVAL; NULL:
+     * the one that costs less.  For tests; `ctx` is cut_ctx. */
+    enum axis (*along)(void *ctx, int32_t tensor);
 };
 
 /* One message: box of `tensor` from its owner to a node that reads it.  The index in
@@ -62,12 +78,12 @@ static inline const struct plan_share *plan_share(const struct plan *p, int32_t 
     return &p->share[(int64_t)tensor * (p->nodes + 1) + node];
 }
 
-/* The first of `rows` rows that band `n` holds when rows are cut in proportion to
+/* The first of `len` rows or channels that band `n` holds when they are cut in proportion to
  * `weight[0..nodes)`; band n is [cut(n), cut(n + 1)).  0 <= n <= nodes; weights
  * as in plan_options. */
-int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n);
-/* The same, moved to the nearest multiple of `align` (>= 1); 0 and `rows` stay. */
-int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t rows, int32_t n,
+int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t len, int32_t n);
+/* The same, moved to the nearest multiple of `align` (>= 1); 0 and `len` stay. */
+int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t len, int32_t n,
                          int32_t align);
 
 /* Returns 0, -EINVAL (an option is out of range) or -ENOMEM.  On success plan_done() frees. */
@@ -89,5 +105,10 @@ struct plan_traffic {
     int64_t host_values, host_messages;
 };
 void plan_traffic(const struct plan *p, struct plan_traffic *t);
+
+/* The most that the plan can speed up a frame over one node when messages cost nothing and nodes
+ * are equally fast: all multiply-adds of the network over the sum, for every operator, of those
+ * of the busiest node. */
+double plan_bound(const struct plan *p);
 
 #endif

@@ -101,7 +101,8 @@ static void receive(struct compiler *c, int32_t t)
 static bool pays_in_pieces(const struct compiler *c, const struct geo_op *op, struct box all)
 {
     const int64_t values = box_values(all) * c->plan->geo->tensor[op->out].batch;
-    return op->weight_bytes <= values * (int64_t)sizeof(float);
+    const double channels = (double)box_len(all, CHAN) / c->plan->geo->tensor[op->out].dim[CHAN];
+    return (double)op->weight_bytes * channels <= (double)values * sizeof(float);
 }
 
 /* Removes `hole` from the `count` boxes at `from`; returns how many are left at `to`. */

@@ -177,7 +177,7 @@ static int32_t random_window(struct net *net, struct rng *r, int32_t in)
     const bool depthwise = rng_chance(r, 30);
     struct rule rule[AXES] = { random_taps(r, RULE_WINDOW), random_taps(r, RULE_WINDOW),
                                depthwise ? same : all(d[CHAN]) };
-    int32_t dim[AXES] = { 0, 0, depthwise ? d[CHAN] : rng_int(r, 1, 3) };
+    int32_t dim[AXES] = { 0, 0, depthwise ? d[CHAN] : rng_int(r, 1, 6) };
     for (int x = ROW; x <= COL; x++) {
         const int32_t room = d[x] + 2 * rule[x].pad - rule[x].dilation * (rule[x].kernel - 1);
         if (room < 1)
@@ -187,6 +187,8 @@ static int32_t random_window(struct net *net, struct rng *r, int32_t in)
     if (!fits(dim))
         return -1;
     const int32_t out = add_op(net, dim, random_weight_bytes(r));
+    net->g.op[net->g.nops - 1].channel_unit = rng_int(r, 0, 3);
+    net->g.op[net->g.nops - 1].macs = rng_int(r, 0, 1 << 30);
     add_reader(net, in, rule);
     return out;
 }
@@ -345,7 +347,7 @@ void net_random(struct net *net, struct rng *r, int32_t nodes)
 
     net_init(net, nodes);
     for (int32_t inputs = rng_int(r, 1, 2); inputs > 0; inputs--)
-        net_input(net, rng_int(r, 1, 40), rng_int(r, 1, 6), rng_int(r, 1, 3));
+        net_input(net, rng_int(r, 1, 40), rng_int(r, 1, 6), rng_int(r, 1, 6));
 
     const int32_t want = rng_int(r, 1, 20);
     for (int32_t tries = 0; net->g.nops < want && tries < 100; tries++) {
@@ -365,16 +367,33 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Any cuts at all, each tensor its own, the same at each call. */
-static int32_t random_cut(void *seed, int32_t tensor, int32_t rows, int32_t n)
+static int32_t random_cut(void *seed, int32_t tensor, int32_t len, int32_t n)
 {
     struct rng r = { *(const uint64_t *)seed + (uint64_t)tensor * 1000003u };
     const int32_t nodes = (int32_t)(*(const uint64_t *)seed >> 60) + 1;
     int32_t cut[PLAN_MAX_NODES + 1] = { 0 };
     for (int32_t i = 1; i < nodes; i++)
-        cut[i] = rng_int(&r, 0, rows);
-    cut[nodes] = rows;
+        cut[i] = rng_int(&r, 0, len);
+    cut[nodes] = len;
     qsort(cut, (size_t)nodes + 1, sizeof(cut[0]), by_value);
     return cut[n];
+}
+
+static enum axis random_axis(void *seed, int32_t tensor)
+{
+    struct rng r = { *(const uint64_t *)seed ^ (uint64_t)tensor * 7919u };
+    return rng_chance(&r, 50) ? ROW : CHAN;
+}
+
+/* Costs at which now rows, now channels are cheaper. */
+static struct plan_costs random_costs(struct rng *r)
+{
+    return (struct plan_costs){
+        .macs_per_us = rng_int(r, 0, 10000),
+        .weight_bytes_per_us = rng_int(r, 0, 10000),
+        .link_bytes_per_us = rng_int(r, 0, 1000000),
+        .message_us = rng_int(r, 0, 100),
+    };
 }
 
 struct plan_options net_options(struct rng *r, int32_t nodes, uint64_t *seed)
@@ -386,11 +405,18 @@ struct plan_options net_options(struct rng *r, int32_t nodes, uint64_t *seed)
     if (rng_chance(r, 10)) {
         o.placement = PLAN_WHOLE;
         o.whole = rng_int(r, 0, nodes - 1);
-    } else if (rng_chance(r, 40)) {
-        /* The four highest bits tell random_cut() the number of nodes. */
-        *seed = rng_next(r) >> 4 | (uint64_t)(nodes - 1) << 60;
+        return o;
+    }
+    /* The four highest bits tell random_cut() the number of nodes. */
+    *seed = rng_next(r) >> 4 | (uint64_t)(nodes - 1) << 60;
+    o.cut_ctx = seed;
+    if (rng_chance(r, 40))
         o.cut = random_cut;
-        o.cut_ctx = seed;
+    if (rng_chance(r, 60)) {
+        o.placement = PLAN_MIXED;
+        o.costs = random_costs(r);
+        if (rng_chance(r, 70))
+            o.along = random_axis;
     }
     return o;
 }
