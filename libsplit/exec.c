@@ -3,11 +3,21 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "libsplit/arena.h"
+#include "libsplit/clock.h"
+#include "libsplit/cut.h"
 #include "libsplit/kernel.h"
+#include "libsplit/place.h"
 #include "libsplit/runs.h"
+
+/* Where everything lies that a frame touches. */
+struct layout {
+    struct place *place;     /* [pr->nbuffers] */
+    struct arena_item *item; /* [pr->nbuffers + 1], of the roots; the last is the scratch */
+    int64_t bytes;           /* of the arena */
+    int64_t scratch_bytes;   /* of each thread's scratch, a multiple of ARENA_ALIGN */
+};
 
 struct exec {
     const struct graph *g;
@@ -15,9 +25,12 @@ struct exec {
     const struct program *pr;
     bool takes_pixels;
     struct codec_pixels pixels;
+    struct pool *pool;
+    struct cut *cut; /* [pr->nsteps], of the RUN steps */
+    struct layout layout;
     float *arena;
     float **data;   /* [pr->nbuffers], in the arena */
-    float *scratch; /* in the arena */
+    float *scratch; /* in the arena: a piece for each thread */
 };
 
 /* ---- Planning ---- */
@@ -30,31 +43,31 @@ static void touch(struct arena_item *it, int32_t step)
         it->last = step;
 }
 
-static void touch_tensor(struct arena_item *item, const struct program *pr, int32_t tensor,
-                         int32_t step)
+static void touch_tensor(struct layout *l, const struct program *pr, int32_t tensor, int32_t step)
 {
     const struct buffer *b = program_buffer(pr, tensor);
     if (b)
-        touch(&item[b - pr->buffer], step);
+        touch(&l->item[l->place[b - pr->buffer].root], step);
 }
 
-/* One item per buffer, in use from its first write to its last read. */
-static void find_lifetimes(struct arena_item *item, const struct graph *g, const struct program *pr)
+/* One item per root buffer, in use from the first write to the last read of what lies in it. */
+static void find_lifetimes(struct layout *l, const struct graph *g, const struct program *pr)
 {
     for (int32_t s = 0; s < pr->nsteps; s++) {
         const struct step *st = &pr->step[s];
         if (st->kind != STEP_RUN) {
-            touch_tensor(item, pr, st->what, s);
+            touch_tensor(l, pr, st->what, s);
             continue;
         }
         const struct op *op = &g->op[st->what];
-        touch_tensor(item, pr, op->output, s);
+        touch_tensor(l, pr, op->output, s);
         for (int32_t i = 0; i < op->ninputs; i++)
-            touch_tensor(item, pr, op->input[i], s);
+            touch_tensor(l, pr, op->input[i], s);
     }
 }
 
-/* Scratch that the hungriest operator of the program wants. */
+/* Scratch that the hungriest operator of the program wants on one thread, rounded up so that no
+ * two threads write to one cache line. */
 static int64_t scratch_bytes(const struct graph *g, const struct program *pr)
 {
     size_t most = 0;
@@ -66,45 +79,53 @@ static int64_t scratch_bytes(const struct graph *g, const struct program *pr)
         const size_t bytes = k->scratch_bytes ? k->scratch_bytes(g, op) : 0;
         most = bytes > most ? bytes : most;
     }
-    return most > INT64_MAX ? INT64_MAX : (int64_t)most;
+    if (most > INT64_MAX - ARENA_ALIGN)
+        return INT64_MAX;
+    return ((int64_t)most + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
 }
 
-/* Places all buffers and, as item number pr->nbuffers, the scratch.  Returns the bytes of the
- * arena and `*items` to free, or a negative errno. */
-static int64_t plan_arena(const struct graph *g, const struct geometry *geo,
-                          const struct program *pr, struct arena_item **items)
+static void layout_done(struct layout *l)
 {
-    struct arena_item *item = calloc((size_t)pr->nbuffers + 1, sizeof(*item));
-    if (!item)
+    free(l->place);
+    free(l->item);
+}
+
+/* Places all buffers and the scratch.  Returns 0 or a negative errno; layout_done() frees in
+ * either case. */
+static int layout_init(struct layout *l, const struct graph *g, const struct geometry *geo,
+                       const struct program *pr, int32_t threads)
+{
+    const size_t n = (size_t)pr->nbuffers + 1;
+    *l = (struct layout){ .place = calloc(n, sizeof(*l->place)),
+                          .item = calloc(n, sizeof(*l->item)) };
+    if (!l->place || !l->item || place_buffers(g, geo, pr, l->place))
         return -ENOMEM;
     for (int32_t b = 0; b < pr->nbuffers; b++) {
         const int64_t values = box_values(pr->buffer[b].box);
-        item[b] = (struct arena_item){ .first = INT32_MAX, .last = -1 };
-        if (__builtin_mul_overflow(values * (int64_t)sizeof(float),
+        l->item[b] = (struct arena_item){ .first = INT32_MAX, .last = -1 };
+        if (l->place[b].root == b &&
+            __builtin_mul_overflow(values * (int64_t)sizeof(float),
                                    (int64_t)geo->tensor[pr->buffer[b].tensor].batch,
-                                   &item[b].bytes)) {
-            free(item);
+                                   &l->item[b].bytes))
             return -EOVERFLOW;
-        }
     }
-    item[pr->nbuffers] =
-        (struct arena_item){ .bytes = scratch_bytes(g, pr), .first = 0, .last = INT32_MAX };
-    find_lifetimes(item, g, pr);
-    const int64_t total = arena_plan(item, pr->nbuffers + 1);
-    if (total < 0)
-        free(item);
-    else
-        *items = item;
-    return total;
+    struct arena_item *scratch = &l->item[pr->nbuffers];
+    *scratch = (struct arena_item){ .first = 0, .last = INT32_MAX };
+    l->scratch_bytes = scratch_bytes(g, pr);
+    if (__builtin_mul_overflow(l->scratch_bytes, (int64_t)threads, &scratch->bytes))
+        return -EOVERFLOW;
+    find_lifetimes(l, g, pr);
+    l->bytes = arena_plan(l->item, pr->nbuffers + 1);
+    return l->bytes < 0 ? (int)l->bytes : 0;
 }
 
 int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
-                         const struct program *pr)
+                         const struct program *pr, int32_t threads)
 {
-    struct arena_item *item = NULL;
-    const int64_t bytes = plan_arena(g, geo, pr, &item);
-    free(item);
-    return bytes;
+    struct layout l;
+    const int err = layout_init(&l, g, geo, pr, threads);
+    layout_done(&l);
+    return err ? err : l.bytes;
 }
 
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr)
@@ -126,41 +147,59 @@ int64_t exec_weight_bytes(const struct graph *g, const struct program *pr)
     return bytes;
 }
 
-struct exec *exec_new(const struct graph *g, const struct geometry *geo, const struct program *pr,
-                      const struct codec_pixels *pixels, struct diag *why)
+/* How the threads share each operator. */
+static void choose_cuts(struct exec *e)
 {
-    struct arena_item *item = NULL;
+    for (int32_t i = 0; i < e->pr->nsteps; i++) {
+        const struct step *s = &e->pr->step[i];
+        if (s->kind == STEP_RUN)
+            e->cut[i] =
+                cut_choose(e->g, e->geo, s->what, program_output(e->pr, e->geo, s), e->pool);
+    }
+}
+
+struct exec *exec_new(const struct graph *g, const struct geometry *geo, const struct program *pr,
+                      const struct codec_pixels *pixels, struct pool *pool, struct diag *why)
+{
     struct exec *e = calloc(1, sizeof(*e));
-    const int64_t bytes = plan_arena(g, geo, pr, &item);
-    if (!e || bytes < 0 || (uint64_t)bytes > SIZE_MAX - ARENA_ALIGN)
-        goto fail;
+    if (!e) {
+        diag(why, -ENOMEM, "node %d: not enough memory", pr->node);
+        return NULL;
+    }
     e->g = g;
     e->geo = geo;
     e->pr = pr;
     e->takes_pixels = pixels != NULL;
     if (pixels)
         e->pixels = *pixels;
+    e->pool = pool;
+    const int err = layout_init(&e->layout, g, geo, pr, pool_threads(pool));
+    const int64_t bytes = e->layout.bytes;
+    if (err || (uint64_t)bytes > SIZE_MAX - ARENA_ALIGN) {
+        diag(why, -ENOMEM, "node %d: the tensors of its program cannot be placed in memory: %s",
+             pr->node, strerror(err ? -err : EOVERFLOW));
+        goto fail;
+    }
+    e->cut = calloc((size_t)pr->nsteps + 1, sizeof(*e->cut));
     e->data = calloc((size_t)pr->nbuffers + 1, sizeof(*e->data));
     e->arena = aligned_alloc(ARENA_ALIGN, (size_t)bytes + ARENA_ALIGN);
-    if (!e->data || !e->arena)
+    if (!e->cut || !e->data || !e->arena) {
+        diag(why, -ENOMEM, "node %d: not enough memory for %lld bytes of tensors", pr->node,
+             (long long)bytes);
         goto fail;
+    }
     /* Written once, so that the first frame does not take a page fault every 4 KB. */
     memset(e->arena, 0, (size_t)bytes);
-    for (int32_t b = 0; b < pr->nbuffers; b++)
-        e->data[b] = e->arena + item[b].offset / (int64_t)sizeof(float);
-    e->scratch = e->arena + item[pr->nbuffers].offset / (int64_t)sizeof(float);
-    free(item);
+    for (int32_t b = 0; b < pr->nbuffers; b++) {
+        const struct place *p = &e->layout.place[b];
+        e->data[b] = e->arena + e->layout.item[p->root].offset / (int64_t)sizeof(float) + p->offset;
+    }
+    e->scratch = e->arena + e->layout.item[pr->nbuffers].offset / (int64_t)sizeof(float);
+    choose_cuts(e);
     return e;
 
 fail:
-    free(item);
     exec_free(e);
-    if (bytes < 0)
-        diag(why, -ENOMEM, "node %d: the tensors of its program cannot be placed in memory: %s",
-             pr->node, strerror((int)-bytes));
-    else
-        diag(why, -ENOMEM, "node %d: not enough memory for %lld bytes of tensors", pr->node,
-             (long long)bytes);
     return NULL;
 }
 
@@ -168,19 +207,14 @@ void exec_free(struct exec *e)
 {
     if (!e)
         return;
+    layout_done(&e->layout);
     free(e->arena);
     free(e->data);
+    free(e->cut);
     free(e);
 }
 
 /* ---- Running ---- */
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* Image `image` of what this node holds of `tensor`; an empty view if that is nothing. */
 static struct view view_of(const struct exec *e, int32_t tensor, int32_t image)
@@ -188,37 +222,57 @@ static struct view view_of(const struct exec *e, int32_t tensor, int32_t image)
     const struct buffer *b = program_buffer(e->pr, tensor);
     if (!b)
         return (struct view){ .box = box_none() };
-    const ptrdiff_t pixel = box_len(b->box, CHAN);
-    const ptrdiff_t row = pixel * box_len(b->box, COL);
-    const ptrdiff_t whole = row * box_len(b->box, ROW);
-    return (struct view){ .data = e->data[b - e->pr->buffer] + image * whole,
+    const struct place *p = &e->layout.place[b - e->pr->buffer];
+    return (struct view){ .data = e->data[b - e->pr->buffer] + image * p->image_stride,
                           .box = b->box,
-                          .row_stride = row,
-                          .pixel_stride = pixel,
-                          .image_stride = whole };
+                          .row_stride = p->row_stride,
+                          .pixel_stride = p->pixel_stride,
+                          .image_stride = p->image_stride };
 }
 
-static void run_operator(const struct exec *e, const struct step *s)
+/* A RUN step for the threads that share it. */
+struct job {
+    const struct exec *e;
+    const struct step *step;
+    const struct cut *cut;
+};
+
+/* Computes part `i` of the region, all images.  On several threads at once. */
+static void run_part(void *ctx, int32_t i)
 {
+    const struct job *job = ctx;
+    const struct exec *e = job->e;
+    const struct step *s = job->step;
     const struct op *op = &e->g->op[s->what];
     const int32_t batch = e->geo->tensor[op->output].batch;
+    const ptrdiff_t scratch = (ptrdiff_t)(e->layout.scratch_bytes / (int64_t)sizeof(float));
     struct view in[OP_MAX_INPUTS];
-    struct kernel_call call = { .graph = e->g,
-                                .op = op,
-                                .in = in,
-                                .region = program_output(e->pr, e->geo, s),
-                                .share = s->box,
-                                .nodes = e->pr->nodes,
-                                .scratch = e->scratch };
+    struct kernel_call call = {
+        .graph = e->g,
+        .op = op,
+        .in = in,
+        .region = cut_part(job->cut, e->g, op, program_output(e->pr, e->geo, s), i),
+        .share = s->box,
+        .nodes = e->pr->nodes,
+        .scratch = e->scratch + i * scratch,
+    };
+    if (box_empty(call.region))
+        return;
     for (call.image = 0; call.image < batch; call.image++) {
-        for (int32_t i = 0; i < op->ninputs; i++) {
+        for (int32_t k = 0; k < op->ninputs; k++) {
             const bool follows =
-                op->type != OP_RESHAPE && e->geo->tensor[op->input[i]].batch == batch;
-            in[i] = view_of(e, op->input[i], follows ? call.image : 0);
+                op->type != OP_RESHAPE && e->geo->tensor[op->input[k]].batch == batch;
+            in[k] = view_of(e, op->input[k], follows ? call.image : 0);
         }
         call.out = view_of(e, op->output, call.image);
         kernels[op->type].run(&call);
     }
+}
+
+static void run_operator(const struct exec *e, int32_t step)
+{
+    struct job job = { e, &e->pr->step[step], &e->cut[step] };
+    pool_run(e->pool, job.cut->parts, run_part, &job);
 }
 
 /* Values of the box of a SEND or RECV, all images. */
@@ -270,7 +324,7 @@ static int receive_box(const struct exec *e, const struct step *s, struct exchan
     const uint8_t *msg;
     size_t len;
     int err = x->recv(x, s->transfer, &msg, &len);
-    const int64_t arrived = now_ns();
+    const int64_t arrived = clock_ns();
     stats->wait_ns += arrived - *now;
     *now = arrived;
     if (err)
@@ -285,14 +339,14 @@ static int receive_box(const struct exec *e, const struct step *s, struct exchan
 int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats)
 {
     struct exec_stats sum = { 0 };
-    int64_t now = now_ns();
+    int64_t now = clock_ns();
     for (int32_t i = 0; i < e->pr->nsteps; i++) {
         const struct step *s = &e->pr->step[i];
         int64_t *account = &sum.pack_ns;
         int err = 0;
         switch (s->kind) {
         case STEP_RUN:
-            run_operator(e, s);
+            run_operator(e, i);
             account = &sum.compute_ns;
             break;
         case STEP_SEND:
@@ -304,7 +358,7 @@ int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats)
         }
         if (err)
             return err;
-        const int64_t end = now_ns();
+        const int64_t end = clock_ns();
         *account += end - now;
         now = end;
     }

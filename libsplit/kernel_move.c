@@ -10,6 +10,9 @@ static void copy_box(const struct kernel_call *call, const struct view *from, st
     const int32_t cols = box_len(box, COL), channels = box_len(box, CHAN);
     const bool dense = from->pixel_stride == channels && to->pixel_stride == channels;
     const int32_t runs = dense ? 1 : cols; /* a row at once, or a pixel */
+    if (view_at(to, at[ROW], at[COL], at[CHAN]) ==
+        view_at(from, box.lo[ROW], box.lo[COL], box.lo[CHAN]))
+        return; /* written in its place (libsplit/place.h) */
     const size_t bytes = sizeof(float) * (size_t)channels * (size_t)(dense ? cols : 1);
     for (int32_t y = 0; y < box_len(box, ROW); y++)
         for (int32_t x = 0; x < runs; x++)
