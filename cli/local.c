@@ -8,10 +8,11 @@
 
 #include "cli/parse.h"
 
-enum { KEY_LOCAL = 256, KEY_WEIGHTS, KEY_SHAPE, KEY_SIDECAR };
+enum { KEY_LOCAL = 256, KEY_THREADS, KEY_WEIGHTS, KEY_SHAPE, KEY_SIDECAR };
 
 static const struct argp_option options[] = {
     { "local", KEY_LOCAL, "N", 0, "Number of nodes, 1 to 16 (default 1)", 0 },
+    { "threads", KEY_THREADS, "T", 0, "Threads of each node, 1 to 64 (default 1)", 0 },
     { "weights", KEY_WEIGHTS, "W,...", 0,
       "Relative speed of each node, whole numbers 1 to 1000000 (default: all equal)", 0 },
     { "shape", KEY_SHAPE, "[NAME=]DIMS", 0,
@@ -48,6 +49,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!parse_int(arg, 1, PLAN_MAX_NODES, &o->nodes))
             argp_error(state, "--local: '%s' is not a number of nodes from 1 to %d", arg,
                        PLAN_MAX_NODES);
+        return 0;
+    case KEY_THREADS:
+        if (!parse_int(arg, 1, POOL_MAX_THREADS, &o->threads))
+            argp_error(state, "--threads: '%s' is not a number of threads from 1 to %d", arg,
+                       POOL_MAX_THREADS);
         return 0;
     case KEY_WEIGHTS:
         o->nweights = parse_list(arg, 1, 1000000, o->weight, PLAN_MAX_NODES);
@@ -347,6 +353,7 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
     }
     const struct split_options so = {
         .nodes = nodes,
+        .threads = o->threads,
         .weights = o->nweights > 0 && nodes == o->nodes ? o->weight : NULL,
         .inputs = shape,
         .ninputs = nshapes,

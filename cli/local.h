@@ -15,13 +15,14 @@ enum { LOCAL_MAX_INPUTS = 8 };
 
 struct local_options {
     int32_t nodes;                            /* 1..PLAN_MAX_NODES */
+    int32_t threads;                          /* of each node; 0 means 1 */
     int32_t nweights, weight[PLAN_MAX_NODES]; /* nweights: 0 or nodes */
     int32_t nshapes;
     struct graph_input shape[LOCAL_MAX_INPUTS]; /* name NULL: the only input */
     const char *sidecar;                        /* NULL: the one beside the model */
 };
 
-/* --local, --weights, --shape and --sidecar; a child parser whose input is a struct
+/* --local, --threads, --weights, --shape and --sidecar; a child parser whose input is a struct
  * local_options. */
 extern const struct argp local_argp;
 

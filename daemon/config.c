@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <mbedtls/md.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "libsplit/file.h"
+#include "libsplit/pool.h"
 
 /* Where we are in the file, for messages: "cluster.json: nodes[2].weight". */
 struct place {
@@ -141,6 +143,8 @@ static const struct key node_keys[] = {
     { "address", set_text, FIELD(config_node, address), 0, 0, true,
       "an address such as \"tcp://10.0.0.11:7070\" or \"ipc:///run/splitd/pi1\"" },
     { "weight", set_int, FIELD(config_node, weight), 1, 1000, false, "relative speed" },
+    { "threads", set_int, FIELD(config_node, threads), 1, POOL_MAX_THREADS, false,
+      "threads that compute" },
     { "max_memory", set_size, FIELD(config_node, max_memory), 0, 0, false,
       "a size of at least 1MB such as \"700MB\"" },
 };
@@ -499,4 +503,29 @@ int config_self(const struct config *c, const char *name, struct diag *why)
                     host[0] ? "host name" : "node", name, c->cluster,
                     node_names(c, names, sizeof names));
     return i;
+}
+
+/* Are nodes `a` and `b` on one machine, as far as their addresses tell? */
+static bool share_machine(const struct config *c, int32_t a, int32_t b)
+{
+    const char *x = c->node[a].address, *y = c->node[b].address;
+    if (strncmp(x, "ipc://", 6) == 0 || strncmp(y, "ipc://", 6) == 0)
+        return strncmp(x, y, 6) == 0;
+    const size_t host = (size_t)(strrchr(x, ':') - x);
+    return strncmp(x, y, host + 1) == 0;
+}
+
+int32_t config_threads(const struct config *c, int32_t self)
+{
+    cpu_set_t set;
+    int32_t sharers = 0;
+
+    if (c->node[self].threads > 0)
+        return c->node[self].threads;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    for (int32_t i = 0; i < c->nnodes; i++)
+        sharers += share_machine(c, self, i);
+    const int32_t threads = CPU_COUNT(&set) / sharers;
+    return threads < 1 ? 1 : threads > POOL_MAX_THREADS ? POOL_MAX_THREADS : threads;
 }

@@ -5,6 +5,7 @@
  *     "nodes": [ { "name": "pi1",
  *                  "address": "tcp://10.0.0.11:7070",   or ipc:///path
  *                  "weight": 1,                relative speed, 1..1000 (default 1)
+ *                  "threads": 4,               that compute, 1..64 (default: config_threads())
  *                  "max_memory": "700MB" } ],  for weights and activations (default: no limit)
  *     "models": [ { "name": "resnet18",        [a-z0-9._-], as it stands in URLs
  *                   "file": "/var/lib/splitd/models/resnet18.onnx",
@@ -42,6 +43,7 @@ struct config_node {
     char name[CONFIG_NAME_MAX + 1];
     char address[CONFIG_ADDRESS_MAX + 1]; /* NNG address */
     int32_t weight;
+    int32_t threads;    /* 0: not said, see config_threads() */
     int64_t max_memory; /* bytes, 0: no limit */
 };
 
@@ -73,5 +75,10 @@ int config_load(struct config *c, const char *file, struct diag *why);
 /* The index of the node called `name`; `name` NULL: the one called like this host.  -ENOENT
  * with a sentence that lists the names. */
 int config_self(const struct config *c, const char *name, struct diag *why);
+
+/* Threads that compute on node `self`, which this process is: what the file says, else the
+ * processors that the process may use, divided by the nodes that share this machine (their
+ * addresses have one host, or are ipc://), 1..64. */
+int32_t config_threads(const struct config *c, int32_t self);
 
 #endif

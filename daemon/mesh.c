@@ -125,13 +125,11 @@ static int errno_of(int rv)
 
 static void say_hello(const struct mesh *m, struct msg_hello *hello, enum hello_status status)
 {
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-
     *hello = (struct msg_hello){ .status = status, .boot = m->boot };
     memcpy(hello->cluster, m->config->cluster, sizeof hello->cluster);
     memcpy(hello->node, name_of(m, m->self), sizeof hello->node);
     memcpy(hello->config, m->config->sha, sizeof hello->config);
-    hello->threads = (uint16_t)(processors < 1 ? 1 : processors > 1024 ? 1024 : processors);
+    hello->threads = (uint16_t)config_threads(m->config, m->self);
 }
 
 static int send_empty(struct link *l, enum msg_type type)

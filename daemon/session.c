@@ -177,7 +177,7 @@ static long long megabytes(int64_t bytes) { return (long long)((bytes + 999999) 
 static int check_memory(struct session *s, const struct session_limits *limits, struct diag *why)
 {
     const struct program *pr = &s->plan.program;
-    const int64_t arena = exec_arena_bytes(&s->graph, &s->geo, pr);
+    const int64_t arena = exec_arena_bytes(&s->graph, &s->geo, pr, pool_threads(s->pool));
     const int64_t weights = exec_weight_bytes(&s->graph, pr);
     int64_t in, out;
 
@@ -252,7 +252,7 @@ static int make_lane(struct session *s, struct lane *l, struct diag *why)
                                      .recv = receive_message,
                                      .release = release_message };
     l->exec = exec_new(&s->graph, &s->geo, &s->plan.program,
-                       s->plan.pixels.channels > 0 ? &pixels : NULL, why);
+                       s->plan.pixels.channels > 0 ? &pixels : NULL, s->pool, why);
     if (!l->exec)
         return -ENOMEM;
     l->mailbox = mailbox_new(&s->plan.program, &s->geo);
@@ -297,6 +297,7 @@ int session_load(struct session *s, const char *file, const struct session_limit
 
     if (err < 0)
         return err;
+    s->pool = limits->pool;
     err = program_check(&s->plan.program, &s->geo, &step);
     if (err < 0)
         return diag(why, err, "%s: the program does not fit the model, step %d", limits->node,

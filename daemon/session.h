@@ -53,6 +53,7 @@ struct session {
     struct msg_plan plan;
     int32_t coordinator; /* index in cluster.json */
     struct mesh *mesh;
+    struct pool *pool; /* the worker's */
     bool ready;    /* loaded; guarded by the worker's lock */
     bool closed;   /* to be freed; guarded by the worker's lock */
     bool loading;  /* on the pool, or queued for it: loop only */
@@ -79,6 +80,7 @@ struct session_limits {
     const char *node;   /* its name, for messages */
     int64_t max_memory; /* bytes, 0: no limit */
     int64_t in_use;     /* by other sessions */
+    struct pool *pool;  /* the compute thread's, kept; NULL: it works alone */
 };
 
 /* Everything from the model's file to lanes that are ready.  Slow: for the pool.  Returns 0 or a

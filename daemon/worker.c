@@ -36,6 +36,7 @@ struct worker {
     bool quit;
     bool ended; /* a frame ended while a claim was open: the loop looks after it */
 
+    struct pool *pool; /* the compute thread's */
     pthread_t thread;
     bool thread_done; /* under the lock: the compute thread is about to return */
     bool joined;
@@ -479,7 +480,8 @@ static void load_next(struct worker *w)
     next->loading = true;
     w->limits = (struct session_limits){ .node = name_of(w, w->self),
                                          .max_memory = allowed_memory(w),
-                                         .in_use = in_use };
+                                         .in_use = in_use,
+                                         .pool = w->pool };
     w->load_why.text[0] = '\0';
     w->load.data = w;
     int err = store_find(w->store, next->plan.sha, w->file, sizeof w->file);
@@ -747,6 +749,9 @@ int worker_new(struct worker **out, uv_loop_t *loop, const struct config *config
         goto fail;
     }
     w->async.data = w;
+    err = pool_new(&w->pool, config_threads(config, self), POOL_PART_WORK, why);
+    if (err < 0)
+        goto fail_async;
     err = -pthread_create(&w->thread, NULL, compute, w);
     if (err < 0) {
         diag(why, err, "the worker: cannot start its thread: %s", strerror(-err));
@@ -781,6 +786,7 @@ static void on_handle_closed(uv_handle_t *handle)
 
     if (--w->handles > 0)
         return;
+    pool_free(w->pool);
     pthread_cond_destroy(&w->work);
     pthread_mutex_destroy(&w->lock);
     free(w);

@@ -164,6 +164,13 @@ int32_t conv_cut_rows(const struct graph *g, const struct op *op)
     return conv_choose(&c, simd_best())->cut_rows;
 }
 
+int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at)
+{
+    const struct chosen *chosen = op->packed;
+    const struct conv c = conv_of(g, op);
+    return chosen->method->cut_channel ? chosen->method->cut_channel(&c, chosen->simd, at) : 0;
+}
+
 void conv_run(const struct kernel_call *call)
 {
     const struct chosen *chosen = call->op->packed;
@@ -182,6 +189,16 @@ struct conv_panels conv_panels(int32_t cout, int64_t depth, const struct simd *s
         .vectors = vectors,
         .panels = (vectors + simd->vectors - 1) / simd->vectors,
     };
+}
+
+int32_t conv_cut_panels(const struct conv *c, const struct simd *simd, int32_t at)
+{
+    if (c->group > 1)
+        return at / c->cout * c->cout;
+    const struct conv_panels l = conv_panels(c->cout, conv_depth(c), simd);
+    const int64_t vector = at / l.width;
+    const int64_t panel = (vector * l.panels + l.vectors / 2) / l.vectors;
+    return conv_panel_at(&l, (int32_t)panel) * l.width;
 }
 
 /* A block of a panel that is not wanted whole: computed beside the map, then copied. */

@@ -42,6 +42,8 @@ struct conv_method {
     void (*release)(void *packed);
     void (*run)(const struct conv *c, const struct simd *simd, const void *packed,
                 const struct kernel_call *call);
+    /* NULL: nowhere. */
+    int32_t (*cut_channel)(const struct conv *c, const struct simd *simd, int32_t at);
 };
 
 extern const struct conv_method conv_direct;    /* micro-kernels on the map itself */
@@ -86,6 +88,9 @@ static inline int64_t conv_panels_size(const struct conv_panels *l)
 {
     return (int64_t)l->depth * l->vectors * l->width;
 }
+
+/* Where channels may be cut so that no panel is computed twice: see struct kernel. */
+int32_t conv_cut_panels(const struct conv *c, const struct simd *simd, int32_t at);
 
 /* A run of pixels to multiply: pixel i is `block.in_pixel` after pixel i - 1, and so on. */
 struct conv_run {

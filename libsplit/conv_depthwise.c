@@ -234,6 +234,13 @@ static void depthwise_run(const struct conv *c, const struct simd *simd, const v
     conv_finish(call, &rest);
 }
 
+static int32_t depthwise_cut_channel(const struct conv *c, const struct simd *simd, int32_t at)
+{
+    (void)c;
+    (void)simd;
+    return at / SIMD_MAX_WIDTH * SIMD_MAX_WIDTH;
+}
+
 const struct conv_method conv_depthwise = {
     .name = "depthwise",
     .cut_rows = 1,
@@ -243,4 +250,5 @@ const struct conv_method conv_depthwise = {
     .prepare = depthwise_prepare,
     .release = depthwise_release,
     .run = depthwise_run,
+    .cut_channel = depthwise_cut_channel,
 };

@@ -348,4 +348,5 @@ const struct conv_method conv_direct = {
     .prepare = direct_prepare,
     .release = direct_release,
     .run = direct_run,
+    .cut_channel = conv_cut_panels,
 };

@@ -360,6 +360,7 @@ const struct conv_method conv_winograd2 = {
     .prepare = prepare2,
     .release = winograd_release,
     .run = run2,
+    .cut_channel = conv_cut_panels,
 };
 
 const struct conv_method conv_winograd4 = {
@@ -371,4 +372,5 @@ const struct conv_method conv_winograd4 = {
     .prepare = prepare4,
     .release = winograd_release,
     .run = run4,
+    .cut_channel = conv_cut_panels,
 };

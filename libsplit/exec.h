@@ -9,6 +9,7 @@
 
 #include "libsplit/exchange.h"
 #include "libsplit/graph.h"
+#include "libsplit/pool.h"
 #include "quant/codec.h"
 #include "tiling/program.h"
 
@@ -23,19 +24,22 @@ struct exec_stats {
 
 /* `g` (packed for `pr`), `geo` and `pr` (checked) are kept and must outlive the executor.
  * `pixels` says how the bytes of a picture become values of the network's first input; NULL
- * if none are expected.  Returns NULL with `*why` filled when memory is short. */
+ * if none are expected.  `pool` shares the work of large operators among threads, without
+ * changing a bit of any result; NULL: the caller alone.  It is kept too, and may serve several
+ * executors of which one runs at a time.  Returns NULL with `*why` filled when memory is short. */
 struct exec *exec_new(const struct graph *g, const struct geometry *geo, const struct program *pr,
-                      const struct codec_pixels *pixels, struct diag *why);
+                      const struct codec_pixels *pixels, struct pool *pool, struct diag *why);
 void exec_free(struct exec *e);
 
 /* Runs one frame.  Returns 0 (`*stats` filled, may be NULL), an error of the exchange, or
  * -EBADMSG (a message does not decode). */
 int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
 
-/* Bytes of the arena (activations), without weights.  Needs no executor: used to say before
- * loading what a program will take.  -ENOMEM or -EOVERFLOW when they cannot be planned. */
+/* Bytes of the arena (activations, and scratch for each of `threads`), without weights.  Needs no
+ * executor: used to say before loading what a program will take.  -ENOMEM or -EOVERFLOW when they
+ * cannot be planned. */
 int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
-                         const struct program *pr);
+                         const struct program *pr, int32_t threads);
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr);
 
 #endif

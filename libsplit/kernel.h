@@ -55,6 +55,10 @@ struct kernel {
     void (*run)(const struct kernel_call *call);
     /* Rows at multiples of which the output may be cut, >= 1.  NULL: anywhere. */
     int32_t (*cut_rows)(const struct graph *g, const struct op *op);
+    /* The place near channel `at`, not after the last, where threads may share the channels of a
+     * region, each at no more than its part of the cost; 0: nowhere.  Bit-equal, like rows.
+     * `op` is packed.  NULL: anywhere. */
+    int32_t (*cut_channel)(const struct graph *g, const struct op *op, int32_t at);
 };
 
 extern const struct kernel kernels[OP_TYPES];

@@ -13,6 +13,7 @@ size_t conv_packed_bytes(const struct graph *g, const struct op *op);
 size_t conv_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_run(const struct kernel_call *call);
 int32_t conv_cut_rows(const struct graph *g, const struct op *op);
+int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at);
 
 /* kernel_conv_transpose.c: one product per contributing input row, scattered over columns. */
 int conv_transpose_prepare(const struct graph *g, const struct op *op, void **packed);
@@ -57,6 +58,9 @@ void reduce_run(const struct kernel_call *call);
 void matmul_run(const struct kernel_call *call);
 void lrn_run(const struct kernel_call *call);
 void top_k_run(const struct kernel_call *call);
+
+/* kernels.c: cut_channel() of what computes all channels at once. */
+int32_t uncut_channels(const struct graph *g, const struct op *op, int32_t at);
 
 /* Applies call->op->act to the whole region; the last act of most kernels. */
 void act_region(const struct kernel_call *call);

@@ -8,9 +8,13 @@
 
 const struct kernel kernels[OP_TYPES] = {
     [OP_CONV] = { conv_prepare, conv_release, conv_scratch_bytes, conv_packed_bytes, conv_run,
-                  conv_cut_rows },
-    [OP_CONV_TRANSPOSE] = { conv_transpose_prepare, free, conv_transpose_scratch_bytes,
-                            conv_transpose_packed_bytes, conv_transpose_run },
+                  conv_cut_rows, conv_cut_channel },
+    [OP_CONV_TRANSPOSE] = { .prepare = conv_transpose_prepare,
+                            .release = free,
+                            .scratch_bytes = conv_transpose_scratch_bytes,
+                            .packed_bytes = conv_transpose_packed_bytes,
+                            .run = conv_transpose_run,
+                            .cut_channel = uncut_channels },
     [OP_MAX_POOL] = { .run = max_pool_run },
     [OP_AVERAGE_POOL] = { .run = average_pool_run },
     [OP_AFFINE] = { .run = affine_run },
@@ -20,8 +24,10 @@ const struct kernel kernels[OP_TYPES] = {
     [OP_SLICE] = { .run = slice_run },
     [OP_PAD] = { .run = pad_run },
     [OP_DEPTH_TO_SPACE] = { .run = depth_to_space_run },
-    [OP_SOFTMAX] = { .run = softmax_run },
-    [OP_PARTIAL] = { .scratch_bytes = partial_scratch_bytes, .run = partial_run },
+    [OP_SOFTMAX] = { .run = softmax_run, .cut_channel = uncut_channels },
+    [OP_PARTIAL] = { .scratch_bytes = partial_scratch_bytes,
+                     .run = partial_run,
+                     .cut_channel = uncut_channels },
     [OP_COMBINE] = { .run = combine_run },
     [OP_RESHAPE] = { .run = reshape_run },
     [OP_RESIZE] = { .run = resize_run },
@@ -31,8 +37,16 @@ const struct kernel kernels[OP_TYPES] = {
     [OP_WHERE] = { .run = where_run },
     [OP_LRN] = { .run = lrn_run },
     [OP_SPACE_TO_DEPTH] = { .run = space_to_depth_run },
-    [OP_TOP_K] = { .run = top_k_run },
+    [OP_TOP_K] = { .run = top_k_run, .cut_channel = uncut_channels },
 };
+
+int32_t uncut_channels(const struct graph *g, const struct op *op, int32_t at)
+{
+    (void)g;
+    (void)op;
+    (void)at;
+    return 0;
+}
 
 static int pack_op(struct graph *g, int32_t i, struct diag *why)
 {

@@ -11,6 +11,7 @@ struct node {
     struct exchange exchange; /* first: see node_of() */
     struct local *local;
     int32_t index;
+    struct pool *pool; /* NULL for the host and without more threads */
     struct exec *exec; /* NULL for the host */
     struct mailbox *box;
     struct exec_stats stats;
@@ -175,7 +176,7 @@ int local_run(struct local *l, const struct host_input *input, float *const *out
 /* ---- Life ---- */
 
 static int node_init(struct local *l, int32_t index, const struct geometry *geo,
-                     const struct program *pr, struct diag *why)
+                     const struct program *pr, const struct local_options *o, struct diag *why)
 {
     struct node *n = &l->node[index];
     n->exchange = (struct exchange){ reserve, send, recv, release };
@@ -186,22 +187,30 @@ static int node_init(struct local *l, int32_t index, const struct geometry *geo,
         return diag(why, -ENOMEM, "node %d: not enough memory for its messages", index);
     if (index == l->nodes)
         return 0;
-    n->exec = exec_new(l->g, geo, pr, l->takes_pixels ? &l->pixels : NULL, why);
+    if (o->threads > 1) {
+        const int err =
+            pool_new(&n->pool, o->threads, o->part_work ? o->part_work : POOL_PART_WORK, why);
+        if (err)
+            return err;
+    }
+    n->exec = exec_new(l->g, geo, pr, o->pixels, n->pool, why);
     return n->exec ? 0 : -ENOMEM;
 }
 
 int local_new(struct local **to, const struct graph *g, const struct geometry *geo,
-              const struct program *programs, const struct codec_pixels *pixels, struct diag *why)
+              const struct program *programs, const struct local_options *options,
+              struct diag *why)
 {
+    const struct local_options o = options ? *options : (struct local_options){ 0 };
     struct local *l = calloc(1, sizeof(*l));
     if (!l)
         return diag(why, -ENOMEM, "not enough memory");
     l->g = g;
     l->nodes = programs[0].nodes;
     l->host = &programs[l->nodes];
-    l->takes_pixels = pixels != NULL;
-    if (pixels)
-        l->pixels = *pixels;
+    l->takes_pixels = o.pixels != NULL;
+    if (o.pixels)
+        l->pixels = *o.pixels;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->start, NULL);
     pthread_cond_init(&l->done, NULL);
@@ -210,7 +219,7 @@ int local_new(struct local **to, const struct graph *g, const struct geometry *g
     if (!l->node)
         err = diag(why, -ENOMEM, "not enough memory");
     for (int32_t n = 0; n <= l->nodes && !err; n++)
-        err = node_init(l, n, geo, &programs[n], why);
+        err = node_init(l, n, geo, &programs[n], &o, why);
     for (int32_t n = 0; n < l->nodes && !err; n++) {
         err = -pthread_create(&l->node[n].thread, NULL, node_main, &l->node[n]);
         if (err)
@@ -236,6 +245,7 @@ void local_free(struct local *l)
         if (l->node[n].started)
             pthread_join(l->node[n].thread, NULL);
         exec_free(l->node[n].exec);
+        pool_free(l->node[n].pool);
         mailbox_free(l->node[n].box);
     }
     free(l->node);

@@ -1,4 +1,4 @@
-/* libsplit/local.h - a cluster inside one process: one thread per virtual node.
+/* libsplit/local.h - a cluster inside one process: one thread per virtual node, or several.
  *
  * Nodes meet through mailboxes, as the daemon's do; a sender writes straight into the
  * receiver's slot.  The caller's thread is the host. */
@@ -10,11 +10,17 @@
 
 struct local;
 
+struct local_options {
+    const struct codec_pixels *pixels; /* copied; NULL: no pictures come */
+    int32_t threads;                   /* of each node, 0 means 1 */
+    int64_t part_work;                 /* see pool_new(), 0 means POOL_PART_WORK */
+};
+
 /* `programs` has nodes + 1 entries, the host's last.  `g` (packed for them), `geo` and
- * `programs` are kept and must outlive the cluster; `pixels` (may be NULL) is copied.
- * Starts the threads.  Returns 0, -ENOMEM or an error of pthread_create(3), with `*why`. */
+ * `programs` are kept and must outlive the cluster; `o` may be NULL.  Starts the threads.
+ * Returns 0, -EINVAL (threads), -ENOMEM or an error of pthread_create(3), with `*why`. */
 int local_new(struct local **l, const struct graph *g, const struct geometry *geo,
-              const struct program *programs, const struct codec_pixels *pixels, struct diag *why);
+              const struct program *programs, const struct local_options *o, struct diag *why);
 void local_free(struct local *l);
 
 /* Runs one frame; one at a time.  `input` and `output` are indexed and laid out as for

@@ -1,15 +1,13 @@
 #include "libsplit/mailbox.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "libsplit/clock.h"
+#include "libsplit/futex.h"
 #include "quant/codec.h"
 
 /* Polls before the reader sleeps: some microseconds, about what a sleep and a wake-up cost. */
@@ -102,20 +100,6 @@ static struct slot *slot_of(struct mailbox *m, int32_t transfer)
     return &m->slot[m->slot_of[transfer]];
 }
 
-static void futex_wake_all(_Atomic uint32_t *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
-
-/* Sleeps while `*word` is `value`, at most until `deadline_ns`. */
-static void futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline_ns)
-{
-    const struct timespec until = { .tv_sec = (time_t)(deadline_ns / 1000000000),
-                                    .tv_nsec = (long)(deadline_ns % 1000000000) };
-    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, &until, NULL,
-            FUTEX_BITSET_MATCH_ANY);
-}
-
 /* After a change that the reader may sleep for.  The order "events, then sleepers" here and
  * "sleepers, then events" in mailbox_wait() makes sure that one of the two sees the other. */
 static void announce(struct mailbox *m)
@@ -148,13 +132,6 @@ void mailbox_abandon(struct mailbox *m, int32_t transfer)
     atomic_store(&slot_of(m, transfer)->state, SLOT_EMPTY);
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static bool is_posted(struct slot *s)
 {
     return atomic_load_explicit(&s->state, memory_order_acquire) == SLOT_POSTED;
@@ -177,7 +154,7 @@ static int sleep_until_posted(struct mailbox *m, struct slot *s, int64_t deadlin
         err = look(m, s);
         if (err != -EAGAIN)
             break;
-        if (now_ns() >= deadline_ns) {
+        if (clock_ns() >= deadline_ns) {
             err = -ETIMEDOUT;
             break;
         }

@@ -118,7 +118,7 @@ static int pack_weights(struct split_session *s, struct diag *why)
 }
 
 static int open_session(struct split_session *s, const struct plan_options *o,
-                        const struct codec_pixels *pixels, struct diag *why)
+                        const struct local_options *local, struct diag *why)
 {
     if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES)
         return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", o->nodes,
@@ -135,18 +135,18 @@ static int open_session(struct split_session *s, const struct plan_options *o,
     s->output = alloc_ports(s->graph, s->graph->output, s->graph->noutputs);
     if (!s->input || !s->output)
         return diag(why, -ENOMEM, "not enough memory for the inputs and outputs");
-    s->takes_pixels = pixels != NULL;
-    return local_new(&s->local, s->graph, &s->geo, s->program, pixels, why);
+    s->takes_pixels = local && local->pixels;
+    return local_new(&s->local, s->graph, &s->geo, s->program, local, why);
 }
 
 int session_open_graph(struct split_session **to, struct graph *g, const struct plan_options *o,
-                       const struct codec_pixels *pixels, struct diag *why)
+                       const struct local_options *local, struct diag *why)
 {
     struct split_session *s = calloc(1, sizeof(*s));
     if (!s)
         return diag(why, -ENOMEM, "not enough memory for a session");
     s->graph = g;
-    const int err = open_session(s, o, pixels, why);
+    const int err = open_session(s, o, local, why);
     if (err)
         split_close(s);
     else
@@ -174,7 +174,8 @@ int split_open(struct split_session **to, const struct split_model *m,
         return err;
     }
     s->graph = &s->own;
-    err = open_session(s, &options, o->pixels, why);
+    const struct local_options local = { .pixels = o->pixels, .threads = o->threads };
+    err = open_session(s, &options, &local, why);
     if (err)
         split_close(s);
     else

@@ -21,6 +21,7 @@ struct split_session; /* a model, its input shapes, a plan, N nodes */
 
 struct split_options {
     int32_t nodes;                    /* 0 means 1 */
+    int32_t threads;                  /* of each node, 1..POOL_MAX_THREADS; 0 means 1 */
     const int32_t *weights;           /* [nodes] relative speeds; NULL: equal */
     const struct graph_input *inputs; /* extents that the model leaves open; may be NULL */
     int32_t ninputs;

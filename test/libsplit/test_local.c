@@ -249,7 +249,8 @@ static struct split_session *open_with(struct net *n, int32_t nodes,
     struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes };
     for (int32_t i = 0; i < nodes; i++)
         o.weight[i] = 1;
-    cr_assert_eq(session_open_graph(&s, &n->g, &o, pixels, &why), 0, "%s", why.text);
+    const struct local_options local = { .pixels = pixels };
+    cr_assert_eq(session_open_graph(&s, &n->g, &o, &local, &why), 0, "%s", why.text);
     return s;
 }
 
