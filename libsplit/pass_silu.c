@@ -4,24 +4,30 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* The activation that x * gate(x) is, ACT_NONE if it has no name. */
-static enum act_kind gated(const struct act *gate)
+#include "libsplit/pass_match.h"
+
+/* If input `side` of the product `mul` is a gate on its other input x, the activation that x *
+ * gate(x) is, else ACT_NONE.  *inner is an operator between x and the gate, or NULL. */
+static enum act_kind gated(const struct scene *s, const struct op *mul, int side, struct op **gate,
+                           struct op **inner)
 {
-    if (gate->kind == ACT_SIGMOID)
+    const int32_t x = mul->input[1 - side];
+    *inner = NULL;
+    *gate = match_only(s, mul, side);
+    if (!*gate || (*gate)->type != OP_ACTIVATION)
+        return ACT_NONE;
+    const struct act *act = &(*gate)->act;
+    if (act->kind == ACT_TANH) {
+        *inner = match_act(s, *gate, 0, ACT_SOFTPLUS);
+        return *inner && (*inner)->input[0] == x ? ACT_MISH : ACT_NONE;
+    }
+    if ((*gate)->input[0] != x)
+        return ACT_NONE;
+    if (act->kind == ACT_SIGMOID)
         return ACT_SILU;
-    if (gate->kind == ACT_HARD_SIGMOID && fabsf(gate->a - 1.0f / 6) < 1e-6f && gate->b == 0.5f)
+    if (act->kind == ACT_HARD_SIGMOID && match_about(act->a, 1.0F / 6) && act->b == 0.5F)
         return ACT_HARD_SWISH;
     return ACT_NONE;
-}
-
-/* If input `side` of the product `mul` is a gate on its other input, the gate. */
-static struct op *gate_of(const struct graph *g, const struct op *mul, int side)
-{
-    const int32_t maker = g->tensor[mul->input[side]].op;
-    if (maker == GEO_NO_OP)
-        return NULL;
-    struct op *gate = &g->op[maker];
-    return gate->type == OP_ACTIVATION && gate->input[0] == mul->input[1 - side] ? gate : NULL;
 }
 
 int pass_silu(struct graph *g)
@@ -29,22 +35,18 @@ int pass_silu(struct graph *g)
     int32_t *readers = pass_count_readers(g);
     if (!readers)
         return -ENOMEM;
+    const struct scene s = { g, readers };
     for (int32_t i = 0; i < g->nops; i++) {
         struct op *mul = &g->op[i];
-        if (op_is_dead(mul) || mul->type != OP_BINARY || mul->u.binary.kind != BINARY_MUL ||
-            mul->ninputs != 2 || mul->act.kind != ACT_NONE)
-            continue;
-        for (int side = 0; side < 2; side++) {
-            struct op *gate = gate_of(g, mul, side);
-            const enum act_kind kind = gate ? gated(&gate->act) : ACT_NONE;
-            if (kind == ACT_NONE || readers[gate->output] != 1)
+        for (int side = 0; side < 2 && match_product(mul); side++) {
+            struct op *gate, *inner;
+            const enum act_kind kind = gated(&s, mul, side, &gate, &inner);
+            if (kind == ACT_NONE)
                 continue;
-            mul->type = OP_ACTIVATION;
-            mul->act = (struct act){ .kind = kind };
-            mul->input[0] = gate->input[0];
-            mul->ninputs = 1;
+            match_replace(mul, (struct act){ .kind = kind }, mul->input[1 - side]);
             op_kill(gate);
-            break;
+            if (inner)
+                op_kill(inner);
         }
     }
     free(readers);

@@ -17,10 +17,20 @@ int pass_flatten_gemm(struct graph *g);
 /* Reshape, Transpose, Reshape that enlarge rows and columns by a block become DepthToSpace; those
  * that only change the order of channels become one pick of channels. */
 int pass_reshape_pairs(struct graph *g);
+/* Constant rows and columns around a map become the padding of the convolution or pooling that
+ * reads it. */
+int pass_pad(struct graph *g);
+/* HardSigmoid and HardSwish out of Add, Clip, Mul and Div. */
+int pass_hard_swish(struct graph *g);
+/* Gelu out of Div, Erf, Add and Mul. */
+int pass_gelu(struct graph *g);
 /* BatchNormalization, and Add, Sub, Mul, Div with one constant per channel, after a
  * convolution disappear into its scale and bias. */
 int pass_fold_affine(struct graph *g);
-/* x * sigmoid(x) is SiLU; x * hard_sigmoid(x) with slope 1/6 is HardSwish. */
+/* The same before a convolution disappear into its weights and bias, if padding allows. */
+int pass_fold_before(struct graph *g);
+/* x * sigmoid(x) is SiLU; x * hard_sigmoid(x) with slope 1/6 is HardSwish; x * tanh(softplus(x))
+ * is Mish. */
 int pass_silu(struct graph *g);
 /* An activation is applied by the operator before it. */
 int pass_fuse_activation(struct graph *g);
@@ -38,7 +48,8 @@ bool op_is_dead(const struct op *op);
 void op_absorb(struct graph *g, struct op *before, struct op *op);
 /* True if `op` keeps row-major order: a Reshape that neither transposes nor picks. */
 bool op_is_plain_reshape(const struct op *op);
-/* Arrays of `n` elements owned by the graph. */
+/* Arrays of `n` elements owned by the graph, zeroed. */
+void *graph_array(struct graph *g, size_t n, size_t size);
 float *graph_floats(struct graph *g, size_t n);
 int32_t *graph_integers(struct graph *g, size_t n);
 

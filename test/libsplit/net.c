@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/store.h"
+
 static void *own(struct net *n, void *p)
 {
     if (!p || n->nowned == NET_MAX_OWNED)
@@ -25,6 +27,8 @@ void net_init(struct net *n, uint64_t seed)
 
 void net_done(struct net *n)
 {
+    struct store *made_by_passes = n->g.store;
+    store_free(&made_by_passes);
     for (int32_t i = 0; i < n->nowned; i++)
         free(n->owned[i]);
 }
