@@ -166,7 +166,14 @@ $(BUILD)/bench/%: $(BUILD)/obj/test/bench/%.o $(call A,libsplit) $(call A,quant)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_libsplit)
 
-.PHONY: bench bench-cluster
+# Messages between daemons against plain TCP.
+$(BUILD)/bench/bench_link: $(BUILD)/obj/test/bench/bench_link.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
+
+.PHONY: bench bench-cluster bench-link
+bench-link: $(BUILD)/bench/bench_link
+	@$<
 bench:
 	@scripts/install-deps build
 	@scripts/install-deps bench || echo "bench: going on with what is here"

@@ -13,7 +13,7 @@ enum {
     /* One read takes what the kernel has up to here, so that a small message costs one
      * completion instead of one for its header and one for its payload: each is a hop
      * between NNG's threads, dearer than copying this much. */
-    AHEAD_BYTES = 16 * 1024,
+    AHEAD_BYTES = 64 * 1024,
     GATHER = 4, /* messages in one write, two pieces each: NNG takes no more than 8 */
     NO_NODE = -1,
 };
@@ -46,6 +46,7 @@ struct incoming {
 struct link {
     nng_stream *stream;
     nng_aio *recv, *send;
+    nng_aio *send_now; /* has no callback, and is never under way outside of write_now() */
     struct link_events events;
     struct incoming in;
     _Atomic int32_t node; /* NO_NODE until it is admitted */
@@ -336,16 +337,16 @@ static void *unconst(const uint8_t *p)
     return q;
 }
 
-/* `lock` is held; the queue is not empty and no send is under way.  NNG never runs a callback
- * inside nng_stream_send(): it queues it for one of its threads. */
-static void send_some(struct link *l)
+/* `lock` is held.  Gives `aio` the first messages of the queue; returns their bytes. */
+static size_t gather(struct link *l, nng_aio *aio)
 {
     nng_iov iov[2 * GATHER];
     unsigned n = 0;
-    size_t skip = l->head_sent;
+    size_t skip = l->head_sent, bytes = 0;
     int i = 0;
 
     for (struct mesh_slot *s = l->head; s && i < GATHER; s = s->next, i++) {
+        bytes += HEADER_BYTES + s->header.length - skip;
         if (skip < HEADER_BYTES) {
             iov[n++] = (nng_iov){ s->bytes + skip, HEADER_BYTES - skip };
             skip = 0;
@@ -356,14 +357,14 @@ static void send_some(struct link *l)
             iov[n++] = (nng_iov){ unconst(s->payload + skip), s->header.length - skip };
         skip = 0;
     }
-    (void)nng_aio_set_iov(l->send, n, iov);
-    l->sending = true;
-    nng_stream_send(l->stream, l->send);
+    (void)nng_aio_set_iov(aio, n, iov); /* fails beyond 8 pieces only */
+    return bytes;
 }
 
 /* `lock` is held.  `n` more bytes have left. */
 static void advance(struct link *l, size_t n)
 {
+    atomic_fetch_add_explicit(&l->sent_bytes, n, memory_order_relaxed);
     l->head_sent += n;
     while (l->head) {
         struct mesh_slot *s = l->head;
@@ -379,6 +380,43 @@ static void advance(struct link *l, size_t n)
     }
 }
 
+/* `lock` is held; the queue is not empty.  Writes what the kernel takes at once, from this thread:
+ * the completion of an aio with a callback costs one of NNG's threads a wake-up, which is dearer
+ * than the write.  NNG leaves an aio that the kernel took nothing of pending; it is called off, and
+ * whatever is sent next begins with the same bytes (TLS insists on that).  Returns false when the
+ * rest has to wait for the kernel, or the link is lost. */
+static bool write_now(struct link *l)
+{
+    const size_t bytes = gather(l, l->send_now);
+
+    nng_stream_send(l->stream, l->send_now);
+    nng_aio_cancel(l->send_now);
+    nng_aio_wait(l->send_now);
+    const int rv = nng_aio_result(l->send_now);
+    if (rv == NNG_ECANCELED)
+        return false;
+    if (rv != 0) {
+        lose_locked(l, nng_strerror(rv));
+        return false;
+    }
+    const size_t n = nng_aio_count(l->send_now);
+    advance(l, n);
+    return n == bytes;
+}
+
+/* `lock` is held and no send is under way.  NNG never runs a callback inside nng_stream_send(): it
+ * queues it for one of its threads. */
+static void send_on(struct link *l)
+{
+    while (l->head && write_now(l))
+        ;
+    if (!l->head || l->why[0])
+        return;
+    (void)gather(l, l->send);
+    l->sending = true;
+    nng_stream_send(l->stream, l->send);
+}
+
 static void on_sent(void *arg)
 {
     struct link *l = arg;
@@ -389,11 +427,8 @@ static void on_sent(void *arg)
     if (rv != 0) {
         lose_locked(l, nng_strerror(rv));
     } else {
-        const size_t n = nng_aio_count(l->send);
-        atomic_fetch_add_explicit(&l->sent_bytes, n, memory_order_relaxed);
-        advance(l, n);
-        if (l->head)
-            send_some(l);
+        advance(l, nng_aio_count(l->send));
+        send_on(l);
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -422,7 +457,7 @@ static int enqueue(struct link *l, struct mesh_slot *s)
     if (s->copied)
         l->copied_bytes += bytes;
     if (!l->sending)
-        send_some(l);
+        send_on(l);
     return 0;
 }
 
@@ -541,6 +576,8 @@ int link_new(struct link **out, nng_stream *s, const struct link_events *events)
         goto fail_lock;
     if (nng_aio_alloc(&l->send, on_sent, l) != 0)
         goto fail_recv;
+    if (nng_aio_alloc(&l->send_now, NULL, NULL) != 0)
+        goto fail_send;
     l->stream = s;
     l->events = *events;
     l->last = &l->first;
@@ -549,6 +586,8 @@ int link_new(struct link **out, nng_stream *s, const struct link_events *events)
     *out = l;
     return 0;
 
+fail_send:
+    nng_aio_free(l->send);
 fail_recv:
     nng_aio_free(l->recv);
 fail_lock:
@@ -597,6 +636,7 @@ void link_free(struct link *l)
     drop_outgoing(l);
     nng_aio_free(l->recv);
     nng_aio_free(l->send);
+    nng_aio_free(l->send_now);
     nng_stream_free(l->stream);
     pthread_mutex_destroy(&l->lock);
     free(l);
