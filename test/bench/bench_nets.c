@@ -1,6 +1,6 @@
 /* One contender of `make bench`: runs a network as scripts/bench tells it over standard input.
  *
- *     bench_nets MODEL NODES NAME=FILE.npy...     one file for every input of the network
+ *     bench_nets MODEL THREADS NAME=FILE.npy...     one file for every input of the network
  *
  * Says "ready", or "failed " and a sentence.  Then, line by line, until the input ends:
  *
@@ -8,7 +8,7 @@
  *     answer DIR    runs one and writes its outputs, in ONNX order, as raw f32 to DIR/0.f32...;
  *                   says "done" and how many there are
  *
- * The other contenders, peer_*, speak the same.  NODES are threads of this process. */
+ * The other contenders, peer_*, speak the same. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -82,20 +82,22 @@ static int alloc_outputs(struct bench *b, struct diag *why)
     return 0;
 }
 
-static int open_bench(struct bench *b, const char *model, const char *nodes, char **arg, int n,
+static int open_bench(struct bench *b, const char *model, const char *threads, char **arg, int n,
                       struct diag *why)
 {
     struct graph_input in[MAX_INPUTS] = { { 0 } };
     char *end;
-    const long count = strtol(nodes, &end, 10);
-    if (*end != '\0' || count < 1 || count > PLAN_MAX_NODES)
-        return diag(why, -EINVAL, "'%s' nodes, 1 to %d are possible", nodes, PLAN_MAX_NODES);
+    const long count = strtol(threads, &end, 10);
+    if (*end != '\0' || count < 1 || count > POOL_MAX_THREADS)
+        return diag(why, -EINVAL, "'%s' threads, 1 to %d are possible", threads, POOL_MAX_THREADS);
     int rc = load_inputs(b, arg, n, in, why);
     if (rc == 0)
         rc = split_load(&b->model, model, why);
     if (rc < 0)
         return rc;
-    const struct split_options o = { .nodes = (int32_t)count, .inputs = in, .ninputs = b->ninputs };
+    const struct split_options o = { .threads = (int32_t)count,
+                                     .inputs = in,
+                                     .ninputs = b->ninputs };
     rc = split_open(&b->session, b->model, &o, why);
     if (rc == 0)
         rc = match_inputs(b, in, why);
@@ -188,7 +190,7 @@ int main(int argc, char **argv)
     char line[LINE_BYTES];
 
     if (argc < 4) {
-        fprintf(stderr, "usage: bench_nets MODEL NODES NAME=FILE.npy...\n");
+        fprintf(stderr, "usage: bench_nets MODEL THREADS NAME=FILE.npy...\n");
         return 2;
     }
     int rc = open_bench(&b, argv[1], argv[2], argv + 3, argc - 3, &why);

@@ -46,7 +46,7 @@ class Contender:
         self.config = self.folder / "cluster.json"
         self.config.write_text(json.dumps({
             "cluster": "bench", "coordinator": names[0],
-            "nodes": [{"name": name, "address": f"tcp://127.0.0.1:{port}"}
+            "nodes": [{"name": name, "address": f"tcp://127.0.0.1:{port}", "threads": 1}
                       for name, port in zip(names, ports)],
             "models": [{"name": self.name, "file": str(pathlib.Path(model).resolve())}],
             "http": {"listen": f"127.0.0.1:{http}"}}))

@@ -1,0 +1,321 @@
+#include "libsplit/pool.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <criterion/criterion.h>
+
+#include "chain.h"
+#include "libsplit/cut.h"
+#include "libsplit/session.h"
+
+static struct pool *make_pool(int32_t threads, int64_t part_work)
+{
+    struct pool *p = NULL;
+    struct diag why = { "" };
+    cr_assert_eq(pool_new(&p, threads, part_work, &why), 0, "%s", why.text);
+    return p;
+}
+
+/* ---- Jobs ---- */
+
+struct tally {
+    _Atomic int32_t calls[POOL_MAX_THREADS];
+    int32_t parts;
+};
+
+static void count(void *ctx, int32_t i)
+{
+    struct tally *t = ctx;
+    if (i >= 0 && i < t->parts)
+        atomic_fetch_add(&t->calls[i], 1);
+}
+
+/* What a job wrote is there when pool_run() returns, and nothing is written later. */
+static void check_job(struct pool *p, int32_t parts)
+{
+    struct tally t = { .parts = parts };
+    pool_run(p, parts, count, &t);
+    for (int32_t i = 0; i < parts; i++)
+        cr_assert_eq(atomic_load(&t.calls[i]), 1, "part %d of %d", i, parts);
+    memset(&t, 0xff, sizeof t); /* a late thread would stumble */
+}
+
+Test(pool, calls_every_part_once, .timeout = 60)
+{
+    for (int32_t threads = 1; threads <= 9; threads++) {
+        struct pool *p = make_pool(threads, 1);
+        for (int32_t job = 0; job < 3000; job++)
+            check_job(p, 1 + job % threads);
+        pool_free(p);
+    }
+}
+
+Test(pool, as_many_threads_as_possible, .timeout = 60)
+{
+    struct pool *p = make_pool(POOL_MAX_THREADS, 1);
+    for (int32_t job = 0; job < 200; job++)
+        check_job(p, POOL_MAX_THREADS - job % 2);
+    pool_free(p);
+}
+
+Test(pool, wakes_threads_that_sleep, .timeout = 60)
+{
+    struct pool *p = make_pool(3, 1);
+    for (int32_t job = 0; job < 20; job++) {
+        nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+        check_job(p, 3);
+    }
+    pool_free(p);
+}
+
+struct meeting {
+    _Atomic int32_t arrived;
+    int32_t parts;
+};
+
+static void meet(void *ctx, int32_t i)
+{
+    (void)i;
+    struct meeting *m = ctx;
+    atomic_fetch_add(&m->arrived, 1);
+    while (atomic_load(&m->arrived) < m->parts)
+        nanosleep(&(struct timespec){ .tv_nsec = 1000 }, NULL);
+}
+
+/* Parts that wait for each other: there are as many threads as were asked for. */
+Test(pool, parts_run_at_the_same_time, .timeout = 60)
+{
+    struct pool *p = make_pool(4, 1);
+    for (int32_t job = 0; job < 50; job++) {
+        struct meeting m = { .parts = 4 };
+        pool_run(p, 4, meet, &m);
+        cr_assert_eq(atomic_load(&m.arrived), 4);
+    }
+    pool_free(p);
+}
+
+Test(pool, a_thread_for_so_much_work)
+{
+    struct pool *p = make_pool(4, 100);
+    static const struct {
+        int64_t work;
+        int32_t parts;
+    } want[] = { { 0, 1 }, { 199, 1 }, { 200, 2 }, { 399, 3 }, { 400, 4 }, { INT64_MAX, 4 } };
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
+        cr_assert_eq(pool_parts(p, want[i].work), want[i].parts);
+    cr_assert_eq(pool_threads(p), 4);
+    pool_free(p);
+    cr_assert_eq(pool_threads(NULL), 1);
+    cr_assert_eq(pool_parts(NULL, INT64_MAX), 1);
+    check_job(NULL, 1);
+}
+
+Test(pool, refuses_impossible_numbers_of_threads)
+{
+    struct pool *p = NULL;
+    struct diag why = { "" };
+    cr_assert_eq(pool_new(&p, 0, 1, &why), -EINVAL);
+    cr_assert_eq(pool_new(&p, POOL_MAX_THREADS + 1, 1, &why), -EINVAL);
+    cr_assert(strstr(why.text, "65 threads"), "%s", why.text);
+    cr_assert_null(p);
+}
+
+/* ---- Cuts ---- */
+
+static struct window window_of(int32_t kernel, int32_t stride, int32_t pad)
+{
+    return (struct window){
+        { kernel, kernel }, { stride, stride }, { 1, 1 }, { pad, pad }, { pad, pad }
+    };
+}
+
+/* A random network whose maps have channels enough to be cut along them. */
+static void wide_net(struct net *n, uint64_t seed)
+{
+    net_init(n, seed);
+    int32_t t = net_input(n, net_between(n, 1, 19), net_between(n, 1, 15), net_between(n, 1, 70),
+                          net_between(n, 1, 2));
+    for (int32_t i = 0; i < 4; i++) {
+        const int32_t *dim = n->tensor[t].dim;
+        const int32_t channels = dim[CHAN], wide = net_between(n, 1, 150);
+        switch (net_random(n, 5)) {
+        case 0: /* depthwise */
+            t = net_conv(n, t, channels, channels, window_of(3, net_between(n, 1, 2), 1));
+            break;
+        case 1:
+            t = net_conv(n, t, wide, 1, window_of(1, 1, 0));
+            break;
+        case 2:
+            t = net_pool(n, t, net_random(n, 2) ? OP_MAX_POOL : OP_AVERAGE_POOL, window_of(3, 1, 1),
+                         true);
+            break;
+        case 3: { /* groups */
+            const int32_t group = channels % 4 == 0 ? 4 : 1;
+            t = net_conv(n, t, group * net_between(n, 1, 40), group, window_of(3, 1, 1));
+            break;
+        }
+        default: /* where Winograd's algorithm fits */
+            t = net_conv(n, t, wide, 1, window_of(3, 1, 1));
+        }
+        net_activate(n);
+    }
+    if (net_random(n, 3) == 0)
+        t = net_reduce(n, t, REDUCE_MEAN);
+    net_output(n, net_conv(n, t, net_between(n, 1, 200), 1, window_of(1, 1, 0)));
+}
+
+static struct box random_region(struct net *random, const int32_t dim[AXES], int32_t align)
+{
+    struct box r = box_whole(dim);
+    r.lo[ROW] = net_between(random, 0, dim[ROW] - 1) / align * align;
+    r.hi[ROW] = net_between(random, r.lo[ROW] + 1, dim[ROW]);
+    return r;
+}
+
+/* The parts of every region are disjoint and together the region, whatever the operator. */
+Test(cut, parts_are_the_region, .timeout = 60)
+{
+    int64_t along[AXES] = { 0 };
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct net n;
+        struct geometry geo;
+        struct diag why = { "" };
+        wide_net(&n, seed);
+        cr_assert_eq(graph_geometry(&n.g, 1, &geo), 0);
+        cr_assert_eq(graph_pack(&n.g, NULL, &why), 0, "%s", why.text);
+        struct pool *p = make_pool(2 + (int32_t)(seed % 7), 1);
+        for (int32_t o = 0; o < n.g.nops; o++) {
+            const struct op *op = &n.g.op[o];
+            const struct box region = random_region(&n, geo.tensor[op->output].dim, 1);
+            const struct cut c = cut_choose(&n.g, &geo, o, region, p);
+            struct box all = box_none();
+            int64_t values = 0;
+            cr_assert(c.parts >= 1 && c.parts <= pool_threads(p));
+            for (int32_t i = 0; i < c.parts; i++) {
+                const struct box part = cut_part(&c, &n.g, op, region, i);
+                cr_assert(box_inside(part, region));
+                all = box_hull(all, part);
+                values += box_values(part);
+            }
+            cr_assert(box_equal(all, region));
+            cr_assert_eq(values, box_values(region));
+            along[c.axis] += c.parts > 1;
+        }
+        pool_free(p);
+        geometry_done(&geo);
+        graph_unpack(&n.g);
+        net_done(&n);
+    }
+    cr_assert(along[ROW] > 20 && along[CHAN] > 20, "both ways are tried");
+}
+
+/* One operator that yields `dim` from `in`. */
+static struct cut cut_of_conv(int32_t rows, int32_t in, int32_t out, struct window w,
+                              int32_t threads)
+{
+    struct net n;
+    struct geometry geo;
+    struct pool *p = make_pool(threads, POOL_PART_WORK);
+    net_init(&n, 1);
+    net_output(&n, net_conv(&n, net_input(&n, rows, rows, in, 1), out, 1, w));
+    cr_assert_eq(graph_geometry(&n.g, 1, &geo), 0);
+    cr_assert_eq(graph_pack(&n.g, NULL, NULL), 0);
+    const struct cut c = cut_choose(&n.g, &geo, 0, geometry_whole(&geo, 1), p);
+    geometry_done(&geo);
+    graph_unpack(&n.g);
+    net_done(&n);
+    pool_free(p);
+    return c;
+}
+
+Test(cut, rows_of_large_maps_and_channels_of_small_ones)
+{
+    struct cut c = cut_of_conv(56, 64, 64, window_of(3, 1, 1), 4);
+    cr_assert(c.axis == ROW && c.parts == 4);
+    c = cut_of_conv(1, 1024, 1000, window_of(1, 1, 0), 4);
+    cr_assert(c.parts == 4 || getenv("SPLITD_SIMD"));
+    cr_assert(c.parts == 1 || c.axis == CHAN);
+    c = cut_of_conv(4, 8, 8, window_of(3, 1, 1), 4);
+    cr_assert_eq(c.parts, 1, "too little work");
+}
+
+/* ---- Equal bits ---- */
+
+struct values {
+    float *port[NET_MAX_PORTS];
+};
+
+static struct values make_values(struct net *n, const struct port *port, int32_t count)
+{
+    struct values v;
+    for (int32_t i = 0; i < count; i++)
+        v.port[i] = net_floats(n, net_values(n, port[i].tensor));
+    return v;
+}
+
+static struct values run_on(struct net *n, int32_t nodes, int32_t threads, const struct values *in)
+{
+    struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes };
+    for (int32_t i = 0; i < nodes; i++)
+        o.weight[i] = 1 + i % 2;
+    const struct local_options local = { .threads = threads, .part_work = 1 };
+    struct split_session *s = NULL;
+    struct diag why = { "" };
+    cr_assert_eq(session_open_graph(&s, &n->g, &o, &local, &why), 0, "%s", why.text);
+    const struct values out = make_values(n, n->out, n->g.noutputs);
+    for (int frame = 0; frame < 2; frame++) /* the second finds what the first left behind */
+        cr_assert_eq(split_run(s, (const float *const *)in->port, out.port, NULL, &why), 0, "%s",
+                     why.text);
+    split_close(s);
+    return out;
+}
+
+/* Any number of threads on any number of nodes gives the bits of one thread on as many. */
+static void check_threads(struct net *n, uint64_t seed)
+{
+    const struct values in = make_values(n, n->in, n->g.ninputs);
+    const int32_t nodes = 1 + (int32_t)(seed % 3);
+    const struct values want = run_on(n, nodes, 1, &in);
+    for (int32_t threads = 2; threads <= 4; threads++) {
+        const struct values got = run_on(n, nodes, threads, &in);
+        for (int32_t i = 0; i < n->g.noutputs; i++)
+            cr_assert_arr_eq(
+                got.port[i], want.port[i], (size_t)net_values(n, n->out[i].tensor) * sizeof(float),
+                "seed %d, %d nodes, %d threads, output %d", (int)seed, nodes, threads, i);
+    }
+    graph_unpack(&n->g);
+    net_done(n);
+}
+
+Test(threads, any_chain_gives_the_bits_of_one_thread, .timeout = 120)
+{
+    for (uint64_t seed = 0; seed < 150; seed++) {
+        struct net n;
+        chain_init(&n, seed, 1 + (int32_t)(seed % 12));
+        check_threads(&n, seed);
+    }
+}
+
+Test(threads, any_wide_network_gives_the_bits_of_one_thread, .timeout = 120)
+{
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct net n;
+        wide_net(&n, seed);
+        check_threads(&n, seed);
+    }
+}
+
+/* The same without anybody's vectors: OpenBLAS takes part. */
+Test(threads, any_wide_network_on_any_machine, .timeout = 120)
+{
+    setenv("SPLITD_SIMD", "portable", 1);
+    for (uint64_t seed = 100; seed < 130; seed++) {
+        struct net n;
+        wide_net(&n, seed);
+        check_threads(&n, seed);
+    }
+}
