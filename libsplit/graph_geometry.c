@@ -261,7 +261,7 @@ static bool has_weights(const struct op *op)
     return op->type == OP_CONV || op->type == OP_CONV_TRANSPOSE;
 }
 
-/* Weights that one output value is made of. */
+/* Weights, or input values, that one output value is made of. */
 static int64_t taps(const struct graph *g, const struct op *op)
 {
     const struct window *w = has_weights(op) ? &op->u.conv.win : &op->u.pool.win;
@@ -281,6 +281,10 @@ static int64_t taps(const struct graph *g, const struct op *op)
         return (int64_t)w->kernel[ROW] * w->kernel[COL];
     case OP_MATMUL:
         return g->tensor[op->input[0]].dim[CHAN];
+    case OP_REDUCE:
+        return op->u.reduce.count;
+    case OP_TOP_K: /* every result looks at all values again */
+        return g->tensor[op->input[0]].dim[op->u.top_k.axis];
     default:
         return 1;
     }

@@ -1,16 +1,16 @@
 #include "libsplit/import.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { OPSET_OLDEST = 1, OPSET_NEWEST = 21, MAX_INPUTS = 256 };
 
 /* What constants computed at load may take: enough for every weight to be read once from bytes as
  * floats, and something for grids and tables that exporters compute. */
-enum { SPARE_BYTES = 64 << 20, SPARE_PER_WEIGHT = 4 };
+enum { SPARE_BYTES = 16 << 20, SPARE_PER_WEIGHT = 4 };
 
 /* One ONNX operator.  `attrs` lists every attribute that is understood, with its type (i, f, s,
  * t; I and F for lists): any other is refused, because it could change the answer.  `fold`
@@ -444,16 +444,23 @@ int import_emit(struct import *im, const struct op *op, const int32_t *input, in
 static int constant_values(struct import *im, const struct onnx_tensor *t, const struct shape *s,
                            float **values)
 {
-    float *rows = NULL;
-    int rc = import_floats(im, t, shape_values(s), &rows);
-    for (int64_t i = 0; i < t->count && rc == 0; i++)
-        if (!onnx_type_is_float(t->type) && fabsf(rows[i]) > (float)IMPORT_MAX_EXACT)
-            rc = refuse(im, -ENOTSUP, "an integer of %lld in a tensor", (long long)onnx_int(t, i));
-    if (rc == 0)
-        rc = import_array(im, t->count, sizeof **values, values);
-    if (rc == 0)
-        shape_from_onnx(s, *values, rows);
-    return rc;
+    if (!onnx_type_is_float(t->type))
+        for (int64_t i = 0; i < t->count; i++) {
+            const int64_t v = onnx_int(t, i);
+            if (v < -IMPORT_MAX_EXACT || v > IMPORT_MAX_EXACT)
+                return refuse(im, -ENOTSUP, "an integer of %lld in a tensor", (long long)v);
+        }
+    int rc = import_array(im, t->count, sizeof **values, values);
+    if (rc < 0)
+        return rc;
+    float *row_major = malloc((size_t)t->count * sizeof *row_major + 1);
+    if (!row_major)
+        return import_no_memory(im);
+    for (int64_t i = 0; i < t->count; i++)
+        row_major[i] = onnx_float(t, i);
+    shape_from_onnx(s, *values, row_major);
+    free(row_major);
+    return 0;
 }
 
 int import_materialize(struct import *im, struct value *v)

@@ -11,12 +11,11 @@
 static int concat_lead(struct import *im, struct value *lead)
 {
     for (int32_t i = 0; i < im->node->ninputs; i++) {
-        struct value v;
-        const int rc = import_tensor(im, i, &v);
-        if (rc < 0)
-            return rc;
-        if (i == 0 || shape_values(&v.shape) > shape_values(&lead->shape))
-            *lead = v;
+        const struct value *v = import_input(im, i);
+        if (!v)
+            return refuse(im, -EINVAL, "input %d is missing", i);
+        if (i == 0 || shape_values(&v->shape) > shape_values(&lead->shape))
+            *lead = *v;
     }
     return 0;
 }
@@ -43,7 +42,7 @@ static int concat_shape(struct import *im, int32_t axis, struct shape *out)
     if (shape_role(out, axis) == AXES)
         *out = shape_make_map(out->rank, out->dim);
     if (shape_role(out, axis) == AXES)
-        return refuse(im, -ENOTSUP, "along axis %d, the batch", axis);
+        out->axis[ROW] = (int8_t)axis;
     return 0;
 }
 
@@ -80,7 +79,9 @@ int import_concat(struct import *im)
         return rc;
     struct value part[OP_MAX_INPUTS];
     for (int32_t i = 0; i < im->node->ninputs; i++) {
-        struct value v = *import_input(im, i);
+        struct value v;
+        if ((rc = import_tensor(im, i, &v)) < 0)
+            return rc;
         struct shape want = v.shape;
         memcpy(want.axis, out.axis, sizeof want.axis);
         if ((rc = import_lay(im, &v, &want)) < 0)

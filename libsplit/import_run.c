@@ -8,8 +8,8 @@
 
 #include "libsplit/kernel.h"
 
-/* What a small file can make us compute while it is loaded. */
-#define MAX_MACS ((int64_t)1 << 32)
+/* Multiply-adds that a small file can make us do while it is loaded. */
+#define MAX_MACS ((int64_t)1 << 30)
 
 /* The graph's tensors, whole, on one node. */
 struct workspace {
