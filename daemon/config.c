@@ -505,18 +505,18 @@ int config_self(const struct config *c, const char *name, struct diag *why)
     return i;
 }
 
-/* Are nodes `a` and `b` on one machine, as far as their addresses tell? */
-static bool share_machine(const struct config *c, int32_t a, int32_t b)
+/* The host of an address that was checked; "localhost" for all that reach no other machine. */
+static void host_of(const char *address, char host[CONFIG_ADDRESS_MAX + 1])
 {
-    const char *x = c->node[a].address, *y = c->node[b].address;
-    if (strncmp(x, "ipc://", 6) == 0 || strncmp(y, "ipc://", 6) == 0)
-        return strncmp(x, y, 6) == 0;
-    const size_t host = (size_t)(strrchr(x, ':') - x);
-    return strncmp(x, y, host + 1) == 0;
+    uint16_t port;
+    if (split_host_port(address + strlen("tcp://"), host, CONFIG_ADDRESS_MAX + 1, &port) < 0 ||
+        is_loopback(host))
+        snprintf(host, CONFIG_ADDRESS_MAX + 1, "localhost");
 }
 
 int32_t config_threads(const struct config *c, int32_t self)
 {
+    char host[CONFIG_ADDRESS_MAX + 1], other[CONFIG_ADDRESS_MAX + 1];
     cpu_set_t set;
     int32_t sharers = 0;
 
@@ -524,8 +524,11 @@ int32_t config_threads(const struct config *c, int32_t self)
         return c->node[self].threads;
     if (sched_getaffinity(0, sizeof set, &set) < 0)
         return 1;
-    for (int32_t i = 0; i < c->nnodes; i++)
-        sharers += share_machine(c, self, i);
+    host_of(c->node[self].address, host);
+    for (int32_t i = 0; i < c->nnodes; i++) {
+        host_of(c->node[i].address, other);
+        sharers += strcmp(host, other) == 0;
+    }
     const int32_t threads = CPU_COUNT(&set) / sharers;
     return threads < 1 ? 1 : threads > POOL_MAX_THREADS ? POOL_MAX_THREADS : threads;
 }

@@ -77,8 +77,8 @@ int config_load(struct config *c, const char *file, struct diag *why);
 int config_self(const struct config *c, const char *name, struct diag *why);
 
 /* Threads that compute on node `self`, which this process is: what the file says, else the
- * processors that the process may use, divided by the nodes that share this machine (their
- * addresses have one host, or are ipc://), 1..64. */
+ * processors that the process may use, divided by the nodes on this machine (those whose address
+ * has the same host; loopback and ipc:// count as one), 1..64. */
 int32_t config_threads(const struct config *c, int32_t self);
 
 #endif

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 
 #define GOOD_NODES                                                                                 \
     "\"nodes\":[{\"name\":\"pi1\",\"address\":\"tcp://127.0.0.1:7071\"},"                          \
-    "{\"name\":\"pi2\",\"address\":\"ipc:///run/pi2\",\"weight\":3,\"max_memory\":\"1.5GB\"}]"
+    "{\"name\":\"pi2\",\"address\":\"ipc:///run/pi2\",\"weight\":3,\"threads\":5,"                 \
+    "\"max_memory\":\"1.5GB\"}]"
 #define HEAD "{\"cluster\":\"attic\",\"coordinator\":\"pi1\","
 
 static int parse(struct config *c, const char *json, struct diag *why)
@@ -48,7 +50,9 @@ Test(config, reads_every_setting)
     cr_expect_str_eq(c.node[0].address, "tcp://127.0.0.1:7071");
     cr_expect_eq(c.node[0].weight, 1);
     cr_expect_eq(c.node[0].max_memory, 0);
+    cr_expect_eq(c.node[0].threads, 0);
     cr_expect_eq(c.node[1].weight, 3);
+    cr_expect_eq(c.node[1].threads, 5);
     cr_expect_eq(c.node[1].max_memory, 1500000000);
     cr_expect_eq(c.nmodels, 1);
     cr_expect_str_eq(c.model[0].name, "net_1.x");
@@ -77,6 +81,31 @@ Test(config, defaults_are_those_of_the_header)
     cr_expect_eq(c.lost_ms, 300);
     cr_expect_eq(c.request_timeout_ms, 30000);
     cr_expect_eq(c.queue, 64);
+}
+
+/* What the file does not say: the processors, shared fairly by the daemons of one machine. */
+Test(config, threads_are_the_processors_by_default)
+{
+    static struct config c;
+    struct diag why;
+    cpu_set_t set;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof set, &set), 0);
+    const int32_t all = CPU_COUNT(&set) < 64 ? CPU_COUNT(&set) : 64;
+    cr_assert_eq(parse(&c,
+                       HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"tcp://10.0.0.1:7071\"},"
+                            "{\"name\":\"pi2\",\"address\":\"tcp://10.0.0.2:7071\"},"
+                            "{\"name\":\"pi3\",\"address\":\"tcp://10.0.0.2:7072\"},"
+                            "{\"name\":\"pi4\",\"address\":\"tcp://10.0.0.3:1\",\"threads\":3}],"
+                            "\"insecure\":true}",
+                       &why),
+                 0, "%s", why.text);
+    cr_expect_eq(config_threads(&c, 0), all);
+    cr_expect_eq(config_threads(&c, 1), all > 1 ? all / 2 : 1);
+    cr_expect_eq(config_threads(&c, 3), 3);
+    cr_assert_eq(parse(&c, HEAD GOOD_NODES "}", &why), 0, "%s", why.text);
+    cr_expect_eq(config_threads(&c, 0), all > 1 ? all / 2 : 1, "loopback and ipc are one machine");
+    cr_expect_eq(config_threads(&c, 1), 5);
 }
 
 /* Nodes compare it to tell whether their files differ. */
@@ -132,6 +161,8 @@ static const struct {
     { HEAD "\"nodes\":[{\"name\":\"p 1\",\"address\":\"ipc:///a\"}]}", "nodes[0].name" },
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"ipc:///a\",\"weight\":0}]}",
       "nodes[0].weight: 0" },
+    { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"ipc:///a\",\"threads\":65}]}",
+      "nodes[0].threads: 65 is not a whole number in 1..64" },
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"ipc:///a\",\"max_memory\":\"7\"}]}",
       "nodes[0].max_memory" },
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"ipc:///a\",\"max_memory\":\"0x7MB\"}]}",
