@@ -62,11 +62,13 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .args_doc = "MODEL.onnx",
-    .doc = "Shows which node computes which rows of every operator's output, and what crosses "
-           "between nodes.\vFor every node the table gives the rows that it computes (of an input: "
-           "that it reads) and, after a '+', the bytes of them that it receives: of an operator's "
-           "output from other nodes, because its next operators read them; of an input from the "
-           "host.  Bytes are payload.",
+    .doc = "Shows which node computes which rows or channels of every operator's output, and what "
+           "crosses between nodes.\vFor every node the table gives the rows that it computes (of "
+           "an input: that it reads), or the channels, marked 'ch', where it computes only some "
+           "of them.  After a '+' come the bytes that it receives: of an operator's output from "
+           "other nodes, because its next operators read them; of an input from the host.  Bytes "
+           "are payload.  The bound is how many times faster than one node the cluster could be "
+           "at most, were all nodes alike and messages free.",
     .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
 };
 
@@ -128,18 +130,31 @@ static struct box shown_box(const struct view *v, int32_t tensor, int32_t node)
     return v->g->tensor[tensor].op == GEO_NO_OP ? s->want : s->run;
 }
 
+/* "0..56", "ch 128..256", both where a node has a part of either, "-" for nothing. */
+static void box_text(char *text, size_t cap, struct box b, const int32_t dim[AXES])
+{
+    const bool all_rows = box_len(b, ROW) == dim[ROW], all_chans = box_len(b, CHAN) == dim[CHAN];
+    if (box_empty(b))
+        snprintf(text, cap, "-");
+    else if (all_chans)
+        snprintf(text, cap, "%d..%d", b.lo[ROW], b.hi[ROW]);
+    else if (all_rows)
+        snprintf(text, cap, "ch %d..%d", b.lo[CHAN], b.hi[CHAN]);
+    else
+        snprintf(text, cap, "%d..%d ch %d..%d", b.lo[ROW], b.hi[ROW], b.lo[CHAN], b.hi[CHAN]);
+}
+
 static void add_node_cell(const struct view *v, struct table *t, int32_t tensor, int32_t node)
 {
     const bool is_input = v->g->tensor[tensor].op == GEO_NO_OP;
     const struct box b = shown_box(v, tensor, node);
     const int64_t bytes = received(v, tensor, node, is_input);
-    char rows[32] = "-", plus[32] = "";
+    char part[64], plus[32] = "";
 
-    if (!box_empty(b))
-        snprintf(rows, sizeof rows, "%d..%d", b.lo[ROW], b.hi[ROW]);
+    box_text(part, sizeof part, b, v->p->geo->tensor[tensor].dim);
     if (bytes > 0)
         snprintf(plus, sizeof plus, " +%" PRId64, bytes);
-    table_add(t, "%s%s", rows, plus);
+    table_add(t, "%s%s", part, plus);
 }
 
 /* Rows of a partial result's tensor are one per node, which only the geometry knows. */
@@ -161,8 +176,8 @@ static void print_totals(const struct view *v)
 {
     const struct totals sum = total(v);
     printf("\nper frame: %" PRId64 " bytes in %" PRId64 " messages between nodes, %" PRId64
-           " bytes in %" PRId64 " messages from and to the host\n",
-           sum.halo_bytes, sum.halo_messages, sum.host_bytes, sum.host_messages);
+           " bytes in %" PRId64 " messages from and to the host; bound %.2f\n",
+           sum.halo_bytes, sum.halo_messages, sum.host_bytes, sum.host_messages, plan_bound(v->p));
 }
 
 static int print_table(const struct view *v, struct diag *why)
@@ -192,9 +207,11 @@ static cJSON *node_json(const struct view *v, int32_t tensor, int32_t node)
 {
     const struct box b = shown_box(v, tensor, node);
     const int32_t rows[2] = { b.lo[ROW], b.hi[ROW] };
+    const int32_t channels[2] = { b.lo[CHAN], b.hi[CHAN] };
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "node", node);
     cJSON_AddItemToObject(o, "rows", cJSON_CreateIntArray(rows, 2));
+    cJSON_AddItemToObject(o, "channels", cJSON_CreateIntArray(channels, 2));
     cJSON_AddNumberToObject(o, "halo_bytes", (double)received(v, tensor, node, false));
     cJSON_AddNumberToObject(o, "host_bytes", (double)received(v, tensor, node, true));
     return o;
@@ -229,6 +246,7 @@ static int print_json(const struct view *v, struct diag *why)
     cJSON_AddNumberToObject(root, "halo_messages", (double)sum.halo_messages);
     cJSON_AddNumberToObject(root, "host_bytes", (double)sum.host_bytes);
     cJSON_AddNumberToObject(root, "host_messages", (double)sum.host_messages);
+    cJSON_AddNumberToObject(root, "bound", plan_bound(v->p));
     char *text = cJSON_Print(root);
     cJSON_Delete(root);
     if (!text)

@@ -197,7 +197,7 @@ static int prepare(struct deployment *d, struct diag *why)
 {
     const struct network *n = d->network;
     const char *file = n->model->config->file;
-    struct plan_options options = { .placement = PLAN_ROWS, .nodes = d->nodes };
+    struct plan_options options = { .placement = PLAN_MIXED, .nodes = d->nodes };
     int32_t tensor = -1;
 
     memcpy(options.weight, d->weight, sizeof options.weight);

@@ -302,14 +302,22 @@ static int64_t count_macs(const struct graph *g, const struct op *op)
     return __builtin_mul_overflow(values(of), taps(g, op), &macs) ? INT64_MAX : macs;
 }
 
+/* As they are read from memory for every frame: the way to compute it that was chosen for this
+ * machine may hold several times what the model does. */
 static int64_t count_weight_bytes(const struct graph *g, const struct op *op)
 {
-    int64_t floats = 0;
-    if (has_weights(op)) {
-        floats = op->u.conv.weight.t->count;
-        floats += op->u.conv.bias ? g->tensor[op->output].dim[CHAN] : 0;
-    }
-    return floats * (int64_t)sizeof(float);
+    const struct kernel *k = &kernels[op->type];
+    const size_t bytes = k->packed_bytes ? k->packed_bytes(g, op) : 0;
+    return bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
+}
+
+/* See geo_op.channel_unit. */
+static int32_t channel_unit(const struct graph *g, const struct op *op)
+{
+    const int32_t channels = g->tensor[op->output].dim[CHAN];
+    if (op->type == OP_CONV && op->u.conv.group > 1)
+        return channels / op->u.conv.group;
+    return op->type == OP_CONV_TRANSPOSE ? channels : 1;
 }
 
 static void fill_tensors(const struct graph *g, int32_t nodes, struct geometry *geo)
@@ -382,6 +390,7 @@ static void fill_ops(const struct graph *g, struct geometry *geo)
             .out = op->output,
             .first = first,
             .ninputs = op->ninputs,
+            .channel_unit = channel_unit(g, op),
             .weight_bytes = count_weight_bytes(g, op),
             .macs = count_macs(g, op),
         };

@@ -264,10 +264,16 @@ static double op_us(const struct chooser *c, int32_t op)
     return slowest + traffic_us(c, traffic) + host;
 }
 
-/* The time of what depends on where tensor `t` is: its operator and its readers. */
+/* The time of the operator that yields tensor `t`. */
+static double making_us(const struct chooser *c, int32_t t)
+{
+    return op_us(c, c->p->geo->tensor[t].op);
+}
+
+/* And of its readers: all that depends on where the tensor is. */
 static double around_us(const struct chooser *c, int32_t t)
 {
-    double sum = op_us(c, c->p->geo->tensor[t].op);
+    double sum = making_us(c, t);
     for (int32_t i = c->first_reader[t]; i < c->first_reader[t + 1]; i++)
         sum += op_us(c, c->reader[i]);
     return sum;
@@ -282,35 +288,22 @@ static bool is_free(const struct geometry *g, int32_t t)
     return !geometry_is_input(g, t) && !geometry_is_partial(g, t) && g->tensor[t].dim[CHAN] > 1;
 }
 
-static enum axis other(enum axis a) { return a == ROW ? CHAN : ROW; }
+/* What channels must save, of the operator's time by rows: rows send less, and sooner. */
+static const double MARGIN = 0.05;
 
-/* Another axis must be so much better than the one at hand. */
-static const double MARGIN = 0.95;
-
-/* As its main input, unless the operator itself is faster otherwise. */
-static void follow_main_input(struct chooser *c, int32_t op)
-{
-    const struct geometry *g = c->p->geo;
-    const struct geo_op *it = &g->op[op];
-    enum axis *along = &c->p->along[it->out];
-    if (it->ninputs > 0 && !geometry_is_partial(g, g->input[it->first].tensor))
-        *along = c->p->along[g->input[it->first].tensor];
-    const double followed = op_us(c, op);
-    *along = other(*along);
-    if (op_us(c, op) >= MARGIN * followed)
-        *along = other(*along);
-}
-
-/* Turns tensor `t` if that pays for all who touch it.  Returns whether it did. */
-static bool reconsider(struct chooser *c, int32_t t)
+/* Cuts tensor `t` along the axis with which `cost` is lower.  Returns whether that is another than
+ * before. */
+static bool take_cheaper(struct chooser *c, int32_t t,
+                         double (*cost)(const struct chooser *c, int32_t t))
 {
     enum axis *along = &c->p->along[t];
-    const double before = around_us(c, t);
-    *along = other(*along);
-    if (around_us(c, t) < MARGIN * before)
-        return true;
-    *along = other(*along);
-    return false;
+    const enum axis before = *along;
+    *along = ROW;
+    const double rows = cost(c, t) - MARGIN * making_us(c, t);
+    *along = CHAN;
+    if (cost(c, t) >= rows)
+        *along = ROW;
+    return *along != before;
 }
 
 static void choose(struct chooser *c)
@@ -319,7 +312,7 @@ static void choose(struct chooser *c)
     const struct geometry *g = c->p->geo;
     for (int32_t o = 0; o < g->nops; o++)
         if (is_free(g, g->op[o].out))
-            follow_main_input(c, o);
+            take_cheaper(c, g->op[o].out, making_us);
     bool changed = true;
     for (int walk = 0; walk < WALKS && changed; walk++) {
         changed = false;
@@ -327,7 +320,7 @@ static void choose(struct chooser *c)
             /* Against the stream first: a tensor learns what its readers have become. */
             const int32_t t = g->op[walk % 2 ? i : g->nops - 1 - i].out;
             if (is_free(g, t))
-                changed |= reconsider(c, t);
+                changed |= take_cheaper(c, t, around_us);
         }
     }
 }

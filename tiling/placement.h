@@ -7,8 +7,8 @@
  *
  * PLAN_MIXED takes for every tensor the axis that makes its operator, and those that read it,
  * cheaper by plan_options.costs: arithmetic and weights of the busiest node, bytes through the
- * busiest link, messages.  It is a rule and not a search: one walk that follows the main input,
- * then a few that change one tensor at a time. */
+ * busiest link, messages.  It is a rule and not a search: one walk with the operators, each by
+ * its own cost, then a few that change one tensor at a time. */
 #ifndef TILING_PLACEMENT_H
 #define TILING_PLACEMENT_H
 

@@ -92,6 +92,15 @@ static int32_t cut_with_ends(void *ctx, int32_t tensor, int32_t rows, int32_t n)
     return n == c->nodes ? rows : random_cut(&c->seed, tensor, rows, n);
 }
 
+/* Some tensors by rows, some by channels. */
+static enum axis random_axis(void *ctx, int32_t tensor)
+{
+    const struct cuts *c = ctx;
+    struct net source;
+    net_init(&source, c->seed ^ (uint64_t)tensor * 7919);
+    return net_random(&source, 2) ? CHAN : ROW;
+}
+
 static void expect_same(const struct net *n, const struct values *got, const struct values *want,
                         bool exact, uint64_t seed, const struct plan_options *o)
 {
@@ -151,16 +160,17 @@ static void chain_case(uint64_t seed)
     struct values want = run_on(&n, &one, &in);
     expect_reference(&n, &want, &nhwc, seed);
 
-    for (int way = 0; way < 3; way++) {
-        struct plan_options o = { .placement = PLAN_ROWS };
+    for (int way = 0; way < 5; way++) {
+        struct plan_options o = { .placement = way < 3 ? PLAN_ROWS : PLAN_MIXED };
         o.nodes = net_random(&n, 8) ? net_between(&n, 2, 8) : PLAN_MAX_NODES;
         for (int32_t i = 0; i < o.nodes; i++)
             o.weight[i] = way == 0 ? 1 : net_between(&n, 1, 9);
         struct cuts cuts = { seed, o.nodes };
-        if (way == 2) {
+        o.cut_ctx = &cuts;
+        if (way == 2 || way == 4)
             o.cut = cut_with_ends;
-            o.cut_ctx = &cuts;
-        }
+        if (way >= 3)
+            o.along = random_axis;
         struct values got = run_on(&n, &o, &in);
         expect_same(&n, &got, &want, !reduces, seed, &o);
         free_values(&got);
