@@ -169,6 +169,10 @@ static cJSON *want_json(const struct client_want *w)
     cJSON_AddTrueToObject(p, "binary_data");
     if (w->classes > 0)
         cJSON_AddNumberToObject(p, "classification", w->classes);
+    if (w->detections)
+        cJSON_AddTrueToObject(p, "detections");
+    if (w->class_map)
+        cJSON_AddTrueToObject(p, "class_map");
     if (w->picture)
         cJSON_AddStringToObject(p, "picture", w->picture);
     return o;

@@ -8,6 +8,7 @@
 
 #include <argp.h>
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,11 +49,12 @@ struct client_input {
     size_t len;
 };
 
-/* What is wanted of one output: the plain tensor, or what the server makes of it. */
+/* What is wanted of one output: the plain tensor, or one thing that the server makes of it. */
 struct client_want {
     const char *name;
-    int32_t classes;     /* > 0: the best so many classes */
-    const char *picture; /* "png" or "jpeg", NULL: none */
+    int32_t classes;            /* > 0: the best so many classes */
+    bool detections, class_map; /* boxes as JSON; the class of every pixel as PNG */
+    const char *picture;        /* "png" or "jpeg", NULL: none */
 };
 
 struct client_output {

@@ -76,9 +76,11 @@ static const struct argp argp = {
     .parser = parse,
     .args_doc = "IMAGE...",
     .doc = "Sends pictures (JPEG or PNG) or tensors (.npy) to a cluster and prints what it "
-           "answers.\vFor classification the best classes are printed.  For networks that give "
-           "pictures the answer is written to OUT.  Other outputs are summarised and, with "
-           "--output, written as .npy.",
+           "answers.\vPrinted are the best classes, the boxes of what was detected (left,top "
+           "right,bottom in pixels), or the largest segments with their shares of the picture.  "
+           "With --output the picture is written with these drawn on it, of a segmentation into a "
+           "folder also the class of every pixel; networks that give pictures need it.  Other "
+           "outputs are summarised and, with --output, written as .npy.",
     .children = (const struct argp_child[]){ { &client_argp, 0, NULL, 0 }, { 0 } },
 };
 
@@ -146,18 +148,15 @@ static int read_task(struct session *s, const cJSON *model, struct diag *why)
 {
     const char *task = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "task"));
 
-    if (s->o->raw || !task || strcmp(task, "raw") == 0)
-        s->task = TASK_RAW;
-    else if (strcmp(task, "classify") == 0)
-        s->task = TASK_CLASSIFY;
-    else if (strcmp(task, "image") == 0)
-        s->task = TASK_IMAGE;
-    else
-        return diag(why, -ENOTSUP,
-                    "the server says the task of model '%s' is '%s', which this "
-                    "splitctl does not know",
-                    s->model, task);
-    return 0;
+    s->task = TASK_RAW;
+    if (s->o->raw || !task)
+        return 0;
+    for (; s->task <= TASK_SEGMENT; s->task++)
+        if (strcmp(task, sidecar_task_name(s->task)) == 0)
+            return 0;
+    return diag(why, -ENOTSUP,
+                "the server says the task of model '%s' is '%s', which this splitctl does not know",
+                s->model, task);
 }
 
 /* Asks what models there are.  Returns 0, -EAGAIN while the one that is meant is still loading, or
@@ -202,11 +201,44 @@ static bool ends_with(const char *text, const char *ending)
     return n >= e && strcasecmp(text + n - e, ending) == 0;
 }
 
-/* What is asked of the server's outputs: the first for a task, else all. */
+/* Asks for the plain tensors. */
+static int want_tensors(struct session *s, const cJSON *outputs, struct diag *why)
+{
+    const cJSON *o;
+
+    cJSON_ArrayForEach(o, outputs) {
+        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "name"));
+        if (!name || s->nwant == CLIENT_MAX_OUTPUTS)
+            return diag(why, -EREMOTEIO, "the outputs of model '%s' make no sense", s->model);
+        s->want[s->nwant++].name = name;
+    }
+    return 0;
+}
+
+/* Asks for what the task makes of the first output. */
+static void want_task(struct session *s, const char *name)
+{
+    const char *out = s->o->output;
+    const bool is_jpeg = out && (ends_with(out, ".jpg") || ends_with(out, ".jpeg"));
+
+    if (s->task == TASK_CLASSIFY || s->task == TASK_SEGMENT)
+        s->want[s->nwant++] = (struct client_want){ .name = name, .classes = s->o->top };
+    if (s->task == TASK_DETECT)
+        s->want[s->nwant++] = (struct client_want){ .name = name, .detections = true };
+    if (s->task == TASK_SEGMENT && s->into_dir)
+        s->want[s->nwant++] = (struct client_want){ .name = name, .class_map = true };
+    if (out)
+        s->want[s->nwant++] =
+            (struct client_want){ .name = name,
+                                  .picture = is_jpeg && !s->into_dir ? "jpeg" : "png" };
+}
+
 static int read_ends(struct session *s, struct diag *why)
 {
     const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(s->metadata, "inputs");
-    const cJSON *outputs = cJSON_GetObjectItemCaseSensitive(s->metadata, "outputs"), *o;
+    const cJSON *outputs = cJSON_GetObjectItemCaseSensitive(s->metadata, "outputs");
+    const char *first = cJSON_GetStringValue(
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(outputs, 0), "name"));
 
     s->input = cJSON_GetStringValue(
         cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(inputs, 0), "name"));
@@ -215,23 +247,11 @@ static int read_ends(struct session *s, struct diag *why)
     if (cJSON_GetArraySize(inputs) != 1)
         return diag(why, -ENOTSUP, "model '%s' has %d inputs, this command can send one", s->model,
                     cJSON_GetArraySize(inputs));
-    cJSON_ArrayForEach(o, outputs) {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "name"));
-        if (!name || s->nwant == CLIENT_MAX_OUTPUTS)
-            return diag(why, -EREMOTEIO, "the outputs of model '%s' make no sense", s->model);
-        s->want[s->nwant++].name = name;
-        if (s->task != TASK_RAW)
-            break;
-    }
-    if (s->nwant == 0)
+    if (!first)
         return diag(why, -EREMOTEIO, "the server names no outputs of model '%s'", s->model);
-    if (s->task == TASK_CLASSIFY)
-        s->want[0].classes = s->o->top;
-    if (s->task == TASK_IMAGE) {
-        const char *out = s->o->output;
-        const bool is_jpeg = out && (ends_with(out, ".jpg") || ends_with(out, ".jpeg"));
-        s->want[0].picture = is_jpeg && !s->into_dir ? "jpeg" : "png";
-    }
+    if (s->task == TASK_RAW)
+        return want_tensors(s, outputs, why);
+    want_task(s, first);
     return 0;
 }
 
@@ -246,7 +266,7 @@ static int prepare_output(struct session *s, struct diag *why)
                    : 0;
     s->into_dir =
         s->o->nfiles > 1 || s->task == TASK_RAW || ends_with(out, "/") || output_is_dir(out);
-    if (!s->into_dir || s->task == TASK_CLASSIFY)
+    if (!s->into_dir)
         return 0;
     const int rc = output_make_dir(out, why);
     return rc < 0 ? rc : output_check_names(s->o->file, s->o->nfiles, why);
@@ -294,55 +314,146 @@ static bool read_class(const uint8_t *text, size_t len, struct task_class *c,
     return true;
 }
 
-/* The functions below complete a copy of `r` and print it. */
-static int give_classes(const struct session *s, const struct client_output *o, struct result r,
-                        struct diag *why)
-{
-    struct task_class *top = calloc((size_t)s->o->top, sizeof *top);
-    char(*label)[LABEL_MAX + 1] = calloc((size_t)s->o->top, sizeof *label);
-    size_t at = 0, len;
-    const uint8_t *text;
-    int rc = 0;
+/* What a result points to. */
+struct shown {
+    struct result r;
+    struct task_class *top;
+    char (*label)[LABEL_MAX + 1]; /* of the classes */
+    cJSON *boxes;                 /* their labels point into it */
+    struct detection *box;
+    char picture[OUTPUT_PATH_MAX], class_map[OUTPUT_PATH_MAX];
+};
 
-    if (!top || !label) {
-        rc = diag(why, -ENOMEM, "memory is short for %d classes", s->o->top);
-        goto out;
-    }
-    while (r.nclasses < s->o->top && (text = client_element(o, &at, &len)) != NULL) {
-        if (!read_class(text, len, &top[r.nclasses], label[r.nclasses])) {
-            rc = diag(why, -EREMOTEIO, "the server's list of classes makes no sense");
-            goto out;
-        }
-        r.nclasses++;
-    }
-    if (r.nclasses == 0 || (r.nclasses < s->o->top && at != o->len)) {
-        rc = diag(why, -EREMOTEIO, "the server's list of classes makes no sense");
-        goto out;
-    }
-    r.classes = top;
-    rc = result_print(&r, s->o->json, stdout, why);
-out:
-    free(label);
-    free(top);
-    return rc;
+static void shown_done(struct shown *x)
+{
+    free(x->top);
+    free(x->label);
+    cJSON_Delete(x->boxes);
+    free(x->box);
 }
 
-static int give_picture(const struct session *s, const struct client_output *o, struct result r,
+static int show_classes(struct shown *x, const struct session *s, const struct client_output *o,
                         struct diag *why)
 {
-    char path[OUTPUT_PATH_MAX];
+    const int32_t top = s->o->top;
     size_t at = 0, len;
+    const uint8_t *text;
+    int32_t n = 0;
+
+    x->top = calloc((size_t)top, sizeof *x->top);
+    x->label = calloc((size_t)top, sizeof *x->label);
+    if (!x->top || !x->label)
+        return diag(why, -ENOMEM, "memory is short for %d classes", top);
+    while (n < top && (text = client_element(o, &at, &len)) != NULL) {
+        if (!read_class(text, len, &x->top[n], x->label[n]))
+            return diag(why, -EREMOTEIO, "the server's list of classes makes no sense");
+        n++;
+    }
+    if (n == 0 || (n < top && at != o->len))
+        return diag(why, -EREMOTEIO, "the server's list of classes makes no sense");
+    x->r.nclasses = n;
+    x->r.classes = x->top;
+    return 0;
+}
+
+static bool read_box(const cJSON *json, struct detection *d)
+{
+    const char *label = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "label"));
+    const cJSON *index = cJSON_GetObjectItemCaseSensitive(json, "index");
+    const cJSON *score = cJSON_GetObjectItemCaseSensitive(json, "score");
+    const cJSON *box = cJSON_GetObjectItemCaseSensitive(json, "box");
+    float corner[4];
+
+    if (!label || !cJSON_IsNumber(index) || !cJSON_IsNumber(score) || cJSON_GetArraySize(box) != 4)
+        return false;
+    for (int i = 0; i < 4; i++) {
+        if (!cJSON_IsNumber(cJSON_GetArrayItem(box, i)))
+            return false;
+        corner[i] = (float)cJSON_GetArrayItem(box, i)->valuedouble;
+    }
+    *d = (struct detection){ .row = corner[1],
+                             .col = corner[0],
+                             .row_end = corner[3],
+                             .col_end = corner[2],
+                             .score = (float)score->valuedouble,
+                             .index = index->valueint,
+                             .label = label };
+    return true;
+}
+
+static int show_boxes(struct shown *x, const struct client_output *o, struct diag *why)
+{
+    size_t at = 0, len;
+    const cJSON *one;
+
+    const uint8_t *text = client_element(o, &at, &len);
+    x->boxes = text ? cJSON_ParseWithLength((const char *)text, len) : NULL;
+    if (!cJSON_IsArray(x->boxes))
+        return diag(why, -EREMOTEIO, "the server's list of boxes makes no sense");
+    x->box = calloc((size_t)cJSON_GetArraySize(x->boxes) + 1, sizeof *x->box);
+    if (!x->box)
+        return diag(why, -ENOMEM, "memory is short for %d boxes", cJSON_GetArraySize(x->boxes));
+    cJSON_ArrayForEach(one, x->boxes)
+        if (!read_box(one, &x->box[x->r.nboxes++]))
+            return diag(why, -EREMOTEIO, "the server's list of boxes makes no sense");
+    x->r.has_boxes = true;
+    x->r.box = x->box;
+    return 0;
+}
+
+/* Writes the file that an output holds, to OUT or as <input>[.<part>].png into it. */
+static int save_file(char path[OUTPUT_PATH_MAX], const struct session *s, const char *file,
+                     const char *part, const struct client_output *o, struct diag *why)
+{
+    size_t at = 0, len;
+    int rc = 0;
 
     const uint8_t *bytes = client_element(o, &at, &len);
     if (!bytes)
         return diag(why, -EREMOTEIO, "the server sent no picture");
-    int rc = 0;
     if (s->into_dir)
-        rc = output_name(path, s->o->output, r.file, NULL, ".png", why);
-    r.picture = s->into_dir ? path : s->o->output;
+        rc = output_name(path, s->o->output, file, part, ".png", why);
+    else if (snprintf(path, OUTPUT_PATH_MAX, "%s", s->o->output) >= OUTPUT_PATH_MAX)
+        rc = diag(why, -ENAMETOOLONG, "%s: the name is too long", s->o->output);
+    return rc < 0 ? rc : file_write(path, bytes, len, why);
+}
+
+static int show_output(struct shown *x, const struct session *s, const struct client_want *w,
+                       const struct client_output *o, struct diag *why)
+{
+    int rc;
+
+    if (!o->bytes)
+        return diag(why, -EREMOTEIO, "the server's answer is not what was asked for");
+    if (w->classes > 0)
+        return show_classes(x, s, o, why);
+    if (w->detections)
+        return show_boxes(x, o, why);
+    if (w->class_map) {
+        rc = save_file(x->class_map, s, x->r.file, "classes", o, why);
+        x->r.class_map = x->class_map;
+        return rc;
+    }
+    rc = save_file(x->picture, s, x->r.file, NULL, o, why);
+    x->r.picture = x->picture;
+    return rc;
+}
+
+/* The functions below complete a copy of `r` and print it. */
+static int give_task(const struct session *s, const struct client_answer *a, struct result r,
+                     struct diag *why)
+{
+    struct shown x = { .r = r };
+    int rc = 0;
+
+    if (a->n != s->nwant)
+        return diag(why, -EREMOTEIO, "the server's answer is not what was asked for");
+    for (int32_t i = 0; rc == 0 && i < a->n; i++)
+        rc = show_output(&x, s, &s->want[i], &a->output[i], why);
     if (rc == 0)
-        rc = file_write(r.picture, bytes, len, why);
-    return rc < 0 ? rc : result_print(&r, s->o->json, stdout, why);
+        rc = result_print(&x.r, s->o->json, stdout, why);
+    shown_done(&x);
+    return rc;
 }
 
 static int give_tensors(const struct session *s, const struct client_answer *a, struct result r,
@@ -377,13 +488,7 @@ static int give_tensors(const struct session *s, const struct client_answer *a, 
 static int give(const struct session *s, const struct client_answer *a, struct result r,
                 struct diag *why)
 {
-    if (s->task == TASK_RAW)
-        return give_tensors(s, a, r, why);
-    if (a->n != 1 || !a->output[0].bytes)
-        return diag(why, -EREMOTEIO, "the server's answer is not what was asked for");
-    if (s->task == TASK_CLASSIFY)
-        return give_classes(s, &a->output[0], r, why);
-    return give_picture(s, &a->output[0], r, why);
+    return s->task == TASK_RAW ? give_tensors(s, a, r, why) : give_task(s, a, r, why);
 }
 
 /* Fills `in` from a file; `*bytes` and `*a` own what it points to. */

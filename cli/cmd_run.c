@@ -111,44 +111,89 @@ static int open_session(struct runner *r, const struct frame *f, struct diag *wh
     return 0;
 }
 
-/* The functions below complete a copy of `res` and print it. */
-static int give_classes(const struct runner *r, const struct answer *a, struct result res,
-                        struct diag *why)
+/* A run's answer as its task sees it. */
+struct finish {
+    const struct runner *r;
+    const struct frame *f;
+    struct task_answer answer;
+    struct result res;
+    struct diag *why;
+    char picture[OUTPUT_PATH_MAX], class_map[OUTPUT_PATH_MAX]; /* names of files */
+};
+
+/* Writes the picture that the task makes of the answer. */
+static int write_picture(struct finish *x)
 {
-    const struct port *out = &split_graph(r->session)->output[0];
+    const struct image *picture = x->f->picture.data ? &x->f->picture : NULL;
+    struct image im;
+
+    int rc = output_name(x->picture, x->r->o->output_dir, x->f->file, NULL, ".png", x->why);
+    if (rc == 0)
+        rc = task_draw(&x->answer, 0, picture, &im, x->why);
+    if (rc < 0)
+        return rc;
+    rc = image_save(&im, x->picture, x->why);
+    image_done(&im);
+    x->res.picture = x->picture;
+    return rc;
+}
+
+/* Prints the result and writes the picture, if a folder was given. */
+static int finish(struct finish *x)
+{
+    const int rc = x->r->o->output_dir ? write_picture(x) : 0;
+    return rc < 0 ? rc : result_print(&x->res, x->r->o->json, stdout, x->why);
+}
+
+static int give_classes(struct finish *x)
+{
+    const struct task_tensor *out = &x->answer.tensor[0];
     struct task_class top[RESULT_MAX_TOP];
 
     const int64_t n = shape_values(&out->shape);
     if (n > INT32_MAX)
-        return diag(why, -EINVAL, "%s: output '%s' is too large for a list of classes", r->o->model,
-                    out->name);
-    res.nclasses = task_top(&r->model.sidecar, a->values[0], (int32_t)n, r->o->top, top);
-    res.classes = top;
-    return result_print(&res, r->o->json, stdout, why);
+        return diag(x->why, -EINVAL, "%s: output '%s' is too large for a list of classes",
+                    x->r->o->model, out->name);
+    x->res.nclasses = task_top(x->answer.sidecar, out->values, (int32_t)n, x->r->o->top, top);
+    x->res.classes = top;
+    return finish(x);
 }
 
-static int give_picture(const struct runner *r, const struct frame *f, const struct answer *a,
-                        struct result res, struct diag *why)
+static int give_boxes(struct finish *x)
 {
-    const struct port *out = &split_graph(r->session)->output[0];
-    char path[OUTPUT_PATH_MAX];
-    struct image im;
+    struct detection *box;
 
-    int rc = output_name(path, r->o->output_dir, f->file, NULL, ".png", why);
+    int rc = task_detect(&x->answer, &box, &x->res.nboxes, x->why);
     if (rc < 0)
         return rc;
-    rc = task_picture(&r->model.sidecar, a->values[0], out->shape.rank, out->shape.dim,
-                      f->picture.data ? &f->picture : NULL, &im, why);
-    if (rc < 0)
-        return rc;
-    rc = image_save(&im, path, why);
-    image_done(&im);
-    if (rc < 0)
-        return rc;
-    res.picture = path;
-    return result_print(&res, r->o->json, stdout, why);
+    x->res.has_boxes = true;
+    x->res.box = box;
+    rc = finish(x);
+    free(box);
+    return rc;
 }
 
+static int give_segments(struct finish *x)
+{
+    struct task_class top[RESULT_MAX_TOP];
+    struct image map;
+
+    int rc = task_segment(&x->answer, 0, &map, x->why);
+    if (rc < 0)
+        return rc;
+    x->res.nclasses = task_shares(x->answer.sidecar, &map, x->r->o->top, top);
+    x->res.classes = top;
+    if (x->r->o->output_dir) {
+        rc = output_name(x->class_map, x->r->o->output_dir, x->f->file, "classes", ".png", x->why);
+        if (rc == 0)
+            rc = image_save(&map, x->class_map, x->why);
+        x->res.class_map = x->class_map;
+    }
+    image_done(&map);
+    return rc < 0 ? rc : finish(x);
+}
+
+/* Completes a copy of `res` and prints it. */
 static int give_tensors(const struct runner *r, const struct frame *f, const struct answer *a,
                         struct result res, struct diag *why)
 {
@@ -189,12 +234,37 @@ static int give(const struct runner *r, const struct frame *f, const struct answ
                 struct result res, struct diag *why)
 {
     const enum task task = r->o->raw ? TASK_RAW : r->model.sidecar.task;
+    const struct graph *g = split_graph(r->session);
+    struct task_tensor tensor[RESULT_MAX_TENSORS];
 
-    if (task == TASK_CLASSIFY)
-        return give_classes(r, a, res, why);
-    if (task == TASK_IMAGE && r->o->output_dir)
-        return give_picture(r, f, a, res, why);
-    return give_tensors(r, f, a, res, why);
+    if (task == TASK_RAW || (task == TASK_IMAGE && !r->o->output_dir) ||
+        g->noutputs > RESULT_MAX_TENSORS)
+        return give_tensors(r, f, a, res, why);
+    for (int32_t i = 0; i < g->noutputs; i++)
+        tensor[i] = (struct task_tensor){ g->output[i].name, g->output[i].shape, a->values[i] };
+    struct finish x = { .r = r,
+                        .f = f,
+                        .answer = { .sidecar = &r->model.sidecar,
+                                    .ntensors = g->noutputs,
+                                    .tensor = tensor,
+                                    .rows = shape_len(&g->input[0].shape, ROW),
+                                    .cols = shape_len(&g->input[0].shape, COL),
+                                    .picture_rows = f->picture.rows,
+                                    .picture_cols = f->picture.cols },
+                        .res = res,
+                        .why = why };
+    switch (task) {
+    case TASK_CLASSIFY:
+        return give_classes(&x);
+    case TASK_DETECT:
+        return give_boxes(&x);
+    case TASK_SEGMENT:
+        return give_segments(&x);
+    case TASK_IMAGE:
+    case TASK_RAW:
+        break;
+    }
+    return finish(&x);
 }
 
 static double now_ms(void)

@@ -24,6 +24,20 @@ static void print_classes(const struct result *r, FILE *to)
     }
 }
 
+/* Corners as "left,top right,bottom". */
+static void print_boxes(const struct result *r, FILE *to)
+{
+    if (r->nboxes == 0)
+        fprintf(to, "%s  nothing found\n", r->file);
+    for (int32_t i = 0; i < r->nboxes; i++) {
+        const struct detection *d = &r->box[i];
+        fprintf(to, "%s  ", r->file);
+        print_score(d->score, to);
+        fprintf(to, "  %s%s(%d)  %.0f,%.0f %.0f,%.0f\n", d->label, d->label[0] != '\0' ? " " : "",
+                d->index, (double)d->col, (double)d->row, (double)d->col_end, (double)d->row_end);
+    }
+}
+
 struct summary {
     double min, max, mean;
 };
@@ -64,7 +78,11 @@ static void print_tensors(const struct result *r, FILE *to)
 static void print_text(const struct result *r, FILE *to)
 {
     print_classes(r, to);
+    if (r->has_boxes)
+        print_boxes(r, to);
     print_tensors(r, to);
+    if (r->class_map)
+        fprintf(to, "%s  classes -> %s\n", r->file, r->class_map);
     if (r->picture)
         fprintf(to, "%s  -> %s\n", r->file, r->picture);
 }
@@ -80,6 +98,26 @@ static cJSON *classes_json(const struct result *r)
         cJSON_AddNumberToObject(c, "score", (double)r->classes[i].score);
         cJSON_AddStringToObject(c, "label", r->classes[i].label);
         cJSON_AddItemToArray(list, c);
+    }
+    return list;
+}
+
+/* Hundredths of a pixel are more than a box means. */
+static double rounded(float x) { return round((double)x * 100) / 100; }
+
+static cJSON *boxes_json(const struct result *r)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int32_t i = 0; list && i < r->nboxes; i++) {
+        const struct detection *d = &r->box[i];
+        const double corners[] = { rounded(d->col), rounded(d->row), rounded(d->col_end),
+                                   rounded(d->row_end) };
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "label", d->label);
+        cJSON_AddNumberToObject(o, "index", d->index);
+        cJSON_AddNumberToObject(o, "score", (double)d->score);
+        cJSON_AddItemToObject(o, "box", cJSON_CreateDoubleArray(corners, 4));
+        cJSON_AddItemToArray(list, o);
     }
     return list;
 }
@@ -127,8 +165,12 @@ static int print_json(const struct result *r, FILE *to, struct diag *why)
     cJSON_AddStringToObject(o, "file", r->file);
     if (r->nclasses > 0)
         cJSON_AddItemToObject(o, "classes", classes_json(r));
+    if (r->has_boxes)
+        cJSON_AddItemToObject(o, "detections", boxes_json(r));
     if (r->ntensors > 0)
         cJSON_AddItemToObject(o, "outputs", tensors_json(r));
+    if (r->class_map)
+        cJSON_AddStringToObject(o, "class_map", r->class_map);
     if (r->picture)
         cJSON_AddStringToObject(o, "picture", r->picture);
     cJSON_AddNumberToObject(o, "ms", r->ms);

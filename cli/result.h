@@ -22,10 +22,14 @@ struct result_tensor {
 struct result {
     const char *file; /* the input */
     int32_t nclasses;
-    const struct task_class *classes;
+    const struct task_class *classes; /* of a segmentation: with their shares of the picture */
+    bool has_boxes;                   /* a detector answered */
+    int32_t nboxes;
+    const struct detection *box;
     int32_t ntensors;
     const struct result_tensor *tensor;
-    const char *picture; /* the file it was written to, NULL if there is none */
+    const char *picture;   /* the file it was written to, NULL if there is none */
+    const char *class_map; /* the same of a segmentation's map */
     double ms;
     int32_t nnodes; /* > 0: what each of them did */
     const struct exec_stats *node;

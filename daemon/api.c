@@ -63,13 +63,14 @@ static void add_shape(cJSON *to, const int64_t *dim, int32_t rank)
 
 static void get_server(struct api *a, struct http_call *call)
 {
-    static const char *const extensions[] = { "binary_tensor_data", "classification", "picture" };
+    static const char *const extensions[] = { "binary_tensor_data", "classification", "detections",
+                                              "class_map", "picture" };
     cJSON *json = cJSON_CreateObject();
     (void)a;
 
     cJSON_AddStringToObject(json, "name", "splitd");
     cJSON_AddStringToObject(json, "version", SPLITD_VERSION);
-    cJSON_AddItemToObject(json, "extensions", cJSON_CreateStringArray(extensions, 3));
+    cJSON_AddItemToObject(json, "extensions", cJSON_CreateStringArray(extensions, 5));
     reply_json(call, OK, json, NULL, 0);
 }
 
@@ -122,19 +123,6 @@ static const struct port *find_port(const struct port *port, int32_t n, const ch
     return NULL;
 }
 
-static const char *task_name(const struct sidecar *s)
-{
-    switch (s->task) {
-    case TASK_CLASSIFY:
-        return "classify";
-    case TASK_IMAGE:
-        return "image";
-    case TASK_RAW:
-        break;
-    }
-    return "raw";
-}
-
 static void reply_not_loaded(struct http_call *call, const struct model_info *m)
 {
     char text[640];
@@ -169,7 +157,7 @@ static void get_model(struct api *a, struct http_call *call, const struct model_
                  m->graph ? find_port(m->graph->output, m->graph->noutputs, onnx->output[i].name)
                           : NULL);
     cJSON *parameters = cJSON_AddObjectToObject(json, "parameters");
-    cJSON_AddStringToObject(parameters, "task", task_name(m->sidecar));
+    cJSON_AddStringToObject(parameters, "task", sidecar_task_name(m->sidecar->task));
     reply_json(call, OK, json, NULL, 0);
 }
 
@@ -246,7 +234,7 @@ static void add_model(const struct api *a, cJSON *list, int32_t i)
     cJSON_AddBoolToObject(json, "ready", m.ready);
     cJSON_AddStringToObject(json, "problem", m.problem);
     if (m.sidecar)
-        cJSON_AddStringToObject(json, "task", task_name(m.sidecar));
+        cJSON_AddStringToObject(json, "task", sidecar_task_name(m.sidecar->task));
     else
         cJSON_AddNullToObject(json, "task");
     cJSON_AddItemToArray(list, json);

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/api_output.h"
 #include "daemon/api_tensor.h"
-#include "libsplit/task.h"
 #include "proto/wire.h"
 
-enum { LENGTH_BYTES = 4, JPEG_QUALITY = 95 };
+enum { LENGTH_BYTES = 4 }; /* before an element in binary */
 
 /* ---- in */
 
@@ -245,18 +245,62 @@ static int read_inputs(struct infer_request *q, const cJSON *root, struct tail *
     return 0;
 }
 
-static int read_picture_kind(const cJSON *v, struct infer_output *o, struct diag *why)
+static int set_classes(struct infer_output *o, const cJSON *v, struct diag *why)
 {
-    if (!v)
-        return 0;
+    const double k = cJSON_IsNumber(v) ? v->valuedouble : 0;
+
+    if (!(k >= 1 && k <= API_MAX_TOP) || k != (int32_t)k)
+        return diag(why, -EINVAL,
+                    "output \"%.64s\": classification: expected a whole number in 1..%d", o->name,
+                    API_MAX_TOP);
+    o->form = FORM_CLASSES;
+    o->classes = (int32_t)k;
+    return 0;
+}
+
+static int set_picture_form(struct infer_output *o, const cJSON *v, struct diag *why)
+{
     if (cJSON_IsString(v) && strcmp(v->valuestring, "png") == 0)
-        o->picture = PICTURE_PNG;
+        o->form = FORM_PNG;
     else if (cJSON_IsString(v) && strcmp(v->valuestring, "jpeg") == 0)
-        o->picture = PICTURE_JPEG;
+        o->form = FORM_JPEG;
     else
         return diag(why, -EINVAL, "output \"%.64s\": picture: expected \"png\" or \"jpeg\"",
                     o->name);
     return 0;
+}
+
+static int set_flag(struct infer_output *o, const cJSON *v, enum infer_form form, struct diag *why)
+{
+    if (!cJSON_IsBool(v))
+        return diag(why, -EINVAL, "output \"%.64s\": %s: expected true or false", o->name,
+                    v->string);
+    if (cJSON_IsTrue(v))
+        o->form = form;
+    return 0;
+}
+
+/* The form that the parameters of an output ask for. */
+static int read_form(struct infer_output *o, const cJSON *output, struct diag *why)
+{
+    static const char *const keys[] = { "classification", "detections", "class_map", "picture" };
+    const cJSON *v = NULL;
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const cJSON *another = parameter(output, keys[i]);
+        if (v && another)
+            return diag(why, -EINVAL, "output \"%.64s\": %s and %s exclude each other", o->name,
+                        v->string, another->string);
+        v = v ? v : another;
+    }
+    if (!v)
+        return 0;
+    if (strcmp(v->string, "classification") == 0)
+        return set_classes(o, v, why);
+    if (strcmp(v->string, "picture") == 0)
+        return set_picture_form(o, v, why);
+    return set_flag(o, v, strcmp(v->string, "detections") == 0 ? FORM_DETECTIONS : FORM_CLASS_MAP,
+                    why);
 }
 
 static int read_output(struct infer_request *q, const cJSON *output, struct diag *why)
@@ -266,29 +310,16 @@ static int read_output(struct infer_request *q, const cJSON *output, struct diag
     int rc = read_name(output, "outputs", o->name, why);
     if (rc < 0)
         return rc;
-    for (int32_t i = 0; i < q->noutputs; i++)
-        if (strcmp(q->output[i].name, o->name) == 0)
-            return diag(why, -EINVAL, "output \"%.64s\" is asked for twice", o->name);
-
     const cJSON *binary = parameter(output, "binary_data");
-    const cJSON *top = parameter(output, "classification");
     if (binary && !cJSON_IsBool(binary))
         return diag(why, -EINVAL, "output \"%.64s\": binary_data: expected true or false", o->name);
     o->binary = binary ? cJSON_IsTrue(binary) : q->binary_output;
-    if (top) {
-        const double k = cJSON_IsNumber(top) ? top->valuedouble : 0;
-        if (!(k >= 1 && k <= API_MAX_TOP) || k != (int32_t)k)
-            return diag(why, -EINVAL,
-                        "output \"%.64s\": classification: expected a whole number in 1..%d",
-                        o->name, API_MAX_TOP);
-        o->classes = (int32_t)k;
-    }
-    rc = read_picture_kind(parameter(output, "picture"), o, why);
+    rc = read_form(o, output, why);
     if (rc < 0)
         return rc;
-    if (o->classes > 0 && o->picture != PICTURE_NONE)
-        return diag(why, -EINVAL, "output \"%.64s\": classification and picture exclude each other",
-                    o->name);
+    for (int32_t i = 0; i < q->noutputs; i++)
+        if (strcmp(q->output[i].name, o->name) == 0 && q->output[i].form == o->form)
+            return diag(why, -EINVAL, "output \"%.64s\" is asked for twice", o->name);
     q->noutputs++;
     return 0;
 }
@@ -363,171 +394,8 @@ void infer_done(struct infer_request *q)
 
 /* ---- out */
 
-/* One output on its way into the answer. */
-struct made {
-    const char *datatype;
-    int32_t rank;
-    int32_t dim[SHAPE_MAX_RANK];
-    char *json;     /* "data", NULL in binary */
-    uint8_t *bytes; /* binary */
-    size_t len;
-    bool base64;
-};
-
-static void made_done(struct made *m)
-{
-    free(m->json);
-    free(m->bytes);
-}
-
-static int make_values(const struct infer_output *o, const struct request_tensor *t, struct made *m)
-{
-    const size_t n = (size_t)shape_values(&t->shape);
-
-    m->datatype = "FP32";
-    m->rank = t->shape.rank;
-    memcpy(m->dim, t->shape.dim, sizeof m->dim);
-    if (!o->binary) {
-        m->json = api_print_floats(t->values, n);
-        return m->json ? 0 : -ENOMEM;
-    }
-    m->len = n * 4;
-    m->bytes = malloc(m->len + 1);
-    if (!m->bytes)
-        return -ENOMEM;
-    struct writer w = { .buf = m->bytes, .cap = m->len };
-    for (size_t i = 0; i < n; i++)
-        put_f32(&w, t->values[i]);
-    return 0;
-}
-
-/* Puts `n` elements into `m`, as JSON strings or each after 4 bytes of its length. */
-static int make_bytes(const struct infer_output *o, const char *const *element, const size_t *len,
-                      size_t n, struct made *m)
-{
-    m->datatype = "BYTES";
-    if (o->binary) {
-        for (size_t i = 0; i < n; i++)
-            m->len += LENGTH_BYTES + len[i];
-        m->bytes = malloc(m->len + 1);
-        if (!m->bytes)
-            return -ENOMEM;
-        struct writer w = { .buf = m->bytes, .cap = m->len };
-        for (size_t i = 0; i < n; i++) {
-            put_u32(&w, (uint32_t)len[i]);
-            put_bytes(&w, element[i], len[i]);
-        }
-        return 0;
-    }
-    cJSON *list = cJSON_CreateArray();
-    bool ok = list != NULL;
-    for (size_t i = 0; ok && i < n; i++)
-        ok = cJSON_AddItemToArray(list, cJSON_CreateString(element[i]));
-    m->json = ok ? cJSON_PrintUnformatted(list) : NULL;
-    cJSON_Delete(list);
-    return m->json ? 0 : -ENOMEM;
-}
-
-/* "score:index:label" of `n` classes. */
-static int name_classes(const struct task_class *top, int32_t n, char **text)
-{
-    for (int32_t i = 0; i < n; i++) {
-        const char *label = top[i].label ? top[i].label : "";
-        if (asprintf(&text[i], "%.9g:%d%s%s", (double)top[i].score, top[i].index,
-                     label[0] ? ":" : "", label) < 0) {
-            text[i] = NULL;
-            return -ENOMEM;
-        }
-    }
-    return 0;
-}
-
-/* The top classes of each image of a batch. */
-static int make_classes(const struct infer_output *o, const struct request *r,
-                        const struct request_tensor *t, struct made *m, struct diag *why)
-{
-    const int32_t images = t->shape.rank > 1 ? t->shape.dim[0] : 1;
-    const int64_t scores = shape_values(&t->shape) / (images > 0 ? images : 1);
-    if (scores < 1 || scores > INT32_MAX || images < 1)
-        return diag(why, -EINVAL, "output \"%.64s\" has no scores", o->name);
-    const int32_t k = o->classes < scores ? o->classes : (int32_t)scores;
-    const size_t n = (size_t)images * (size_t)k;
-    struct task_class *top = calloc((size_t)k, sizeof *top);
-    char **text = calloc(n, sizeof *text);
-    size_t *len = calloc(n, sizeof *len);
-    int rc = top && text && len ? 0 : -ENOMEM;
-
-    for (int32_t i = 0; rc == 0 && i < images; i++) {
-        const int32_t got = task_top(r->sidecar, t->values + i * scores, (int32_t)scores, k, top);
-        rc = name_classes(top, got, text + (size_t)i * (size_t)k);
-    }
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        len[i] = strlen(text[i]);
-    if (rc == 0)
-        rc = make_bytes(o, (const char *const *)text, len, n, m);
-    m->rank = t->shape.rank > 1 ? 2 : 1;
-    m->dim[0] = t->shape.rank > 1 ? images : k;
-    m->dim[1] = k;
-    for (size_t i = 0; text && i < n; i++)
-        free(text[i]);
-    free(text);
-    free(len);
-    free(top);
-    return rc;
-}
-
-static int make_picture(const struct infer_output *o, const struct request *r,
-                        const struct request_tensor *t, struct made *m, struct diag *why)
-{
-    struct image im = { 0 };
-    uint8_t *file = NULL;
-    size_t len = 0;
-    char *text = NULL;
-
-    if (r->sidecar->task != TASK_IMAGE)
-        return diag(why, -EINVAL, "output \"%.64s\": the model's task is not to make a picture",
-                    o->name);
-    int rc = task_picture(r->sidecar, t->values, t->shape.rank, t->shape.dim, r->source, &im, why);
-    if (rc < 0)
-        return rc;
-    rc = o->picture == PICTURE_PNG ? image_encode_png(&im, &file, &len)
-                                   : image_encode_jpeg(&im, JPEG_QUALITY, &file, &len);
-    image_done(&im);
-    if (rc < 0)
-        return diag(why, rc, "output \"%.64s\": the picture cannot be encoded", o->name);
-    if (!o->binary) {
-        text = api_base64_encode(file, len);
-        rc = text ? 0 : -ENOMEM;
-    }
-    if (rc == 0)
-        rc = make_bytes(o, (const char *[]){ o->binary ? (const char *)file : text }, &len, 1, m);
-    m->rank = 1;
-    m->dim[0] = 1;
-    m->base64 = !o->binary;
-    free(text);
-    free(file);
-    return rc;
-}
-
-static int make_output(const struct infer_output *o, const struct request *r, struct made *m,
-                       struct diag *why)
-{
-    const struct request_tensor *t = NULL;
-
-    for (int32_t i = 0; i < r->noutputs; i++)
-        if (strcmp(r->output[i].name, o->name) == 0)
-            t = &r->output[i];
-    if (!t)
-        return diag(why, -EINVAL, "the model has no output \"%.64s\"", o->name);
-    if (o->classes > 0)
-        return make_classes(o, r, t, m, why);
-    if (o->picture != PICTURE_NONE)
-        return make_picture(o, r, t, m, why);
-    return make_values(o, t, m);
-}
-
 /* Hands `m->json` to the tree.  Returns false when memory is short. */
-static bool add_output(cJSON *outputs, const char *name, struct made *m)
+static bool add_output(cJSON *outputs, const char *name, struct api_made *m)
 {
     cJSON *o = cJSON_CreateObject();
     bool ok = o && cJSON_AddStringToObject(o, "name", name) &&
@@ -569,7 +437,7 @@ static bool add_head(cJSON *root, const struct infer_request *q, const struct re
 }
 
 /* The JSON and then the binary tensors, in their order. */
-static int join(const cJSON *root, const struct made *made, int32_t n,
+static int join(const cJSON *root, const struct api_made *made, int32_t n,
                 struct infer_response *response)
 {
     char *json = cJSON_PrintUnformatted(root);
@@ -612,7 +480,7 @@ int infer_format(const struct infer_request *q, const struct request *r, const c
     struct infer_output *all = calloc((size_t)r->noutputs + 1, sizeof *all);
     const int32_t n = all ? wanted_outputs(q, r, all) : 0;
     const struct infer_output *o = q->noutputs > 0 ? q->output : all;
-    struct made *made = calloc((size_t)n + 1, sizeof *made);
+    struct api_made *made = calloc((size_t)n + 1, sizeof *made);
     cJSON *root = cJSON_CreateObject();
     cJSON *outputs = NULL;
     int rc = 0;
@@ -621,7 +489,7 @@ int infer_format(const struct infer_request *q, const struct request *r, const c
         !(outputs = cJSON_AddArrayToObject(root, "outputs")))
         rc = -ENOMEM;
     for (int32_t i = 0; rc == 0 && i < n; i++) {
-        rc = make_output(&o[i], r, &made[i], why);
+        rc = api_make(&made[i], &o[i], r, why);
         if (rc == 0 && !add_output(outputs, o[i].name, &made[i]))
             rc = -ENOMEM;
     }
@@ -630,7 +498,7 @@ int infer_format(const struct infer_request *q, const struct request *r, const c
     if (rc == -ENOMEM)
         diag(why, rc, "out of memory for the answer");
     for (int32_t i = 0; made && i < n; i++)
-        made_done(&made[i]);
+        api_made_done(&made[i]);
     cJSON_Delete(root);
     free(made);
     free(all);

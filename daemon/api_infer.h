@@ -5,16 +5,28 @@
  *     "inputs": [ { "name", "shape", "datatype", "data": [...],
  *                   "parameters": { "binary_data_size": n } } ],    instead of "data"
  *     "outputs": [ { "name",                            default: all outputs
- *                    "parameters": { "binary_data": true,
+ *                    "parameters": { "binary_data": true, and at most one of
  *                                    "classification": k,    top k of each image as BYTES
- *                                                            "score:index:label"
- *                                    "picture": "png" | "jpeg" } } ] }    the picture as BYTES
+ *                                                            "score:index:label"; of a
+ *                                                            segmentation the largest k, the
+ *                                                            score being a share of the picture
+ *                                    "detections": true,     boxes as BYTES: a JSON list of
+ *                                                            { "label", "index", "score",
+ *                                                            "box": [left, top, right, bottom] }
+ *                                                            in pixels of the picture
+ *                                    "class_map": true,      PNG as BYTES: a pixel is the index of
+ *                                                            its class, 255 what was not seen
+ *                                    "picture": "png" | "jpeg" } } ] }    the picture as BYTES:
+ *                                                            the answer, or the input with classes,
+ *                                                            boxes or segments drawn on it
+ *
+ * An output may be asked for in several forms at once; the answer keeps the order.
  *
  * With Inference-Header-Content-Length the JSON is only the first so many bytes of the body;
  * binary tensors follow it in their order.  A picture is an input of datatype BYTES and one
  * element: in binary 4 bytes of length and the JPEG or PNG file, in JSON a string with
  * "parameters": { "content_type": "base64" }.  Binary BYTES in answers have the same 4 bytes
- * before each element; in JSON a picture is base64 and says so in its parameters.
+ * before each element; in JSON a PNG or JPEG is base64 and says so in its parameters.
  *
  * JSON is bounded: API_JSON_VALUES values and API_JSON_DEPTH levels.  Larger tensors go in
  * binary.  Keys that are not known are ignored, as the protocol wants.  Everything here is pure
@@ -38,13 +50,13 @@ enum {
     API_NAME_MAX = 256, /* bytes of a tensor's name or an id */
 };
 
-enum api_picture { PICTURE_NONE, PICTURE_PNG, PICTURE_JPEG };
+enum infer_form { FORM_VALUES, FORM_CLASSES, FORM_DETECTIONS, FORM_CLASS_MAP, FORM_PNG, FORM_JPEG };
 
 struct infer_output {
     char name[API_NAME_MAX + 1];
     bool binary;
-    int32_t classes; /* 0: the values themselves */
-    enum api_picture picture;
+    enum infer_form form;
+    int32_t classes; /* FORM_CLASSES: how many */
 };
 
 struct infer_request {

@@ -12,7 +12,6 @@
 #include "daemon/config.h"
 #include "daemon/mesh.h"
 #include "libsplit/graph.h"
-#include "libsplit/image.h"
 #include "libsplit/sidecar.h"
 #include "proto/frame.h"
 #include "tiling/plan.h"
@@ -55,8 +54,8 @@ struct request {
     /* Valid in `render`, and in `done` with OUTCOME_OK. */
     int32_t noutputs;
     struct request_tensor *output;   /* all outputs of the model */
-    const struct image *source; /* the picture as the network saw it (sidecar_view()); NULL
-                                 * for tensors, and where the task does not need it */
+    int32_t rows, cols;                 /* of the network's input */
+    int32_t picture_rows, picture_cols; /* of the picture, once decoded; 0: tensors came */
     const struct sidecar *sidecar;
     uint32_t frame, epoch;
     int32_t nodes;      /* that computed it */

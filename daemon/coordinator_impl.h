@@ -77,7 +77,7 @@ struct job {
     uv_work_t work;
 
     struct extents extents;
-    struct image seen;               /* request.source */
+    int32_t picture_rows, picture_cols; /* as decoded */
     uint8_t *pixels;                 /* either these ... */
     float *values[PLAN_MAX_INPUTS];  /* ... or these, NHWC, indexed like graph.input[] */
     float **output;                  /* [graph.noutputs], NHWC; NULL before the first frame */

@@ -70,7 +70,6 @@ static void job_free(struct job *j)
     for (int32_t i = 0; i < j->nanswers; i++)
         free(j->answer[i].values);
     free(j->answer);
-    image_done(&j->seen);
     free(j->pixels);
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
         free(j->values[i]);
@@ -189,17 +188,6 @@ static int picture_size(const struct model *m, int32_t *rows, int32_t *cols)
     return 0;
 }
 
-/* A network for luma only gets its colours back from what it saw. */
-static int keep_view(struct job *j, const struct image *im, int32_t rows, int32_t cols)
-{
-    const struct sidecar *s = &j->model->sidecar;
-    const int32_t edges = 2 * s->edge;
-
-    if (s->task != TASK_IMAGE || s->channels != CHANNELS_Y)
-        return 0;
-    return sidecar_view(s, im, rows - edges, cols - edges, &j->seen, &j->why);
-}
-
 static int decode(struct job *j)
 {
     const struct model *m = j->model;
@@ -213,8 +201,8 @@ static int decode(struct job *j)
     if (rc < 0)
         return rc;
     rc = sidecar_prepare(&m->sidecar, &im, &rows, &cols, &j->pixels, &j->why);
-    if (rc == 0)
-        rc = keep_view(j, &im, rows, cols);
+    j->picture_rows = im.rows;
+    j->picture_cols = im.cols;
     image_done(&im);
     if (rc < 0)
         return rc;
@@ -374,7 +362,10 @@ static int render(struct job *j)
         return diag(&j->why, -ENOMEM, "out of memory for the answer");
     r->noutputs = j->nanswers;
     r->output = j->answer;
-    r->source = j->seen.data ? &j->seen : NULL;
+    r->rows = shape_len(&j->network->graph.input[0].shape, ROW);
+    r->cols = shape_len(&j->network->graph.input[0].shape, COL);
+    r->picture_rows = j->picture_rows;
+    r->picture_cols = j->picture_cols;
     r->sidecar = &j->model->sidecar;
     r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
     if (r->render)
@@ -524,7 +515,8 @@ void coordinator_submit(struct coordinator *c, struct request *r)
 
     r->noutputs = 0;
     r->output = NULL;
-    r->source = NULL;
+    r->rows = r->cols = 0;
+    r->picture_rows = r->picture_cols = 0;
     r->sidecar = NULL;
     r->frame = r->epoch = 0;
     r->nodes = 0;

@@ -22,10 +22,13 @@ enum kind {
     NUMBER,      /* float, min..max */
     PER_CHANNEL, /* a NUMBER for all channels, or an array with one for each */
     LABELS,      /* array of strings, or the name of a file beside the sidecar */
+    NAMES,       /* detect.output: array of texts */
+    STRIDES,     /* detect.stride: array of int32_t, min..max */
+    ANCHORS,     /* detect.anchor: for every stride an array of column, row, column, row... */
     SECTION,     /* object with the rows of `keys` */
 };
 
-enum { MAX_WORDS = 4 };
+enum { MAX_WORDS = 6 };
 
 struct key {
     const char *name;
@@ -56,12 +59,43 @@ static const struct key output_keys[] = {
     { .name = NULL },
 };
 
+static const struct key detect_keys[] = {
+    { "decoder", WORD, AT(detect.decoder),
+      .words = { "yolox", "yolov5", "yolov8", "nanodet", "ssd", "ultraface" } },
+    { "outputs", NAMES, .off = AT(detect.output) },
+    { "strides", STRIDES, AT(detect.stride), .min = 1, .max = 4096 },
+    { "anchors", ANCHORS, AT(detect.anchor), .min = 1e-3, .max = 1e5 },
+    { "center", NUMBER, AT(detect.center), .min = 0, .max = 1 },
+    { "reg_max", WHOLE, AT(detect.reg_max), .min = 1, .max = 64 },
+    { "center_variance", NUMBER, AT(detect.center_variance), .min = 1e-6, .max = 1e6 },
+    { "size_variance", NUMBER, AT(detect.size_variance), .min = 1e-6, .max = 1e6 },
+    { "activation", WORD, AT(detect.activation), .words = { "none", "sigmoid", "softmax" } },
+    { "score", NUMBER, AT(detect.score), .min = 0, .max = 1 },
+    { "iou", NUMBER, AT(detect.iou), .min = 0, .max = 1 },
+    { "limit", WHOLE, AT(detect.limit), .min = 1, .max = 10000 },
+    { .name = NULL },
+};
+
+static const struct key segment_keys[] = {
+    { "threshold", NUMBER, AT(mask_threshold), .min = -1e9, .max = 1e9 },
+    { "background", WHOLE, AT(background), .min = -1, .max = 254 },
+    { .name = NULL },
+};
+
+/* In the order of enum task. */
+#define TASK_WORDS                                                                                 \
+    {                                                                                              \
+        "raw", "classify", "image", "detect", "segment"                                            \
+    }
+
 static const struct key top_keys[] = {
-    { "task", WORD, AT(task), .words = { "raw", "classify", "image" } },
+    { "task", WORD, AT(task), .words = TASK_WORDS },
     { "labels", LABELS, .off = AT(labels) },
     { "class_offset", WHOLE, AT(class_offset), .min = -100000, .max = 100000 },
     { "input", SECTION, .keys = input_keys },
     { "output", SECTION, .keys = output_keys },
+    { "detect", SECTION, .keys = detect_keys },
+    { "segment", SECTION, .keys = segment_keys },
     { .name = NULL },
 };
 
@@ -259,6 +293,105 @@ static int set_labels(const struct parse *p, const cJSON *v)
     return 0;
 }
 
+/* ---- lists of a detector */
+
+/* Checks an array of `least` to `most` members. */
+static int check_list(const struct parse *p, const cJSON *v, int least, int most, const char *place,
+                      const char *members)
+{
+    if (!cJSON_IsArray(v) || cJSON_GetArraySize(v) < least || cJSON_GetArraySize(v) > most)
+        return diag(p->why, -EINVAL, "%s: %s: expected a list of %d to %d %s", p->file, place,
+                    least, most, members);
+    return 0;
+}
+
+static int set_names(const struct parse *p, const cJSON *v, const char *place)
+{
+    struct sidecar_detect *d = &p->s->detect;
+    const cJSON *item;
+
+    int rc = check_list(p, v, 1, SIDECAR_MAX_OUTPUTS, place, "names");
+    if (rc < 0)
+        return rc;
+    cJSON_ArrayForEach(item, v) {
+        if (!cJSON_IsString(item))
+            return diag(p->why, -EINVAL, "%s: %s[%d]: expected a string", p->file, place,
+                        d->noutputs);
+        char *name = strdup(item->valuestring);
+        if (!name)
+            return diag(p->why, -ENOMEM, "%s: %s: out of memory", p->file, place);
+        d->output[d->noutputs++] = name;
+    }
+    return 0;
+}
+
+static int set_strides(const struct parse *p, const struct key *k, const cJSON *v,
+                       const char *place)
+{
+    struct sidecar_detect *d = &p->s->detect;
+    const cJSON *item;
+
+    int rc = check_list(p, v, 1, SIDECAR_MAX_STRIDES, place, "strides");
+    if (rc < 0)
+        return rc;
+    d->nstrides = 0;
+    cJSON_ArrayForEach(item, v) {
+        struct key one = *k;
+        one.off += sizeof d->stride[0] * (size_t)d->nstrides;
+        rc = set_whole(p, &one, item, place);
+        if (rc < 0)
+            return rc;
+        d->nstrides++;
+    }
+    return 0;
+}
+
+/* The anchors of one stride: columns, rows, columns, rows... */
+static int set_anchors_of(const struct parse *p, const struct key *k, const cJSON *v, int32_t level,
+                          const char *place)
+{
+    struct sidecar_detect *d = &p->s->detect;
+    const cJSON *item;
+    int n = 0;
+
+    int rc = check_list(p, v, 2, 2 * SIDECAR_MAX_ANCHORS, place, "numbers");
+    if (rc < 0)
+        return rc;
+    if (cJSON_GetArraySize(v) % 2 != 0)
+        return diag(p->why, -EINVAL, "%s: %s: %d numbers; expected pairs of columns and rows",
+                    p->file, place, cJSON_GetArraySize(v));
+    cJSON_ArrayForEach(item, v) {
+        rc = check_number(p, k, item, place);
+        if (rc < 0)
+            return rc;
+        d->anchor[level][n / 2][n % 2] = (float)item->valuedouble;
+        n++;
+    }
+    d->nanchors[level] = n / 2;
+    return 0;
+}
+
+static int set_anchors(const struct parse *p, const struct key *k, const cJSON *v,
+                       const char *place)
+{
+    const int32_t strides = p->s->detect.nstrides;
+    const cJSON *item;
+    int32_t level = 0;
+
+    if (!cJSON_IsArray(v) || cJSON_GetArraySize(v) != strides)
+        return diag(p->why, -EINVAL, "%s: %s: expected %d lists, one for every stride", p->file,
+                    place, strides);
+    cJSON_ArrayForEach(item, v) {
+        struct place at;
+        snprintf(at.text, sizeof at.text, "%.80s[%d]", place, level);
+        int rc = set_anchors_of(p, k, item, level, at.text);
+        if (rc < 0)
+            return rc;
+        level++;
+    }
+    return 0;
+}
+
 /* ---- objects */
 
 static int set_section(const struct parse *p, const struct key *keys, const cJSON *object,
@@ -279,6 +412,12 @@ static int set_key(const struct parse *p, const struct key *k, const cJSON *v, c
         return set_per_channel(p, k, v, place.text);
     case LABELS:
         return set_labels(p, v);
+    case NAMES:
+        return set_names(p, v, place.text);
+    case STRIDES:
+        return set_strides(p, k, v, place.text);
+    case ANCHORS:
+        return set_anchors(p, k, v, place.text);
     case SECTION:
         return set_section(p, k->keys, v, place.text);
     }
@@ -331,30 +470,77 @@ static int set_section(const struct parse *p, const struct key *keys, const cJSO
     return rc;
 }
 
+/* Which decoders a setting of detect[] means something to. */
+enum {
+    YOLOX = 1 << DECODER_YOLOX,
+    YOLOV5 = 1 << DECODER_YOLOV5,
+    NANODET = 1 << DECODER_NANODET,
+    SSD = 1 << DECODER_SSD,
+    NO_OBJECTNESS = NANODET | SSD | 1 << DECODER_YOLOV8 | 1 << DECODER_ULTRAFACE,
+};
+static const struct {
+    const char *key, *place, *needs;
+    unsigned decoders;
+} detect_rules[] = {
+    { "strides", "detect.strides", "a decoder that has cells", YOLOX | YOLOV5 | NANODET | SSD },
+    { "anchors", "detect.anchors", "decoder \"yolov5\" or \"ssd\"", YOLOV5 | SSD },
+    { "center", "detect.center", "decoder \"nanodet\" or \"ssd\"", NANODET | SSD },
+    { "reg_max", "detect.reg_max", "decoder \"nanodet\"", NANODET },
+    { "center_variance", "detect.center_variance", "decoder \"ssd\"", SSD },
+    { "size_variance", "detect.size_variance", "decoder \"ssd\"", SSD },
+    { "activation", "detect.activation", "a decoder without objectness", NO_OBJECTNESS },
+};
+
+static int check_detect(const struct parse *p, const cJSON *detect)
+{
+    const struct sidecar_detect *d = &p->s->detect;
+
+    if (!cJSON_GetObjectItemCaseSensitive(detect, "decoder"))
+        return diag(p->why, -EINVAL, "%s: detect.decoder: missing; it says what the outputs mean",
+                    p->file);
+    for (size_t i = 0; i < sizeof detect_rules / sizeof detect_rules[0]; i++)
+        if (!(detect_rules[i].decoders & 1u << d->decoder) &&
+            cJSON_GetObjectItemCaseSensitive(detect, detect_rules[i].key))
+            return diag(p->why, -EINVAL, "%s: %s: allowed with %s only", p->file,
+                        detect_rules[i].place, detect_rules[i].needs);
+    if (d->decoder == DECODER_SSD && d->nanchors[0] == 0)
+        return diag(p->why, -EINVAL, "%s: detect.anchors: missing; decoder \"ssd\" needs them",
+                    p->file);
+    return 0;
+}
+
 /* Settings that mean nothing beside the others are mistakes. */
 static int check_sense(const struct parse *p, const cJSON *root)
 {
     const cJSON *in = cJSON_GetObjectItemCaseSensitive(root, "input");
+    const enum task task = p->s->task;
     const struct {
         const cJSON *object;
         const char *key, *place, *needs;
         bool met;
     } rules[] = {
-        { root, "labels", "labels", "task \"classify\"", p->s->task == TASK_CLASSIFY },
-        { root, "class_offset", "class_offset", "task \"classify\"", p->s->task == TASK_CLASSIFY },
-        { root, "output", "output", "task \"image\"", p->s->task == TASK_IMAGE },
+        { root, "labels", "labels", "task \"classify\", \"detect\" or \"segment\"",
+          task == TASK_CLASSIFY || task == TASK_DETECT || task == TASK_SEGMENT },
+        { root, "class_offset", "class_offset", "task \"classify\" or \"detect\"",
+          task == TASK_CLASSIFY || task == TASK_DETECT },
+        { root, "output", "output", "task \"image\"", task == TASK_IMAGE },
+        { root, "detect", "detect", "task \"detect\"", task == TASK_DETECT },
+        { root, "segment", "segment", "task \"segment\"", task == TASK_SEGMENT },
         { in, "short_side", "input.short_side", "resize \"crop\"", p->s->resize == RESIZE_TO_CROP },
         { in, "fill", "input.fill", "resize \"letterbox\"", p->s->resize == RESIZE_TO_LETTERBOX },
     };
 
     if (!cJSON_GetObjectItemCaseSensitive(root, "task"))
-        return diag(p->why, -EINVAL, "%s: task: missing; \"raw\", \"classify\" or \"image\"",
+        return diag(p->why, -EINVAL,
+                    "%s: task: missing; \"raw\", \"classify\", \"image\", \"detect\" or "
+                    "\"segment\"",
                     p->file);
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
         if (!rules[i].met && cJSON_GetObjectItemCaseSensitive(rules[i].object, rules[i].key))
             return diag(p->why, -EINVAL, "%s: %s: allowed with %s only", p->file, rules[i].place,
                         rules[i].needs);
-    return 0;
+    return task == TASK_DETECT ? check_detect(p, cJSON_GetObjectItemCaseSensitive(root, "detect"))
+                               : 0;
 }
 
 static int line_of(const char *json, const char *at)
@@ -423,6 +609,16 @@ void sidecar_default(struct sidecar *s)
         .resize = RESIZE_TO_STRETCH,
         .pixels = { .channels = 3, .scale = 1.0f / 255 },
         .output_scale = 255,
+        .detect = { .nstrides = 3,
+                    .stride = { 8, 16, 32 },
+                    .reg_max = 7,
+                    .center = 0.5f,
+                    .center_variance = 0.1f,
+                    .size_variance = 0.2f,
+                    .score = 0.3f,
+                    .iou = 0.5f,
+                    .limit = 100 },
+        .mask_threshold = 0.5f,
     };
     for (int c = 0; c < CODEC_MAX_PIXEL_CHANNELS; c++)
         s->pixels.std[c] = 1;
@@ -433,7 +629,15 @@ void sidecar_done(struct sidecar *s)
     for (int32_t i = 0; i < s->nlabels; i++)
         free(s->labels[i]);
     free(s->labels);
+    for (int32_t i = 0; i < s->detect.noutputs; i++)
+        free(s->detect.output[i]);
     sidecar_default(s);
+}
+
+const char *sidecar_task_name(enum task t)
+{
+    static const char *const names[] = TASK_WORDS;
+    return names[t];
 }
 
 int sidecar_path(const char *onnx_file, char *path, size_t cap)

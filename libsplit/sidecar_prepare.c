@@ -16,48 +16,81 @@ static int64_t in_proportion(int32_t side, int32_t to, int32_t from)
 
 /* The shorter side to short_side, then the centre, in one step; a picture that would not
  * cover the window grows until it does. */
-static int crop(const struct sidecar *s, const struct image *im, int32_t rows, int32_t cols,
-                struct image *seen)
+static int place_crop(const struct sidecar *s, int32_t im_rows, int32_t im_cols, int32_t rows,
+                      int32_t cols, struct sidecar_place *place)
 {
-    const int32_t shorter = im->rows < im->cols ? im->rows : im->cols;
-    int64_t want_rows = im->rows, want_cols = im->cols;
+    const int32_t shorter = im_rows < im_cols ? im_rows : im_cols;
+    int64_t want_rows = im_rows, want_cols = im_cols;
 
     if (s->short_side > 0) {
-        want_rows = in_proportion(im->rows, s->short_side, shorter);
-        want_cols = in_proportion(im->cols, s->short_side, shorter);
+        want_rows = in_proportion(im_rows, s->short_side, shorter);
+        want_cols = in_proportion(im_cols, s->short_side, shorter);
     }
     if (want_rows < rows || want_cols < cols) {
-        const bool tall = (int64_t)rows * im->cols > (int64_t)cols * im->rows;
-        want_rows = tall ? rows : in_proportion(im->rows, cols, im->cols);
-        want_cols = tall ? in_proportion(im->cols, rows, im->rows) : cols;
+        const bool tall = (int64_t)rows * im_cols > (int64_t)cols * im_rows;
+        want_rows = tall ? rows : in_proportion(im_rows, cols, im_cols);
+        want_cols = tall ? in_proportion(im_cols, rows, im_rows) : cols;
     }
     if (want_rows > INT32_MAX || want_cols > INT32_MAX)
-        return -ENOMEM;
-
+        return -EINVAL;
     const int32_t r = (int32_t)want_rows, c = (int32_t)want_cols;
-    const struct image_part part = { (r - rows) / 2, (c - cols) / 2, rows, cols };
-    return image_resize_part(seen, im, r, c, part, IMAGE_BILINEAR);
+    *place = (struct sidecar_place){ r, c, (r - rows) / 2, (c - cols) / 2 };
+    return 0;
 }
 
-/* As large as it fits, top left, the rest filled. */
-static int letterbox(const struct sidecar *s, const struct image *im, int32_t rows, int32_t cols,
+/* As large as it fits, top left. */
+static struct sidecar_place place_letterbox(int32_t im_rows, int32_t im_cols, int32_t rows,
+                                            int32_t cols)
+{
+    const double scale = fmin((double)rows / im_rows, (double)cols / im_cols);
+
+    return (struct sidecar_place){ clamp((int32_t)(im_rows * scale), 1, rows),
+                                   clamp((int32_t)(im_cols * scale), 1, cols), 0, 0 };
+}
+
+/* The place in an input without edges. */
+static int place_view(const struct sidecar *s, int32_t im_rows, int32_t im_cols, int32_t rows,
+                      int32_t cols, struct sidecar_place *place)
+{
+    if (s->resize == RESIZE_TO_CROP)
+        return place_crop(s, im_rows, im_cols, rows, cols, place);
+    *place = s->resize == RESIZE_TO_LETTERBOX ? place_letterbox(im_rows, im_cols, rows, cols)
+                                              : (struct sidecar_place){ rows, cols, 0, 0 };
+    return 0;
+}
+
+int sidecar_place(const struct sidecar *s, int32_t im_rows, int32_t im_cols, int32_t rows,
+                  int32_t cols, struct sidecar_place *place)
+{
+    const int32_t edges = 2 * s->edge;
+
+    if (rows <= edges || cols <= edges)
+        return -EINVAL;
+    const int rc = place_view(s, im_rows, im_cols, rows - edges, cols - edges, place);
+    if (rc < 0)
+        return rc;
+    place->row -= s->edge;
+    place->col -= s->edge;
+    return 0;
+}
+
+/* The whole picture in its place, the rest filled. */
+static int letterbox(const struct sidecar *s, const struct image *im,
+                     const struct sidecar_place *place, int32_t rows, int32_t cols,
                      struct image *seen)
 {
-    const double scale = fmin((double)rows / im->rows, (double)cols / im->cols);
-    const int32_t fit_rows = clamp((int32_t)(im->rows * scale), 1, rows);
-    const int32_t fit_cols = clamp((int32_t)(im->cols * scale), 1, cols);
     struct image fit, made;
 
-    int rc = image_resize(&fit, im, fit_rows, fit_cols, IMAGE_BILINEAR);
+    int rc = image_resize(&fit, im, place->rows, place->cols, IMAGE_BILINEAR);
     if (rc < 0)
         return rc;
     rc = image_init(&made, rows, cols, im->channels);
     if (rc < 0)
         goto out;
-    const size_t fit_bytes = (size_t)fit_cols * (size_t)im->channels;
+    const size_t fit_bytes = (size_t)fit.cols * (size_t)im->channels;
     const size_t row_bytes = (size_t)cols * (size_t)im->channels;
     memset(made.data, s->fill, (size_t)rows * row_bytes);
-    for (int32_t r = 0; r < fit_rows; r++)
+    for (int32_t r = 0; r < fit.rows; r++)
         memcpy(made.data + (size_t)r * row_bytes, fit.data + (size_t)r * fit_bytes, fit_bytes);
     *seen = made;
 out:
@@ -68,32 +101,26 @@ out:
 int sidecar_view(const struct sidecar *s, const struct image *im, int32_t rows, int32_t cols,
                  struct image *seen, struct diag *why)
 {
-    int rc = -EINVAL;
+    struct sidecar_place at;
 
     /* What the network leaves open is not resized. */
     if (rows == 0 && cols == 0)
         return image_resize(seen, im, im->rows, im->cols, IMAGE_BILINEAR);
     rows = rows > 0 ? rows : im->rows;
     cols = cols > 0 ? cols : im->cols;
+    if (s->resize == RESIZE_TO_NONE && (im->rows != rows || im->cols != cols))
+        return diag(why, -EINVAL,
+                    "the picture is %d x %d pixels; the network takes %d x %d and its sidecar "
+                    "says resize \"none\"",
+                    im->cols, im->rows, cols, rows);
 
-    switch (s->resize) {
-    case RESIZE_TO_STRETCH:
-        rc = image_resize(seen, im, rows, cols, IMAGE_BILINEAR);
-        break;
-    case RESIZE_TO_CROP:
-        rc = crop(s, im, rows, cols, seen);
-        break;
-    case RESIZE_TO_LETTERBOX:
-        rc = letterbox(s, im, rows, cols, seen);
-        break;
-    case RESIZE_TO_NONE:
-        if (im->rows != rows || im->cols != cols)
-            return diag(why, -EINVAL,
-                        "the picture is %d x %d pixels; the network takes %d x %d and its sidecar "
-                        "says resize \"none\"",
-                        im->cols, im->rows, cols, rows);
-        rc = image_resize(seen, im, rows, cols, IMAGE_BILINEAR);
-        break;
+    /* A picture that cannot be placed would take more memory than there is. */
+    int rc = place_view(s, im->rows, im->cols, rows, cols, &at) < 0 ? -ENOMEM : 0;
+    if (rc == 0 && s->resize == RESIZE_TO_LETTERBOX) {
+        rc = letterbox(s, im, &at, rows, cols, seen);
+    } else if (rc == 0) {
+        const struct image_part part = { at.row, at.col, rows, cols };
+        rc = image_resize_part(seen, im, at.rows, at.cols, part, IMAGE_BILINEAR);
     }
     if (rc < 0)
         return diag(why, rc, "out of memory for a picture of %d x %d pixels", cols, rows);

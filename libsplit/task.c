@@ -9,7 +9,7 @@
 /* A strict order for any floats: NaN comes after everything. */
 static bool before(float a, float b) { return isnan(b) ? !isnan(a) : a > b; }
 
-static const char *label_of(const struct sidecar *s, int64_t index)
+const char *task_label(const struct sidecar *s, int64_t index)
 {
     return index >= 0 && index < s->nlabels ? s->labels[index] : "";
 }
@@ -26,7 +26,7 @@ int32_t task_top(const struct sidecar *s, const float *scores, int32_t n, int32_
         for (; at > 0 && before(scores[i], top[at - 1].score); at--)
             top[at] = top[at - 1];
         const int32_t index = i - s->class_offset;
-        top[at] = (struct task_class){ index, scores[i], label_of(s, index) };
+        top[at] = (struct task_class){ index, scores[i], task_label(s, index) };
     }
     return found;
 }

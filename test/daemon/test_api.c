@@ -596,12 +596,129 @@ Test(api, impossible_answers_are_refused)
 
     cr_expect_eq(format(",\"outputs\":[{\"name\":\"none\"}]", TASK_RAW, &r, &why), -EINVAL);
     cr_expect_not_null(strstr(why.text, "no output \"none\""), "%s", why.text);
-    cr_expect_eq(format(",\"outputs\":[{\"name\":\"prob\",\"parameters\":{\"picture\":\"png\"}}]",
-                        TASK_CLASSIFY, &r, &why),
-                 -EINVAL);
-    cr_expect_not_null(strstr(why.text, "task"), "%s", why.text);
+    static const char *const forms[] = { "\"picture\":\"png\"", "\"detections\":true",
+                                         "\"class_map\":true" };
+    for (int i = 0; i < 3; i++) {
+        char json[128];
+        snprintf(json, sizeof json, ",\"outputs\":[{\"name\":\"prob\",\"parameters\":{%s}}]",
+                 forms[i]);
+        cr_expect_eq(format(json, TASK_RAW, &r, &why), -EINVAL);
+        cr_expect_not_null(strstr(why.text, "task"), "%s", why.text);
+    }
     cr_expect_eq(format(",\"outputs\":[{\"name\":\"prob\",\"parameters\":{\"picture\":\"png\"}}]",
                         TASK_IMAGE, &r, &why),
                  -EINVAL);
     cr_expect_null(r.body);
+}
+
+/* ---- detections and segments */
+
+/* What an answer of one output and a sidecar becomes; the picture is 4 x 4 pixels. */
+static int format_task(const char *sidecar_json, struct request_tensor *out, const char *outputs,
+                       struct infer_response *response, struct diag *why)
+{
+    struct sidecar sidecar;
+    struct infer_request q;
+    char json[512];
+
+    cr_assert_eq(sidecar_parse(&sidecar, sidecar_json, strlen(sidecar_json), "net.json", why), 0,
+                 "%s", why->text);
+    struct request r = {
+        .noutputs = 1, .output = out, .sidecar = &sidecar, .nodes = 1, .rows = 4, .cols = 4
+    };
+    snprintf(json, sizeof json, "{" ONE "%s}", outputs);
+    cr_assert_eq(parse(&q, json, why), 0, "%s", why->text);
+    const int rc = infer_format(&q, &r, "net", response, why);
+    infer_done(&q);
+    sidecar_done(&sidecar);
+    return rc;
+}
+
+static const char *element(const cJSON *o, int i)
+{
+    return cJSON_GetStringValue(cJSON_GetArrayItem(cJSON_GetObjectItem(o, "data"), i));
+}
+
+Test(api, detections_and_their_picture)
+{
+    static float values[] = { 2, 1, 2, 2, 0.5f, 0.5f };
+    struct request_tensor out = { "boxes", shape_make(3, (int32_t[]){ 1, 1, 6 }), values };
+    struct infer_response r;
+    struct diag why;
+
+    cr_assert_eq(format_task("{\"task\":\"detect\",\"labels\":[\"a \\\"cat\\\"\"],"
+                             "\"detect\":{\"decoder\":\"yolov5\",\"score\":0.2}}",
+                             &out,
+                             ",\"outputs\":[{\"name\":\"boxes\",\"parameters\":"
+                             "{\"detections\":true}},{\"name\":\"boxes\",\"parameters\":"
+                             "{\"picture\":\"png\"}}]",
+                             &r, &why),
+                 0, "%s", why.text);
+    cJSON *json = tree(&r);
+    cr_expect_str_eq(text_of(output(json, 0), "datatype"), "BYTES");
+    cr_expect_str_eq(element(output(json, 0), 0),
+                     "[{\"label\":\"a \\\"cat\\\"\",\"index\":0,\"score\":0.25,"
+                     "\"box\":[1,0,3,2]}]");
+    cr_expect_null(cJSON_GetObjectItem(output(json, 0), "parameters"));
+    cr_expect_eq(strncmp(element(output(json, 1), 0), "iVBORw0KGgo", 11), 0, "a PNG in base64");
+    cJSON_Delete(json);
+    free(r.body);
+}
+
+Test(api, segments_and_their_class_map)
+{
+    /* Class 1 in the upper row, class 0 below. */
+    static float values[] = { 0, 0, 1, 1, /**/ 1, 1, 0, 0 };
+    struct request_tensor out = { "seg", shape_make(4, (int32_t[]){ 1, 2, 2, 2 }), values };
+    struct infer_response r;
+    struct diag why;
+    struct image map;
+    uint8_t *file;
+    size_t len;
+
+    cr_assert_eq(format_task("{\"task\":\"segment\",\"labels\":[\"ground\",\"sky\"]}", &out,
+                             ",\"outputs\":[{\"name\":\"seg\",\"parameters\":{\"class_map\":true}},"
+                             "{\"name\":\"seg\",\"parameters\":{\"classification\":5}}]",
+                             &r, &why),
+                 0, "%s", why.text);
+    cJSON *json = tree(&r);
+    cr_assert_eq(api_base64_decode(element(output(json, 0), 0), &file, &len), 0);
+    cr_assert_eq(image_decode(&map, file, len, "map", &why), 0, "%s", why.text);
+    cr_assert_eq(map.rows * map.cols, 4);
+    cr_expect_eq(map.data[0], 1);
+    cr_expect_eq(map.data[3 * map.channels], 0);
+    cr_expect_str_eq(element(output(json, 1), 0), "0.5:0:ground");
+    cr_expect_str_eq(element(output(json, 1), 1), "0.5:1:sky");
+    cr_expect_null(element(output(json, 1), 2));
+    image_done(&map);
+    free(file);
+    cJSON_Delete(json);
+    free(r.body);
+}
+
+Test(api, one_output_in_one_form_is_asked_for_once)
+{
+    static const struct {
+        const char *outputs, *sentence;
+    } cases[] = {
+        { "{\"name\":\"a\"},{\"name\":\"a\"}", "asked for twice" },
+        { "{\"name\":\"a\",\"parameters\":{\"picture\":\"png\"}},"
+          "{\"name\":\"a\",\"parameters\":{\"picture\":\"png\"}}",
+          "asked for twice" },
+        { "{\"name\":\"a\",\"parameters\":{\"picture\":\"png\",\"detections\":true}}",
+          "detections and picture exclude each other" },
+        { "{\"name\":\"a\",\"parameters\":{\"detections\":1}}",
+          "detections: expected true or false" },
+        { "{\"name\":\"a\",\"parameters\":{\"class_map\":\"png\"}}",
+          "class_map: expected true or false" },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct infer_request q;
+        struct diag why = { "" };
+        char json[512];
+        snprintf(json, sizeof json, "{" ONE ",\"outputs\":[%s]}", cases[i].outputs);
+        cr_expect_eq(parse(&q, json, &why), -EINVAL);
+        cr_expect_not_null(strstr(why.text, cases[i].sentence), "%s", why.text);
+    }
 }

@@ -91,14 +91,16 @@ Test(sidecar, mistakes_get_one_sentence)
     check_refused("{\n\"task\": \"raw\",\n}", "net.json:3: not JSON");
     check_refused("{\"task\": \"raw\"}\n\nx", "net.json:3: not JSON");
     check_refused("[]", "net.json: the top level: expected an object");
-    check_refused("{}", "net.json: task: missing; \"raw\", \"classify\" or \"image\"");
-    check_refused("{\"task\": \"detect\"}",
-                  "net.json: task: \"detect\" is none of \"raw\", \"classify\", \"image\"");
-    check_refused("{\"task\": 1}",
-                  "net.json: task: expected one of \"raw\", \"classify\", \"image\"");
+    check_refused("{}", "net.json: task: missing; \"raw\", \"classify\", \"image\", \"detect\" or "
+                        "\"segment\"");
+    check_refused("{\"task\": \"dream\"}",
+                  "net.json: task: \"dream\" is none of \"raw\", \"classify\", \"image\", "
+                  "\"detect\", \"segment\"");
+    check_refused("{\"task\": 1}", "net.json: task: expected one of \"raw\", \"classify\", "
+                                   "\"image\", \"detect\", \"segment\"");
     check_refused("{\"task\": \"raw\", \"Task\": \"raw\"}",
                   "net.json: Task: unknown key; allowed are task, labels, class_offset, input, "
-                  "output");
+                  "output, detect, segment");
     check_refused("{\"task\": \"raw\", \"task\": \"raw\"}", "net.json: task: given twice");
     check_refused("{\"task\": \"raw\", \"input\": 3}", "net.json: input: expected an object");
     check_refused("{\"task\": \"raw\", \"input\": {\"std\": 0}}",
@@ -121,10 +123,11 @@ Test(sidecar, mistakes_get_one_sentence)
 
 Test(sidecar, settings_that_mean_nothing_are_refused)
 {
-    check_refused("{\"task\": \"raw\", \"labels\": [\"cat\"]}",
-                  "net.json: labels: allowed with task \"classify\" only");
+    check_refused(
+        "{\"task\": \"raw\", \"labels\": [\"cat\"]}",
+        "net.json: labels: allowed with task \"classify\", \"detect\" or \"segment\" only");
     check_refused("{\"task\": \"raw\", \"class_offset\": 1}",
-                  "net.json: class_offset: allowed with task \"classify\" only");
+                  "net.json: class_offset: allowed with task \"classify\" or \"detect\" only");
     check_refused("{\"task\": \"raw\", \"output\": {}}",
                   "net.json: output: allowed with task \"image\" only");
     check_refused("{\"task\": \"raw\", \"input\": {\"short_side\": 256}}",
@@ -413,6 +416,81 @@ Test(sidecar, impossible_sizes_get_one_sentence)
     cr_assert_null(pixels);
     image_done(&im);
     sidecar_done(&s);
+}
+
+/* ---- detectors */
+
+#define DETECT(settings) "{\"task\": \"detect\", \"detect\": {" settings "}}"
+
+Test(sidecar, every_key_of_a_detector_reaches_its_field)
+{
+    struct sidecar s = parse("{ \"task\": \"detect\", \"labels\": [\"cat\"], \"class_offset\": 1,"
+                             "  \"detect\": { \"anchors\": [[1, 2, 3, 4], [5.5, 6]],"
+                             "    \"strides\": [4, 16], \"decoder\": \"ssd\","
+                             "    \"outputs\": [\"a\", \"b\"], \"center\": 0.25,"
+                             "    \"center_variance\": 0.5, \"size_variance\": 2,"
+                             "    \"activation\": \"softmax\", \"score\": 0.125, \"iou\": 0.75,"
+                             "    \"limit\": 7 } }");
+    const struct sidecar_detect *d = &s.detect;
+
+    cr_assert_eq(s.task, TASK_DETECT);
+    cr_assert_eq(d->decoder, DECODER_SSD);
+    cr_assert_eq(d->noutputs, 2);
+    cr_assert_str_eq(d->output[1], "b");
+    cr_assert_eq(d->nstrides, 2);
+    cr_assert_eq(d->stride[1], 16);
+    cr_assert_eq(d->nanchors[0], 2);
+    cr_assert_eq(d->nanchors[1], 1);
+    cr_assert_eq(d->anchor[0][1][1], 4);
+    cr_assert_eq(d->anchor[1][0][0], 5.5f);
+    cr_assert_eq(d->center, 0.25f);
+    cr_assert_eq(d->center_variance, 0.5f);
+    cr_assert_eq(d->size_variance, 2);
+    cr_assert_eq(d->activation, SCORE_SOFTMAX);
+    cr_assert_eq(d->score, 0.125f);
+    cr_assert_eq(d->iou, 0.75f);
+    cr_assert_eq(d->limit, 7);
+    sidecar_done(&s);
+}
+
+Test(sidecar, mistakes_of_a_detector_get_one_sentence)
+{
+    check_refused("{\"task\": \"detect\"}",
+                  "net.json: detect.decoder: missing; it says what the outputs mean");
+    check_refused("{\"task\": \"raw\", \"detect\": {\"decoder\": \"yolox\"}}",
+                  "net.json: detect: allowed with task \"detect\" only");
+    check_refused(
+        DETECT("\"decoder\": \"yolo\""),
+        "net.json: detect.decoder: \"yolo\" is none of \"yolox\", \"yolov5\", \"yolov8\", "
+        "\"nanodet\", \"ssd\", \"ultraface\"");
+    check_refused(DETECT("\"decoder\": \"yolox\", \"nms\": 1"),
+                  "net.json: detect.nms: unknown key; allowed are decoder, outputs, strides, "
+                  "anchors, center, reg_max, center_variance, size_variance, activation, score, "
+                  "iou, limit");
+    check_refused(DETECT("\"decoder\": \"yolox\", \"strides\": []"),
+                  "net.json: detect.strides: expected a list of 1 to 8 strides");
+    check_refused(DETECT("\"decoder\": \"yolox\", \"strides\": [8, 0]"),
+                  "net.json: detect.strides: 0 is not in 1 to 4096");
+    check_refused(DETECT("\"decoder\": \"yolox\", \"outputs\": [\"a\", 1]"),
+                  "net.json: detect.outputs[1]: expected a string");
+    check_refused(DETECT("\"decoder\": \"yolox\", \"anchors\": [[1, 1], [1, 1], [1, 1]]"),
+                  "net.json: detect.anchors: allowed with decoder \"yolov5\" or \"ssd\" only");
+    check_refused(DETECT("\"decoder\": \"ssd\""),
+                  "net.json: detect.anchors: missing; decoder \"ssd\" needs them");
+    check_refused(DETECT("\"decoder\": \"ssd\", \"anchors\": [[1, 1]]"),
+                  "net.json: detect.anchors: expected 3 lists, one for every stride");
+    check_refused(DETECT("\"decoder\": \"ssd\", \"strides\": [8], \"anchors\": [[1, 2, 3]]"),
+                  "net.json: detect.anchors[0]: 3 numbers; expected pairs of columns and rows");
+    check_refused(DETECT("\"decoder\": \"ssd\", \"strides\": [8], \"anchors\": [[1, 0]]"),
+                  "net.json: detect.anchors[0]: 0 is not in 0.001 to 100000");
+    check_refused(DETECT("\"decoder\": \"yolov8\", \"reg_max\": 7"),
+                  "net.json: detect.reg_max: allowed with decoder \"nanodet\" only");
+    check_refused("{\"task\": \"classify\", \"segment\": {}}",
+                  "net.json: segment: allowed with task \"segment\" only");
+    check_refused("{\"task\": \"segment\", \"segment\": {\"background\": 255}}",
+                  "net.json: segment.background: 255 is not in -1 to 254");
+    check_refused("{\"task\": \"segment\", \"class_offset\": 1}",
+                  "net.json: class_offset: allowed with task \"classify\" or \"detect\" only");
 }
 
 /* ---- the sidecars that ship */
