@@ -23,14 +23,11 @@ PLAIN(f_reciprocal, 1 / x)
 PLAIN(f_sqrt, sqrtf(x))
 PLAIN(f_exp, expf(x))
 PLAIN(f_log, logf(x))
-PLAIN(f_erf, erff(x))
 PLAIN(f_not, x == 0 ? 1.0F : 0.0F)
 PLAIN(f_not_zero, x != 0 ? 1.0F : 0.0F)
 PLAIN(f_truncate, truncf(x))
 PLAIN(f_softplus, softplus_of(x))
 PLAIN(f_softsign, x / (1 + fabsf(x)))
-PLAIN(f_mish, x *tanhf(softplus_of(x)))
-PLAIN(f_gelu, 0.5F * x * (1 + erff(x * 0.70710678F)))
 PLAIN(f_gelu_tanh, 0.5F * x * (1 + tanhf(0.79788456F * (x + 0.044715F * x * x * x))))
 PLAIN(f_sin, sinf(x))
 PLAIN(f_cos, cosf(x))
@@ -79,7 +76,6 @@ act_fn act_function(enum act_kind kind)
         [ACT_SQRT] = f_sqrt,
         [ACT_EXP] = f_exp,
         [ACT_LOG] = f_log,
-        [ACT_ERF] = f_erf,
         [ACT_NOT] = f_not,
         [ACT_NOT_ZERO] = f_not_zero,
         [ACT_TRUNCATE] = f_truncate,
@@ -88,8 +84,6 @@ act_fn act_function(enum act_kind kind)
         [ACT_SELU] = f_selu,
         [ACT_SOFTPLUS] = f_softplus,
         [ACT_SOFTSIGN] = f_softsign,
-        [ACT_MISH] = f_mish,
-        [ACT_GELU] = f_gelu,
         [ACT_GELU_TANH] = f_gelu_tanh,
         [ACT_THRESHOLDED_RELU] = f_thresholded_relu,
         [ACT_SHRINK] = f_shrink,

@@ -6,7 +6,8 @@
 
 #include "libsplit/graph.h"
 
-/* `a` and `b` are those of struct act.  NULL for the kinds before ACT_ABS.
+/* `a` and `b` are those of struct act.  NULL for the kinds before ACT_ABS and for those that have
+ * vector code (libsplit/simd.h): ERF, MISH, GELU.
  *
  * SIGN: -1, 0, 1.  ROUND: halves to even.  NOT: x == 0.  TRUNCATE: towards 0.  ELU: x < 0 ? a (e^x
  * - 1) : x. CELU: max(x, 0) + min(a (e^(x/a) - 1), 0).  SELU: b times ELU.  SOFTPLUS: log(1 + e^x).

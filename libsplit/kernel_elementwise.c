@@ -1,79 +1,75 @@
-#include <math.h>
-
+#include "libsplit/conv.h"
 #include "libsplit/functions.h"
 #include "libsplit/kernel_ops.h"
+#include "libsplit/simd.h"
 
-static float sigmoid(float x) { return 1.0F / (1.0F + expf(-x)); }
-static float clampf(float x, float lo, float hi)
+/* The vector function that `kind` is, SIMD_FUNCTIONS if there is none. */
+static enum simd_function vector_function(enum act_kind kind)
 {
-    const float above = x > lo ? x : lo;
-    return above < hi ? above : hi;
+    switch (kind) {
+    case ACT_SIGMOID:
+        return SIMD_SIGMOID;
+    case ACT_SILU:
+        return SIMD_SILU;
+    case ACT_TANH:
+        return SIMD_TANH;
+    case ACT_ERF:
+        return SIMD_ERF;
+    case ACT_GELU:
+        return SIMD_GELU;
+    case ACT_MISH:
+        return SIMD_MISH;
+    case ACT_HARD_SIGMOID:
+        return SIMD_HARD_SIGMOID;
+    case ACT_HARD_SWISH:
+        return SIMD_HARD_SWISH;
+    default:
+        return SIMD_FUNCTIONS;
+    }
 }
 
+/* One activation of many values. */
+struct activation {
+    const struct act *act;
+    const struct simd *simd;
+    struct simd_act simple; /* SIMD_NONE: it is another one */
+    enum simd_function function;
+};
+
 /* `slope` is that of the first value, for PRELU. */
-static void act_run_of_values(const struct act *act, float *restrict x, const float *slope,
+static void act_run_of_values(const struct activation *how, float *restrict x, const float *slope,
                               ptrdiff_t n)
 {
-    const float a = act->a, b = act->b;
-    switch (act->kind) {
-    case ACT_NONE:
-        break;
-    case ACT_RELU:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = x[i] > 0 ? x[i] : 0;
-        break;
-    case ACT_CLIP:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = clampf(x[i], a, b);
-        break;
-    case ACT_LEAKY_RELU:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = x[i] < 0 ? a * x[i] : x[i];
-        break;
-    case ACT_PRELU:
+    const float a = how->act->a, b = how->act->b;
+    if (how->simple.kind != SIMD_NONE) {
+        how->simd->activate(x, x, n, &how->simple);
+    } else if (how->function != SIMD_FUNCTIONS) {
+        how->simd->apply(how->function, x, n, a, b);
+    } else if (slope) {
         for (ptrdiff_t i = 0; i < n; i++)
             x[i] = x[i] < 0 ? slope[i] * x[i] : x[i];
-        break;
-    case ACT_SIGMOID:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = sigmoid(x[i]);
-        break;
-    case ACT_HARD_SIGMOID:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = clampf(a * x[i] + b, 0, 1);
-        break;
-    case ACT_HARD_SWISH:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = x[i] * clampf(x[i] * (1.0F / 6) + 0.5F, 0, 1);
-        break;
-    case ACT_TANH:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = tanhf(x[i]);
-        break;
-    case ACT_SILU:
-        for (ptrdiff_t i = 0; i < n; i++)
-            x[i] = x[i] * sigmoid(x[i]);
-        break;
-    default: {
-        const act_fn f = act_function(act->kind);
+    } else {
+        const act_fn f = act_function(how->act->kind);
         for (ptrdiff_t i = 0; i < n; i++)
             x[i] = f(x[i], a, b);
-    }
     }
 }
 
 void act_apply(const struct act *act, float *x, ptrdiff_t pixel_stride, int32_t n, int32_t k0,
                int32_t channels)
 {
+    struct act rest;
     if (act->kind == ACT_NONE)
         return;
-    if (pixel_stride == channels && act->kind != ACT_PRELU) {
-        act_run_of_values(act, x, NULL, (ptrdiff_t)n * channels);
+    const struct activation how = { act, simd_best(), conv_activation(act, &rest),
+                                    vector_function(act->kind) };
+    const float *slope = act->kind == ACT_PRELU ? act->slope + k0 : NULL;
+    if (pixel_stride == channels && !slope) {
+        act_run_of_values(&how, x, NULL, (ptrdiff_t)n * channels);
         return;
     }
-    const float *slope = act->kind == ACT_PRELU ? act->slope + k0 : NULL;
     for (int32_t p = 0; p < n; p++)
-        act_run_of_values(act, x + p * pixel_stride, slope, channels);
+        act_run_of_values(&how, x + p * pixel_stride, slope, channels);
 }
 
 void act_region(const struct kernel_call *call)
@@ -87,17 +83,16 @@ void act_region(const struct kernel_call *call)
 void affine_run(const struct kernel_call *call)
 {
     const struct box *r = &call->region;
-    const int32_t n = box_len(*r, CHAN);
-    const float *restrict scale = call->op->u.affine.scale + r->lo[CHAN];
-    const float *restrict bias = call->op->u.affine.bias + r->lo[CHAN];
+    const struct simd *simd = simd_best();
+    struct act rest;
+    const struct simd_act act = conv_activation(&call->op->act, &rest);
+    const float *scale = call->op->u.affine.scale + r->lo[CHAN];
+    const float *bias = call->op->u.affine.bias + r->lo[CHAN];
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++)
-        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
-            const float *restrict from = view_at(&call->in[0], y, x, r->lo[CHAN]);
-            float *restrict to = view_at(&call->out, y, x, r->lo[CHAN]);
-            for (int32_t k = 0; k < n; k++)
-                to[k] = from[k] * scale[k] + bias[k];
-        }
-    act_region(call);
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
+            simd->affine(view_at(&call->in[0], y, x, r->lo[CHAN]), scale, bias,
+                         view_at(&call->out, y, x, r->lo[CHAN]), box_len(*r, CHAN), &act);
+    conv_finish(call, &rest);
 }
 
 void activation_run(const struct kernel_call *call)

@@ -21,6 +21,10 @@ enum {
     SIMD_MAX_WIDTH = 16,  /* floats of a vector */
 };
 
+/* v_two_to(x) of every instruction set is 2^x of a whole x in -126..127: x added to this
+ * number, 1.5 * 2^23 + 127, leaves the exponent of the result in the last bits of the sum. */
+#define SIMD_EXPONENT 12583039.0F
+
 enum simd_act_kind {
     SIMD_NONE,
     SIMD_CLAMP, /* x > lo ? x : lo, then x < hi ? x : hi */
@@ -107,6 +111,25 @@ typedef void simd_add_fn(const float *a, const float *b, float *out, ptrdiff_t n
                          const struct simd_act *act);
 typedef void simd_activate_fn(const float *a, float *out, ptrdiff_t n, const struct simd_act *act);
 
+/* What else an activation may be; SIMD_HARD_SIGMOID: clamp(a x + b, 0, 1). */
+enum simd_function {
+    SIMD_SIGMOID,
+    SIMD_SILU,
+    SIMD_TANH,
+    SIMD_ERF,
+    SIMD_GELU,
+    SIMD_MISH,
+    SIMD_HARD_SIGMOID,
+    SIMD_HARD_SWISH,
+    SIMD_FUNCTIONS
+};
+/* x[i] = function(x[i]), i < n. */
+typedef void simd_apply_fn(enum simd_function function, float *x, ptrdiff_t n, float a, float b);
+
+/* One pixel: out[k] = act(x[k] * scale[k] + bias[k]). */
+typedef void simd_affine_fn(const float *x, const float *scale, const float *bias, float *out,
+                            int32_t channels, const struct simd_act *act);
+
 struct simd {
     const char *name;
     int32_t width;   /* floats of a vector */
@@ -121,6 +144,8 @@ struct simd {
     simd_tile_fn *winograd_in[5], *winograd_out[5]; /* [m], m = 2 or 4 */
     simd_add_fn *add;
     simd_activate_fn *activate;
+    simd_apply_fn *apply;
+    simd_affine_fn *affine;
 };
 
 /* The tables that this program holds and this machine can run, best first; ends with NULL.

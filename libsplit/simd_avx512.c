@@ -22,12 +22,20 @@ static inline void v_store_first(float *to, vec x, int32_t n)
 }
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+static inline vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+static inline vec v_two_to(vec x)
+{
+    const vec biased = v_add(x, _mm512_set1_ps(SIMD_EXPONENT));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(biased), 23));
+}
 static inline vec v_fma(vec sum, vec a, vec b) { return _mm512_fmadd_ps(a, b, sum); }
 static inline vec v_mla(vec sum, vec a, float b)
 {
     return _mm512_fmadd_ps(a, _mm512_set1_ps(b), sum);
 }
 static inline vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+static inline vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 static inline vec v_clamp(vec x, float lo, float hi)
 {
     return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(lo)), _mm512_set1_ps(hi));

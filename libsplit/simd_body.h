@@ -9,13 +9,16 @@
 
 #include <math.h>
 
+/* What takes the number of channels as a literal WIDTH almost always. */
+#define INLINE static inline __attribute__((always_inline))
+
 /* The first n of WIDTH floats; compilers drop the test where `n` is a literal WIDTH. */
-static inline vec v_load_n(const float *x, int32_t n)
+INLINE vec v_load_n(const float *x, int32_t n)
 {
     return n == WIDTH ? v_load(x) : v_load_first(x, n);
 }
 
-static inline void v_store_n(float *to, vec x, int32_t n)
+INLINE void v_store_n(float *to, vec x, int32_t n)
 {
     if (n == WIDTH)
         v_store(to, x);
@@ -58,8 +61,8 @@ static void taps4(const float *const *x, const float *const *w, int32_t taps, co
     v_store(out + k + 3 * WIDTH, v_activate(d, act));
 }
 
-static inline void taps1(const float *const *x, const float *const *w, int32_t taps,
-                         const float *bias, float *out, int32_t k, int32_t n, struct simd_act act)
+INLINE void taps1(const float *const *x, const float *const *w, int32_t taps, const float *bias,
+                  float *out, int32_t k, int32_t n, struct simd_act act)
 {
     vec sum = v_load_n(bias + k, n);
     for (int32_t t = 0; t < taps; t++)
@@ -79,7 +82,7 @@ static void sum_taps(const float *const *x, const float *const *w, int32_t taps,
         taps1(x, w, taps, bias, out, k, channels - k, *act);
 }
 
-static inline void max1(const float *const *x, int32_t taps, float *out, int32_t k, int32_t n)
+INLINE void max1(const float *const *x, int32_t taps, float *out, int32_t k, int32_t n)
 {
     static const float lowest = -INFINITY;
     vec most = v_broadcast(&lowest);
@@ -121,6 +124,8 @@ static void activate(const float *a, float *out, ptrdiff_t n, const struct simd_
         v_store_first(out + i, v_activate(v_load_first(a + i, left), *act), left);
 }
 
+#include "libsplit/simd_functions.h"
+
 const struct simd SIMD_TABLE = {
     .name = SIMD_NAME,
     .width = WIDTH,
@@ -130,6 +135,8 @@ const struct simd SIMD_TABLE = {
     .max = max_taps,
     .add = add,
     .activate = activate,
+    .apply = apply,
+    .affine = affine,
     SIMD_KERNELS,
 };
 

@@ -25,6 +25,13 @@ static inline void v_store_first(float *to, vec x, int32_t n)
 }
 static inline vec v_add(vec a, vec b) { return vaddq_f32(a, b); }
 static inline vec v_sub(vec a, vec b) { return vsubq_f32(a, b); }
+static inline vec v_mul(vec a, vec b) { return vmulq_f32(a, b); }
+static inline vec v_div(vec a, vec b) { return vdivq_f32(a, b); }
+static inline vec v_two_to(vec x)
+{
+    const vec biased = v_add(x, vdupq_n_f32(SIMD_EXPONENT));
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(biased), 23));
+}
 static inline vec v_fma(vec sum, vec a, vec b) { return vfmaq_f32(sum, a, b); }
 #define v_fma_lane(sum, a, b, lane) vfmaq_laneq_f32(sum, a, b, lane)
 static inline vec v_mla(vec sum, vec a, float b) { return vfmaq_n_f32(sum, a, b); }

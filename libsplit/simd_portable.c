@@ -26,9 +26,23 @@ static inline void v_store_first(float *to, vec x, int32_t n)
 }
 static inline vec v_add(vec a, vec b) { EACH(a.at[i] + b.at[i]); }
 static inline vec v_sub(vec a, vec b) { EACH(a.at[i] - b.at[i]); }
+static inline vec v_mul(vec a, vec b) { EACH(a.at[i] * b.at[i]); }
+static inline vec v_div(vec a, vec b) { EACH(a.at[i] / b.at[i]); }
+static inline float two_to(float x)
+{
+    uint32_t bits;
+    const float biased = x + SIMD_EXPONENT;
+    memcpy(&bits, &biased, sizeof bits);
+    bits <<= 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+static inline vec v_two_to(vec x) { EACH(two_to(x.at[i])); }
 static inline vec v_fma(vec sum, vec a, vec b) { EACH(sum.at[i] + a.at[i] * b.at[i]); }
 static inline vec v_mla(vec sum, vec a, float b) { EACH(sum.at[i] + a.at[i] * b); }
 static inline vec v_max(vec a, vec b) { EACH(a.at[i] > b.at[i] ? a.at[i] : b.at[i]); }
+static inline vec v_min(vec a, vec b) { EACH(a.at[i] < b.at[i] ? a.at[i] : b.at[i]); }
 static inline float clamp(float x, float lo, float hi)
 {
     const float above = x > lo ? x : lo;
