@@ -6,13 +6,16 @@ python3-torchvision.
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import resnet
 
 SEED = 20240607
 OPSET = 13
 
 
 def randomize(model, shape):
-    """Weights, biases and statistics as in a trained network: values neither vanish nor explode."""
+    """Weights, biases and statistics as in a trained network: values neither vanish nor explode,
+    and neither does rounding, which a deep network of full-strength residual branches multiplies."""
+    branch_ends = []
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -21,10 +24,15 @@ def randomize(model, shape):
             nn.init.normal_(module.bias, 0, 0.05)
         if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             nn.init.uniform_(module.weight, 0.8, 1.2)
+            nn.init.normal_(module.bias, 0, 0.4)
         if hasattr(module, "layer_scale"):  # ConvNeXt's, 1e-6 before training
             nn.init.uniform_(module.layer_scale, 0.2, 0.6)
+        if isinstance(module, (resnet.BasicBlock, resnet.Bottleneck)):
+            branch_ends.append(module.bn3 if hasattr(module, "bn3") else module.bn2)
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the statistics of the next pass, not a running mean
+    for module in branch_ends:
+        nn.init.uniform_(module.weight, 0.1, 0.4)
     # One pass in training mode sets the statistics of all batch normalizations.
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         with torch.no_grad():
