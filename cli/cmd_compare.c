@@ -69,7 +69,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_option options[] = {
     { "input", KEY_INPUT, "FILE", 0, "A tensor (.npy), a picture, or NAME=FILE.npy", 0 },
     { "expect", KEY_EXPECT, "FILE...", 0,
-      "Expected outputs (.npy) in the model's order, or NAME=FILE.npy", 0 },
+      "Expected outputs (.npy): NAME=FILE.npy, or of equal shapes in the model's order", 0 },
     { "tolerance", KEY_TOLERANCE, "T", 0,
       "Largest error allowed, as a share of the output's largest value (default 1e-4)", 0 },
     { 0 },
@@ -110,46 +110,88 @@ static struct difference differ(const float *got, const float *expected, int64_t
 /* The error as a share of the largest value; of an output of zeros the error itself counts. */
 static double share(struct difference d) { return d.largest > 0 ? d.error / d.largest : d.error; }
 
-/* The output that expectation number `i` is about, and its file. */
-static int find_output(const struct graph *g, const struct options *o, int i, const char **file,
-                       struct diag *why)
+/* What the command line expects of one output. */
+struct expectation {
+    const char *file;
+    struct npy values;
+    int32_t output; /* -1: not known yet */
+};
+
+static void expectations_done(struct expectation *e, int n)
 {
+    for (int i = 0; i < n; i++)
+        npy_done(&e[i].values);
+}
+
+/* The output that `arg` = "NAME=FILE" names, -1 if it names none; `*file` is what is left. */
+static int32_t named_output(const struct graph *g, const char *arg, const char **file)
+{
+    *file = arg;
     for (int32_t k = 0; k < g->noutputs; k++) {
         const size_t len = strlen(g->output[k].name);
-        if (strncmp(o->expect[i], g->output[k].name, len) == 0 && o->expect[i][len] == '=') {
-            *file = o->expect[i] + len + 1;
+        if (strncmp(arg, g->output[k].name, len) == 0 && arg[len] == '=') {
+            *file = arg + len + 1;
             return k;
         }
     }
-    *file = o->expect[i];
-    if (i < g->noutputs)
-        return i;
-    return diag(why, -EINVAL, "%s: %s has %d outputs, %d are expected", o->expect[i], o->model,
-                g->noutputs, o->nexpect);
+    return -1;
+}
+
+static int load_expectations(struct expectation *e, const struct options *o, const struct graph *g,
+                             bool *taken, struct diag *why)
+{
+    for (int i = 0; i < o->nexpect; i++) {
+        const int32_t k = e[i].output = named_output(g, o->expect[i], &e[i].file);
+        if (k >= 0 && taken[k])
+            return diag(why, -EINVAL, "%s: output '%s' is expected twice", o->model,
+                        g->output[k].name);
+        if (k >= 0)
+            taken[k] = true;
+        const int rc = npy_load(&e[i].values, e[i].file, why);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int32_t free_output(const struct graph *g, const bool *taken, const struct shape *shape)
+{
+    for (int32_t k = 0; k < g->noutputs; k++)
+        if (!taken[k] && (!shape || shape_same_dims(&g->output[k].shape, shape)))
+            return k;
+    return -1;
+}
+
+/* Gives every file without a name an output of its shape; those that fit nowhere get what is left,
+ * so that the sentence about them names an output. */
+static void match_expectations(struct expectation *e, int n, const struct graph *g, bool *taken)
+{
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < n; i++) {
+            const struct shape shape = shape_make(e[i].values.rank, e[i].values.dim);
+            if (e[i].output >= 0)
+                continue;
+            e[i].output = free_output(g, taken, pass == 0 ? &shape : NULL);
+            if (e[i].output >= 0)
+                taken[e[i].output] = true;
+        }
 }
 
 /* Returns 1 if the output holds, 0 if it does not, or a negative errno. */
 static int compare_output(const struct options *o, const struct port *out, const float *got,
-                          const float *one_node, const char *file, struct table *t,
+                          const float *one_node, const struct expectation *e, struct table *t,
                           struct diag *why)
 {
     char expected_text[SHAPE_TEXT_BYTES], text[SHAPE_TEXT_BYTES];
-    struct npy expected;
 
-    const int rc = npy_load(&expected, file, why);
-    if (rc < 0)
-        return rc;
-    const struct shape shape = shape_make(expected.rank, expected.dim);
-    if (!shape_same_dims(&shape, &out->shape)) {
-        npy_done(&expected);
-        return diag(why, -EINVAL, "%s: shape %s, but output '%s' of %s is %s", file,
+    const struct shape shape = shape_make(e->values.rank, e->values.dim);
+    if (!shape_same_dims(&shape, &out->shape))
+        return diag(why, -EINVAL, "%s: shape %s, but output '%s' of %s is %s", e->file,
                     shape_text(&shape, expected_text), out->name, o->model,
                     shape_text(&out->shape, text));
-    }
     const int64_t n = shape_values(&out->shape);
-    const struct difference d = differ(got, expected.values, n);
+    const struct difference d = differ(got, e->values.values, n);
     const struct difference split = one_node ? differ(got, one_node, n) : (struct difference){ 0 };
-    npy_done(&expected);
 
     /* Written so that NaN fails. */
     const bool holds = share(d) <= o->tolerance && share(split) <= o->tolerance;
@@ -164,39 +206,48 @@ static int compare_output(const struct options *o, const struct port *out, const
     return holds;
 }
 
-static int compare_all(const struct options *o, const struct graph *g, const struct answer *got,
-                       const struct answer *one_node, struct diag *why)
+static int print_comparison(const struct options *o, const struct graph *g,
+                            const struct answer *got, const struct answer *one_node,
+                            const struct expectation *e, struct diag *why)
 {
     static const char *const heading[] = { "output",   "shape",       "max error", "largest value",
                                            "relative", "to one node", "verdict" };
     const bool with_one = one_node->n > 0;
-    bool compared[MAX_OUTPUTS] = { false };
     struct table t;
     int all = 1, rc = 0;
 
-    if (o->nexpect != g->noutputs || g->noutputs > MAX_OUTPUTS)
-        return diag(why, -EINVAL, "%s: has %d outputs, %d are expected", o->model, g->noutputs,
-                    o->nexpect);
     table_init(&t, with_one ? "llrrrrl" : "llrrrl");
     for (int i = 0; i < 7; i++)
         if (with_one || i != 5)
             table_add(&t, "%s", heading[i]);
-    for (int i = 0; i < o->nexpect; i++) {
-        const char *file;
-        const int k = find_output(g, o, i, &file, why);
-        rc = k < 0         ? k
-             : compared[k] ? diag(why, -EINVAL, "%s: output '%s' is expected twice", o->model,
-                                  g->output[k].name)
-                           : compare_output(o, &g->output[k], got->values[k],
-                                            with_one ? one_node->values[k] : NULL, file, &t, why);
-        if (rc < 0)
-            goto out;
-        compared[k] = true;
+    for (int i = 0; rc >= 0 && i < o->nexpect; i++) {
+        const int32_t k = e[i].output;
+        rc = compare_output(o, &g->output[k], got->values[k], with_one ? one_node->values[k] : NULL,
+                            &e[i], &t, why);
         all &= rc;
     }
-    rc = table_print(&t, stdout) < 0 ? diag(why, -ENOMEM, "memory is short for the table") : all;
-out:
+    if (rc >= 0)
+        rc =
+            table_print(&t, stdout) < 0 ? diag(why, -ENOMEM, "memory is short for the table") : all;
     table_done(&t);
+    return rc;
+}
+
+static int compare_all(const struct options *o, const struct graph *g, const struct answer *got,
+                       const struct answer *one_node, struct diag *why)
+{
+    struct expectation e[MAX_OUTPUTS] = { 0 };
+    bool taken[MAX_OUTPUTS] = { false };
+
+    if (o->nexpect != g->noutputs || g->noutputs > MAX_OUTPUTS)
+        return diag(why, -EINVAL, "%s: has %d outputs, %d are expected", o->model, g->noutputs,
+                    o->nexpect);
+    int rc = load_expectations(e, o, g, taken, why);
+    if (rc == 0) {
+        match_expectations(e, o->nexpect, g, taken);
+        rc = print_comparison(o, g, got, one_node, e, why);
+    }
+    expectations_done(e, o->nexpect);
     return rc;
 }
 
