@@ -126,7 +126,7 @@ THREAD_PROGRAMS := $(patsubst test/threads/%.c,$(BUILD)/%,$(call src,test/thread
 $(BUILD)/threads_%: $(BUILD)/obj/test/threads/threads_%.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 # Their random networks are those of the unit tests.
-$(BUILD)/threads_local $(BUILD)/threads_pool: $(call obj,test/libsplit/net.c test/libsplit/chain.c)
+$(BUILD)/threads_local $(BUILD)/threads_pool $(BUILD)/threads_memory: $(call obj,test/libsplit/net.c test/libsplit/chain.c)
 
 test-threads: $(THREAD_PROGRAMS)
 	@scripts/run-tests $(THREAD_PROGRAMS)

@@ -128,6 +128,8 @@ int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
     return err ? err : l.bytes;
 }
 
+int64_t exec_bytes(const struct exec *e) { return e->layout.bytes; }
+
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr)
 {
     bool *counted = calloc((size_t)g->nops + 1, sizeof(*counted));

@@ -40,6 +40,8 @@ int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
  * cannot be planned. */
 int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
                          const struct program *pr, int32_t threads);
+/* The same of an executor that is there. */
+int64_t exec_bytes(const struct exec *e);
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr);
 
 #endif

@@ -198,8 +198,7 @@ static int node_init(struct local *l, int32_t index, const struct geometry *geo,
 }
 
 int local_new(struct local **to, const struct graph *g, const struct geometry *geo,
-              const struct program *programs, const struct local_options *options,
-              struct diag *why)
+              const struct program *programs, const struct local_options *options, struct diag *why)
 {
     const struct local_options o = options ? *options : (struct local_options){ 0 };
     struct local *l = calloc(1, sizeof(*l));
@@ -253,4 +252,20 @@ void local_free(struct local *l)
     pthread_cond_destroy(&l->start);
     pthread_mutex_destroy(&l->lock);
     free(l);
+}
+
+int64_t local_arena_bytes(const struct local *l)
+{
+    int64_t bytes = 0;
+    for (int32_t n = 0; n < l->nodes; n++)
+        bytes += exec_bytes(l->node[n].exec);
+    return bytes;
+}
+
+int64_t local_message_bytes(const struct local *l)
+{
+    int64_t bytes = 0;
+    for (int32_t n = 0; n <= l->nodes; n++)
+        bytes += (int64_t)mailbox_bytes(l->node[n].box);
+    return bytes;
 }

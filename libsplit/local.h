@@ -29,4 +29,8 @@ void local_free(struct local *l);
 int local_run(struct local *l, const struct host_input *input, float *const *output,
               struct exec_stats *stats);
 
+/* Bytes set aside for the executors of all nodes, and for the messages between them. */
+int64_t local_arena_bytes(const struct local *l);
+int64_t local_message_bytes(const struct local *l);
+
 #endif

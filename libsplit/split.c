@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/kernel.h"
 #include "libsplit/local.h"
 #include "libsplit/session.h"
 
@@ -60,8 +61,11 @@ static float **alloc_ports(const struct graph *g, const struct port *port, int32
     float **buffer = calloc((size_t)n + 1, sizeof(*buffer));
     bool ok = buffer != NULL;
     for (int32_t i = 0; ok && i < n; i++) {
-        buffer[i] = calloc(port_values(g, &port[i]), sizeof(float));
+        const size_t bytes = port_values(g, &port[i]) * sizeof(float);
+        buffer[i] = malloc(bytes + 1);
         ok = buffer[i] != NULL;
+        if (ok)
+            memset(buffer[i], 0, bytes); /* no page faults in the first frame */
     }
     if (ok || !buffer)
         return buffer;
@@ -204,6 +208,28 @@ const struct plan *split_plan(const struct split_session *s) { return &s->plan; 
 const struct program *split_program(const struct split_session *s, int32_t node)
 {
     return &s->program[node];
+}
+
+static int64_t port_bytes(const struct graph *g, const struct port *port, int32_t n)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < n; i++)
+        bytes += (int64_t)(port_values(g, &port[i]) * sizeof(float));
+    return bytes;
+}
+
+struct split_memory split_memory(const struct split_session *s)
+{
+    const struct graph *g = s->graph;
+    struct split_memory m = {
+        .activations = local_arena_bytes(s->local),
+        .messages = local_message_bytes(s->local) + port_bytes(g, g->input, g->ninputs) +
+                    port_bytes(g, g->output, g->noutputs),
+    };
+    for (int32_t i = 0; i < g->nops; i++)
+        if (g->op[i].packed)
+            m.weights += (int64_t)kernels[g->op[i].type].packed_bytes(g, &g->op[i]);
+    return m;
 }
 
 /* ---- Running ---- */

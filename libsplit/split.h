@@ -40,6 +40,14 @@ const struct graph *split_graph(const struct split_session *s);
 const struct plan *split_plan(const struct split_session *s);
 const struct program *split_program(const struct split_session *s, int32_t node);
 
+/* Bytes that an open session holds; it takes nothing more while frames run. */
+struct split_memory {
+    int64_t weights;     /* as kernels want them, once for all nodes */
+    int64_t activations; /* of all nodes, with the scratch of their threads */
+    int64_t messages;    /* with the inputs and outputs of a frame */
+};
+struct split_memory split_memory(const struct split_session *s);
+
 /* Runs one frame; a session runs one at a time.  `inputs[i]` holds the values of graph.input[i] and
  * `outputs[i]` receives those of graph.output[i], both in ONNX's row-major order.  `stats` is NULL
  * or [nodes]. */
