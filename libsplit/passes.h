@@ -22,6 +22,8 @@ int pass_reshape_pairs(struct graph *g);
 int pass_pad(struct graph *g);
 /* HardSigmoid and HardSwish out of Add, Clip, Mul and Div. */
 int pass_hard_swish(struct graph *g);
+/* Powers of 2 and 1/2. */
+int pass_power(struct graph *g);
 /* Gelu out of Div, Erf, Add and Mul. */
 int pass_gelu(struct graph *g);
 /* BatchNormalization, and Add, Sub, Mul, Div with one constant per channel, after a

@@ -205,6 +205,32 @@ Test(idioms, gelu_of_another_width_stays)
     net_done(&n);
 }
 
+Test(idioms, powers)
+{
+    struct net n;
+    const int32_t square = number(&n, stretched(&n, 13), BINARY_POW, 2);
+    net_output(&n, number(&n, square, BINARY_POW, 0.5F));
+    cr_assert_eq(left_by(&n, pass_power), 3);
+    cr_assert_eq(n.op[1].u.binary.kind, BINARY_MUL);
+    cr_assert_eq(last_act(&n), ACT_SQRT);
+    net_done(&n);
+}
+
+Test(idioms, powers_that_are_no_product_stay)
+{
+    struct net n;
+    const int32_t x = input(&n, 14);
+    const int32_t cube =
+        number(&n, activation(&n, x, (struct act){ .kind = ACT_ABS }), BINARY_POW, 3);
+    const int32_t y = number(&n, cube, BINARY_POW, 2);
+    n.op[2].u.binary.constant_first = true; /* 2 to the power of x */
+    net_output(&n, y);
+    left_by(&n, pass_power);
+    cr_assert_eq(n.op[1].u.binary.kind, BINARY_POW);
+    cr_assert_eq(n.op[2].u.binary.kind, BINARY_POW);
+    net_done(&n);
+}
+
 /* ---- Pad */
 
 static struct window random_window(struct net *n, bool padded)
