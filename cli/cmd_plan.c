@@ -9,7 +9,7 @@
 #include "cli/local.h"
 #include "cli/parse.h"
 #include "cli/table.h"
-#include "quant/codec.h"
+#include "cli/traffic.h"
 
 enum { KEY_NODE = 300, KEY_PROGRAMS, KEY_JSON };
 
@@ -85,14 +85,6 @@ static bool shows(const struct view *v, int32_t node)
     return v->o->node < 0 || v->o->node == node;
 }
 
-static int64_t transfer_bytes(const struct view *v, const struct plan_transfer *t)
-{
-    const int64_t n = box_values(t->box) * v->g->tensor[t->tensor].batch;
-    if (v->pixels && t->from == v->p->nodes)
-        return 1 + n;
-    return (int64_t)codec_bound((size_t)n);
-}
-
 /* Bytes of `tensor` that `node` receives: from the host if `from_host`, else from other nodes. */
 static int64_t received(const struct view *v, int32_t tensor, int32_t node, bool from_host)
 {
@@ -100,7 +92,7 @@ static int64_t received(const struct view *v, int32_t tensor, int32_t node, bool
     for (int32_t i = 0; i < v->p->ntransfers; i++) {
         const struct plan_transfer *t = &v->p->transfer[i];
         if (t->tensor == tensor && t->to == node && (t->from == v->p->nodes) == from_host)
-            bytes += transfer_bytes(v, t);
+            bytes += traffic_bytes(v->p, v->g, t, v->pixels);
     }
     return bytes;
 }
@@ -116,7 +108,7 @@ static struct totals total(const struct view *v)
     for (int32_t i = 0; i < v->p->ntransfers; i++) {
         const struct plan_transfer *t = &v->p->transfer[i];
         const bool is_host = t->from == v->p->nodes || t->to == v->p->nodes;
-        *(is_host ? &sum.host_bytes : &sum.halo_bytes) += transfer_bytes(v, t);
+        *(is_host ? &sum.host_bytes : &sum.halo_bytes) += traffic_bytes(v->p, v->g, t, v->pixels);
         *(is_host ? &sum.host_messages : &sum.halo_messages) += 1;
     }
     return sum;

@@ -18,6 +18,7 @@ static const struct command {
     { "run", cmd_run, "run a model here, on threads in place of nodes" },
     { "compare", cmd_compare, "compare a model's outputs with expected ones" },
     { "plan", cmd_plan, "show which node computes and receives what" },
+    { "check", cmd_check, "say whether and how a model runs" },
     { "status", cmd_status, "show the nodes and models of a cluster" },
     { "psnr", cmd_psnr, "compare two pictures" },
 };

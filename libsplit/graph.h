@@ -298,6 +298,10 @@ int graph_build(struct graph *g, const struct onnx_model *m, const struct graph_
                 int32_t ninputs, struct diag *why);
 void graph_done(struct graph *g);
 
+/* True if there is an importer for the node's operator.  It may still refuse this one's attributes,
+ * types or shapes. */
+bool graph_knows(const struct onnx_node *n);
+
 /* The geometry of `g` on `nodes` nodes; geometry_done() frees. Returns 0 or -ENOMEM. */
 int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo);
 

@@ -535,6 +535,8 @@ static const struct importer *importer_of(const struct onnx_node *n)
     return NULL;
 }
 
+bool graph_knows(const struct onnx_node *n) { return importer_of(n) != NULL; }
+
 static int import_node(struct import *im, const struct onnx_node *n)
 {
     im->node = n;

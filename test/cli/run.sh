@@ -25,7 +25,12 @@ fail() {
     sed 's/^/    /' "$tmp/err" "$tmp/out" | head -8
 }
 
-run() { timeout 30 "$splitctl" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+run() {
+    timeout 30 "$splitctl" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    local code=$?
+    cp "$tmp/out" "$tmp/kept"
+    return $code
+}
 
 # succeeds NAME REGEX-ON-STDOUT ARGUMENT...
 succeeds() {
@@ -51,6 +56,19 @@ fails() {
     fi
 }
 
+# refuses NAME REGEX-ON-STDOUT ARGUMENT...: exit code 1 and a verdict in the first line.
+refuses() {
+    local name=$1 regex=$2 code
+    shift 2
+    run "$@"
+    code=$?
+    if [ $code = 1 ] && head -1 "$tmp/out" | grep -qE -- "^$regex" && [ ! -s "$tmp/err" ]; then
+        pass
+    else
+        fail "$name (code $code): splitctl $*"
+    fi
+}
+
 # misused NAME REGEX ARGUMENT...: exit code 2 and a sentence on stderr.
 misused() {
     local name=$1 regex=$2 code
@@ -64,6 +82,14 @@ misused() {
     fi
 }
 
+# printed NAME REGEX: the last splitctl printed a line like that.
+printed() {
+    if grep -qE -- "$2" "$tmp/kept"; then pass; else fail "$1: no line matches $2"; fi
+}
+did_not_print() {
+    if grep -qE -- "$2" "$tmp/kept"; then fail "$1: a line matches $2"; else pass; fi
+}
+
 # holds NAME COMMAND...
 holds() {
     local name=$1
@@ -75,7 +101,7 @@ help_and_version() {
     local command
     succeeds "help" "^Commands:" --help
     succeeds "version" "^splitctl [0-9]+\.[0-9]+" --version
-    for command in infer run compare plan status psnr; do
+    for command in infer run compare plan check status psnr; do
         succeeds "help of $command" "^Usage: splitctl $command" "$command" --help
         succeeds "version of $command" "^splitctl [0-9]" "$command" --version
         misused "unknown option of $command" "unrecognized option" "$command" --no-such-option
@@ -246,10 +272,57 @@ planning() {
     succeeds "plan of one node has no halo" "^per frame: 0 bytes in 0 messages" \
         plan $superres --shape image=1x3x180x180
     succeeds "plan of one of four" "node 2" plan $superres --local 4 --shape 1x3x180x180 --node 2
-    holds "plan of one node shows no other" sh -c "! grep -q 'node 1' '$tmp/out'"
+    did_not_print "plan of one node shows no other" "node 1"
     succeeds "programs" "^ *RUN " plan $superres --local 2 --shape 1x3x180x180 --programs
     succeeds "plan as JSON" '"halo_bytes":' plan $superres --local 2 --shape 1x3x180x180 --json
     succeeds "more nodes than rows" "node 15" plan $superres --local 16 --shape 1x3x5x5
+}
+
+checking() {
+    succeeds "check" "^fashion.onnx runs on 1 node: [0-9]+ operators .* MB weights" check $fashion
+    succeeds "check of four nodes" "^superres.onnx runs on 4 nodes: " \
+        check $superres --local 4 --shape 1x3x180x180
+    printed "its operators are cut into rows" "Conv +Conv +rows +4[0-9] of 180 rows +6 +1 "
+    printed "its activations are folded" "Relu +folded"
+    printed "its nodes have memory" "^3 +[0-9.]+ +[0-9.]+$"
+    refuses "check: open extents" "superres.onnx cannot run: .*axis 2" check $superres
+    refuses "check: missing" "none.onnx cannot run: .*No such file" check "$tmp/none.onnx"
+    sed 's/\x04Relu/\x04Rolu/' $fashion >"$tmp/rolu.onnx"
+    refuses "check: unknown operator" "rolu.onnx cannot run: .*Rolu.* is not supported" check "$tmp/rolu.onnx"
+    printed "the unknown operator is named" "^Rolu +[0-9]+ +NO$"
+    printed "known operators are named" "^Conv +[0-9]+ +yes$"
+}
+
+# A network that answers with three maps stands in for one that segments.
+tasks() {
+    local dogs=conf/demo/dogs.png
+    printf '{ "task": "segment", "labels": ["red", "green"], "input": { "resize": "none" } }\n' >"$tmp/segment.json"
+    printf '{ "task": "detect", "detect": { "decoder": "yolox" } }\n' >"$tmp/detect.json"
+    succeeds "segments" "dogs.png +(1.000|\.[0-9]{3})  (red|green)? ?\([012]\)$" \
+        run $superres $dogs --sidecar "$tmp/segment.json" -o "$tmp/tasks"
+    holds "a picture of the segments" "$splitctl" psnr "$tmp/tasks/dogs.png" $dogs
+    holds "a map of the classes" test -s "$tmp/tasks/dogs.classes.png"
+    succeeds "segments as JSON" '"classes":.*"class_map":".*/dogs.classes.png"' \
+        run $superres $dogs --sidecar "$tmp/segment.json" -o "$tmp/tasks" --json
+    fails "outputs that are no boxes" "the sidecar's decoder expects" \
+        run $superres $dogs --sidecar "$tmp/detect.json"
+    cp $dogs "$tmp/classified.png"
+    succeeds "classes on the picture" "-> $tmp/tasks/classified.png" \
+        run $fashion "$tmp/classified.png" -o "$tmp/tasks"
+    if [ ! -d ../shared/models ]; then
+        echo "skipped: detectors, there is no ../shared/models"
+        return
+    fi
+    succeeds "boxes" "dog.jpg +\.[0-9]+  dog \(16\)  1[23][0-9],20[0-9] 32[0-9],54[0-9]$" run \
+        ../shared/models/yolox_nano.onnx --sidecar conf/sidecars/yolox_nano.json --local 2 \
+        ../shared/data/photos/dog.jpg -o "$tmp/tasks"
+    holds "boxes on the picture" test -s "$tmp/tasks/dog.png"
+    succeeds "boxes as JSON" '"detections":\[\{"label":"dog","index":16,"score":0.8' run --json \
+        ../shared/models/yolox_nano.onnx --sidecar conf/sidecars/yolox_nano.json \
+        ../shared/data/photos/dog.jpg
+    succeeds "outputs in another order" "839 .* holds" compare ../shared/models/nanodet_m_320.onnx \
+        --input ../shared/golden/nanodet_m_320/input.npy \
+        --expect ../shared/golden/nanodet_m_320/output_{5,4,3,2,1,0}.npy
 }
 
 server() {
@@ -269,6 +342,8 @@ pictures
 running
 comparing
 planning
+checking
+tasks
 server
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
