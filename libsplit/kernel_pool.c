@@ -1,6 +1,3 @@
-#include <math.h>
-#include <string.h>
-
 #include "libsplit/kernel_ops.h"
 #include "libsplit/simd.h"
 
@@ -31,22 +28,25 @@ static struct taps taps_at(const struct window *w, enum axis a, int32_t at, int3
     return t;
 }
 
-typedef void (*pool_pixel)(const struct kernel_call *call, const struct simd *simd, float *to,
-                           struct taps rows, struct taps cols);
+/* Taps of a window that one pass over the channels takes. */
+enum { MAX_TAPS = 16 };
 
-static void run(const struct kernel_call *call, pool_pixel pixel)
+/* to[k] = what pooling makes of x[t][k], t in 0..taps-1; a sum is divided by `divisor`.  `to` may
+ * be one of x. */
+typedef void (*pool_taps)(const struct simd *simd, const float *const *x, int32_t taps,
+                          float divisor, float *to, int32_t channels);
+
+static void max_taps(const struct simd *simd, const float *const *x, int32_t taps, float divisor,
+                     float *to, int32_t channels)
 {
-    const struct window *w = &call->op->u.pool.win;
-    const struct simd *simd = simd_best();
-    const int32_t *dim = input_dim(call, 0);
-    const struct box *r = &call->region;
-    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
-        const struct taps rows = taps_at(w, ROW, y, dim[ROW]);
-        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
-            pixel(call, simd, view_at(&call->out, y, x, r->lo[CHAN]), rows,
-                  taps_at(w, COL, x, dim[COL]));
-    }
-    act_region(call);
+    (void)divisor;
+    simd->max(x, taps, to, channels);
+}
+
+static void average_taps(const struct simd *simd, const float *const *x, int32_t taps,
+                         float divisor, float *to, int32_t channels)
+{
+    simd->average(x, taps, divisor, to, channels);
 }
 
 /* The input pixel under tap (ky, kx), from the region's first channel. */
@@ -58,49 +58,45 @@ static const float *under(const struct kernel_call *call, struct taps rows, stru
                    cols.first + (kx - cols.lo) * w->dilation[COL], call->region.lo[CHAN]);
 }
 
-/* Taps of a window that one pass over the channels takes. */
-enum { MAX_TAPS = 16 };
+static float divisor_of(const struct op *op, struct taps rows, struct taps cols)
+{
+    const int32_t count = op->u.pool.count_include_pad ? rows.padded * cols.padded
+                                                       : (rows.hi - rows.lo) * (cols.hi - cols.lo);
+    return (float)max_i32(count, 1); /* a window on padding alone gives 0 */
+}
 
-static void max_pixel(const struct kernel_call *call, const struct simd *simd, float *to,
-                      struct taps rows, struct taps cols)
+static void pool_pixel(const struct kernel_call *call, const struct simd *simd, pool_taps pool,
+                       float *to, struct taps rows, struct taps cols)
 {
     const int32_t n = box_len(call->region, CHAN);
     const float *x[MAX_TAPS];
     int32_t taps = 0;
-    bool begun = false;
     for (int32_t ky = rows.lo; ky < rows.hi; ky++)
         for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
+            if (taps == MAX_TAPS) {
+                pool(simd, x, taps, 1, to, n);
+                x[0] = to; /* joins the taps that are left */
+                taps = 1;
+            }
             x[taps++] = under(call, rows, cols, ky, kx);
-            if (taps < MAX_TAPS)
-                continue;
-            simd->max(x, taps, to, n);
-            x[0] = to; /* joins the taps that are left */
-            taps = 1;
-            begun = true;
         }
-    if (taps > 1 || !begun)
-        simd->max(x, taps, to, n);
+    pool(simd, x, taps, divisor_of(call->op, rows, cols), to, n);
 }
 
-static void average_pixel(const struct kernel_call *call, const struct simd *simd, float *to,
-                          struct taps rows, struct taps cols)
+static void run(const struct kernel_call *call, pool_taps pool)
 {
-    (void)simd;
-    const int32_t n = box_len(call->region, CHAN);
-    memset(to, 0, (size_t)n * sizeof(float));
-    for (int32_t ky = rows.lo; ky < rows.hi; ky++)
-        for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
-            const float *from = under(call, rows, cols, ky, kx);
-            for (int32_t k = 0; k < n; k++)
-                to[k] += from[k];
-        }
-    const int32_t count = call->op->u.pool.count_include_pad
-                              ? rows.padded * cols.padded
-                              : (rows.hi - rows.lo) * (cols.hi - cols.lo);
-    const float divisor = (float)max_i32(count, 1); /* a window on padding alone gives 0 */
-    for (int32_t k = 0; k < n; k++)
-        to[k] /= divisor;
+    const struct window *w = &call->op->u.pool.win;
+    const struct simd *simd = simd_best();
+    const int32_t *dim = input_dim(call, 0);
+    const struct box *r = &call->region;
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
+        const struct taps rows = taps_at(w, ROW, y, dim[ROW]);
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
+            pool_pixel(call, simd, pool, view_at(&call->out, y, x, r->lo[CHAN]), rows,
+                       taps_at(w, COL, x, dim[COL]));
+    }
+    act_region(call);
 }
 
-void max_pool_run(const struct kernel_call *call) { run(call, max_pixel); }
-void average_pool_run(const struct kernel_call *call) { run(call, average_pixel); }
+void max_pool_run(const struct kernel_call *call) { run(call, max_taps); }
+void average_pool_run(const struct kernel_call *call) { run(call, average_taps); }

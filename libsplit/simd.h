@@ -84,6 +84,11 @@ typedef void simd_taps_fn(const float *const *x, const float *const *w, int32_t 
  * be one of x. */
 typedef void simd_max_fn(const float *const *x, int32_t taps, float *out, int32_t channels);
 
+/* out[k] = (x[0][k] + x[1][k] + ...) / divisor, added in that order; 0 if there are no taps.  out
+ * may be one of x. */
+typedef void simd_average_fn(const float *const *x, int32_t taps, float divisor, float *out,
+                             int32_t channels);
+
 /* Winograd's transforms of one tile, F(m x m, 3 x 3) with m = 2 or 4; n = m + 2.
  *
  * Input: x[n * n] points at the tile's pixels (zeros where it hangs over the map); V gets
@@ -141,6 +146,7 @@ struct simd {
     simd_depthwise_fn *depthwise[3][3]; /* [stride 1..2][rows 1..2] */
     simd_taps_fn *taps;
     simd_max_fn *max;
+    simd_average_fn *average;
     simd_tile_fn *winograd_in[5], *winograd_out[5]; /* [m], m = 2 or 4 */
     simd_add_fn *add;
     simd_activate_fn *activate;

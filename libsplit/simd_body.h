@@ -100,6 +100,26 @@ static void max_taps(const float *const *x, int32_t taps, float *out, int32_t ch
         max1(x, taps, out, k, channels - k);
 }
 
+static inline void average1(const float *const *x, int32_t taps, vec divisor, float *out, int32_t k,
+                            int32_t n)
+{
+    vec sum = v_zero();
+    for (int32_t t = 0; t < taps; t++)
+        sum = v_add(sum, v_load_n(x[t] + k, n));
+    v_store_n(out + k, v_div(sum, divisor), n);
+}
+
+static void average_taps(const float *const *x, int32_t taps, float divisor, float *out,
+                         int32_t channels)
+{
+    const vec by = v_broadcast(&divisor);
+    int32_t k = 0;
+    for (; k + WIDTH <= channels; k += WIDTH)
+        average1(x, taps, by, out, k, WIDTH);
+    if (k < channels)
+        average1(x, taps, by, out, k, channels - k);
+}
+
 /* ---- Value by value ---- */
 
 static void add(const float *a, const float *b, float *out, ptrdiff_t n, const struct simd_act *act)
@@ -133,6 +153,7 @@ const struct simd SIMD_TABLE = {
     .vectors = SIMD_VECTORS,
     .taps = sum_taps,
     .max = max_taps,
+    .average = average_taps,
     .add = add,
     .activate = activate,
     .apply = apply,
