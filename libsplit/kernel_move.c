@@ -81,23 +81,35 @@ static int32_t pad_source(enum pad_mode mode, int32_t at, int32_t before, int32_
     return clamp_i32(i, 0, len - 1);
 }
 
+/* Channels [lo, hi) of a pixel whose `dim` channels of the input begin at `from`. */
+static void pad_channels(const struct op *op, const float *from, float *to, int32_t lo, int32_t hi,
+                         int32_t dim)
+{
+    for (int32_t k = lo; k < hi; k++) {
+        const int32_t source = pad_source(op->u.pad.mode, k, op->u.pad.before[CHAN], dim);
+        *to++ = source == PADDING ? op->u.pad.value : from[source];
+    }
+}
+
 void pad_run(const struct kernel_call *call)
 {
     const struct op *op = call->op;
     const struct box *r = &call->region;
     const int32_t *dim = input_dim(call, 0), *before = op->u.pad.before;
-    const enum pad_mode mode = op->u.pad.mode;
+    const int32_t lo = r->lo[CHAN], hi = r->hi[CHAN];
+    const bool same_channels = before[CHAN] == 0 && output_dim(call)[CHAN] == dim[CHAN];
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
-        const int32_t iy = pad_source(mode, y, before[ROW], dim[ROW]);
+        const int32_t iy = pad_source(op->u.pad.mode, y, before[ROW], dim[ROW]);
         for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
-            const int32_t ix = pad_source(mode, x, before[COL], dim[COL]);
-            float *to = view_at(&call->out, y, x, r->lo[CHAN]);
-            for (int32_t k = r->lo[CHAN]; k < r->hi[CHAN]; k++) {
-                const int32_t ik = pad_source(mode, k, before[CHAN], dim[CHAN]);
-                *to++ = iy == PADDING || ix == PADDING || ik == PADDING
-                            ? op->u.pad.value
-                            : *view_at(&call->in[0], iy, ix, ik);
-            }
+            const int32_t ix = pad_source(op->u.pad.mode, x, before[COL], dim[COL]);
+            float *to = view_at(&call->out, y, x, lo);
+            if (iy == PADDING || ix == PADDING)
+                for (int32_t k = lo; k < hi; k++)
+                    *to++ = op->u.pad.value;
+            else if (same_channels)
+                memcpy(to, view_at(&call->in[0], iy, ix, lo), sizeof *to * (size_t)(hi - lo));
+            else
+                pad_channels(op, view_at(&call->in[0], iy, ix, 0), to, lo, hi, dim[CHAN]);
         }
     }
     act_region(call);
@@ -124,20 +136,22 @@ void depth_to_space_run(const struct kernel_call *call)
     act_region(call);
 }
 
+/* Sub-pixel after sub-pixel, each a run of all channels of the input. */
 void space_to_depth_run(const struct kernel_call *call)
 {
     const struct box *r = &call->region;
     const int32_t block = call->op->u.space_to_depth.block;
     const int32_t channels = input_dim(call, 0)[CHAN];
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++)
-        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
-            float *to = view_at(&call->out, y, x, r->lo[CHAN]);
-            for (int32_t k = r->lo[CHAN]; k < r->hi[CHAN]; k++) {
-                const int32_t sub = k / channels;
-                *to++ = *view_at(&call->in[0], y * block + sub / block, x * block + sub % block,
-                                 k % channels);
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
+            for (int32_t k = r->lo[CHAN], n; k < r->hi[CHAN]; k += n) {
+                const int32_t sub = k / channels, first = k % channels;
+                n = min_i32(channels - first, r->hi[CHAN] - k);
+                memcpy(
+                    view_at(&call->out, y, x, k),
+                    view_at(&call->in[0], y * block + sub / block, x * block + sub % block, first),
+                    sizeof(float) * (size_t)n);
             }
-        }
     act_region(call);
 }
 
