@@ -331,6 +331,7 @@ static int receive_box(const struct exec *e, const struct step *s, struct exchan
     *now = arrived;
     if (err)
         return err;
+    pool_wake(e->pool); /* while the message is decoded */
     err = store_box(e, s, msg, len);
     x->release(x, s->transfer);
     stats->received_bytes += (int64_t)len;

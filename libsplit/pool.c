@@ -124,6 +124,7 @@ static void *worker_main(void *arg)
     }
 }
 
+/* Whatever changed before is seen by all threads after this. */
 static void announce(struct pool *p)
 {
     atomic_fetch_add(&p->jobs, 1);
@@ -132,6 +133,12 @@ static void announce(struct pool *p)
 }
 
 /* ---- The caller */
+
+void pool_wake(struct pool *p)
+{
+    if (p && atomic_load(&p->sleepers) > 0)
+        announce(p);
+}
 
 static void wait_for_parts(struct pool *p)
 {

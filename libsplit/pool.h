@@ -30,6 +30,10 @@ int32_t pool_threads(const struct pool *p);
 /* Parts that are worth while for `work` multiply-adds, 1..pool_threads(). */
 int32_t pool_parts(const struct pool *p, int64_t work);
 
+/* A job is about to come: threads that sleep get up, which may take as long as a small job.  Costs
+ * next to nothing where none does. */
+void pool_wake(struct pool *p);
+
 /* Calls `part` once for each of 0..parts-1, from any of the threads, and returns when all calls
  * have.  `parts` is 1..pool_threads().  One job at a time; allocates nothing. */
 void pool_run(struct pool *p, int32_t parts, void (*part)(void *ctx, int32_t i), void *ctx);

@@ -67,6 +67,8 @@ Test(pool, wakes_threads_that_sleep, .timeout = 60)
     struct pool *p = make_pool(3, 1);
     for (int32_t job = 0; job < 20; job++) {
         nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+        if (job % 2)
+            pool_wake(p);
         check_job(p, 3);
     }
     pool_free(p);
@@ -111,6 +113,7 @@ Test(pool, a_thread_for_so_much_work)
     pool_free(p);
     cr_assert_eq(pool_threads(NULL), 1);
     cr_assert_eq(pool_parts(NULL, INT64_MAX), 1);
+    pool_wake(NULL);
     check_job(NULL, 1);
 }
 
