@@ -19,7 +19,25 @@ struct conv conv_of(const struct graph *g, const struct op *op)
         .cout = out->dim[CHAN] / op->u.conv.group,
         .in = { in->dim[ROW], in->dim[COL] },
         .out = { out->dim[ROW], out->dim[COL] },
+        .groups = { 0, op->u.conv.group },
+        .outs = { 0, out->dim[CHAN] / op->u.conv.group },
     };
+}
+
+void conv_hold(struct conv *c, struct span channels)
+{
+    if (c->group == 1)
+        c->outs = channels;
+    else
+        c->groups = (struct span){ channels.lo / c->cout, (channels.hi - 1) / c->cout + 1 };
+}
+
+/* `op` with the weights behind `channels`. */
+static struct conv conv_part(const struct graph *g, const struct op *op, struct span channels)
+{
+    struct conv c = conv_of(g, op);
+    conv_hold(&c, channels);
+    return c;
 }
 
 bool conv_is_padded(const struct conv *c)
@@ -120,9 +138,9 @@ struct chosen {
     void *packed;
 };
 
-int conv_prepare(const struct graph *g, const struct op *op, void **packed)
+int conv_prepare(const struct graph *g, const struct op *op, struct span channels, void **packed)
 {
-    const struct conv c = conv_of(g, op);
+    const struct conv c = conv_part(g, op, channels);
     struct chosen *to = calloc(1, sizeof(*to));
     if (!to)
         return -ENOMEM;
@@ -144,9 +162,9 @@ void conv_release(void *packed)
     free(chosen);
 }
 
-size_t conv_packed_bytes(const struct graph *g, const struct op *op)
+size_t conv_packed_bytes(const struct graph *g, const struct op *op, struct span channels)
 {
-    const struct conv c = conv_of(g, op);
+    const struct conv c = conv_part(g, op, channels);
     const struct simd *simd = simd_best();
     return conv_choose(&c, simd)->packed_bytes(&c, simd);
 }
@@ -167,14 +185,14 @@ int32_t conv_cut_rows(const struct graph *g, const struct op *op)
 int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at)
 {
     const struct chosen *chosen = op->packed;
-    const struct conv c = conv_of(g, op);
+    const struct conv c = conv_part(g, op, op->packed_channels);
     return chosen->method->cut_channel ? chosen->method->cut_channel(&c, chosen->simd, at) : 0;
 }
 
 void conv_run(const struct kernel_call *call)
 {
     const struct chosen *chosen = call->op->packed;
-    const struct conv c = conv_of(call->graph, call->op);
+    const struct conv c = conv_part(call->graph, call->op, call->op->packed_channels);
     chosen->method->run(&c, chosen->simd, chosen->packed, call);
 }
 
@@ -195,10 +213,10 @@ int32_t conv_cut_panels(const struct conv *c, const struct simd *simd, int32_t a
 {
     if (c->group > 1)
         return at / c->cout * c->cout;
-    const struct conv_panels l = conv_panels(c->cout, conv_depth(c), simd);
-    const int64_t vector = at / l.width;
+    const struct conv_panels l = conv_panels(span_len(c->outs), conv_depth(c), simd);
+    const int64_t vector = clamp_i32(at - c->outs.lo, 0, span_len(c->outs)) / l.width;
     const int64_t panel = (vector * l.panels + l.vectors / 2) / l.vectors;
-    return conv_panel_at(&l, (int32_t)panel) * l.width;
+    return c->outs.lo + conv_panel_at(&l, (int32_t)panel) * l.width;
 }
 
 /* A block of a panel that is not wanted whole: computed beside the map, then copied. */

@@ -16,9 +16,18 @@ struct conv {
     struct window win;
     int32_t group, cin, cout; /* channels of one group */
     int32_t in[2], out[2];    /* rows and columns of the whole maps */
+    /* The weights at hand: those behind channels `outs` of each of `groups`. */
+    struct span groups, outs;
 };
 
+/* `op` with all its weights at hand. */
 struct conv conv_of(const struct graph *g, const struct op *op);
+
+/* Keeps of the weights of `c` those behind output channels `channels`: where there are several
+ * groups, whole ones. */
+void conv_hold(struct conv *c, struct span channels);
+
+static inline int32_t span_len(struct span s) { return s.hi - s.lo; }
 
 /* Values behind one output value. */
 static inline int64_t conv_depth(const struct conv *c)
@@ -30,7 +39,7 @@ static inline int64_t conv_depth(const struct conv *c)
 bool conv_is_padded(const struct conv *c);
 
 /* One way to compute convolutions.  Members as in struct kernel; `simd` is the instruction
- * set to use, and `packed` what prepare() yielded for it. */
+ * set to use, and `packed` what prepare() yielded for it and for the same weights at hand. */
 struct conv_method {
     const char *name;
     int32_t cut_rows; /* as in struct kernel */
@@ -66,8 +75,8 @@ struct simd_act conv_activation(const struct act *act, struct act *rest);
 /* Applies that rest to the region that `call` wrote. */
 void conv_finish(const struct kernel_call *call, const struct act *rest);
 
-/* The weights of one group as a matrix (depth, cout), cut into panels of a few vectors of
- * output channels.  A panel is (depth, vectors * width), zeros where channels end. */
+/* The weights of one group (those at hand) as a matrix (depth, cout), cut into panels of a few
+ * vectors of output channels.  A panel is (depth, vectors * width), zeros where channels end. */
 struct conv_panels {
     int32_t width; /* floats of a vector */
     int32_t depth;

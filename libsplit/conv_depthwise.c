@@ -27,7 +27,7 @@ static int32_t taps_of(const struct conv *c) { return c->win.kernel[ROW] * c->wi
 /* A vector may reach over the end of the last tap. */
 static int64_t stride_of(const struct conv *c)
 {
-    return ((int64_t)c->group + SIMD_MAX_WIDTH - 1) / SIMD_MAX_WIDTH * SIMD_MAX_WIDTH;
+    return ((int64_t)span_len(c->groups) + SIMD_MAX_WIDTH - 1) / SIMD_MAX_WIDTH * SIMD_MAX_WIDTH;
 }
 
 static bool depthwise_fits(const struct conv *c)
@@ -77,12 +77,13 @@ static int depthwise_prepare(const struct conv *c, const struct simd *simd, void
         .from = { from[0], from[0], from[1], from[2], from[3] },
         .to = { 1, 0, 0, d->stride * c->win.kernel[COL], d->stride },
     };
-    for (int32_t g = 0; g < c->group; g++)
-        weights_pack_outputs(d->weights + g, c->op, &l, g, 0, 1);
+    for (int32_t i = 0; i < span_len(c->groups); i++)
+        weights_pack_outputs(d->weights + i, c->op, &l, c->groups.lo + i, 0, 1);
     if (c->graph->model)
         onnx_forget(c->graph->model, c->op->u.conv.weight.t);
     if (c->op->u.conv.bias)
-        memcpy(d->bias, c->op->u.conv.bias, (size_t)c->group * sizeof(float));
+        memcpy(d->bias, c->op->u.conv.bias + c->groups.lo,
+               (size_t)span_len(c->groups) * sizeof(float));
     *packed = d;
     return 0;
 }
@@ -96,6 +97,7 @@ struct job {
     const struct kernel_call *call;
     struct simd_act act;
     int32_t k, channels;  /* first channel, number of channels */
+    int32_t held;         /* place of the first among those at hand */
     const float **x, **w; /* [taps], in the scratch */
 };
 
@@ -113,10 +115,10 @@ static void gather_pixel(const struct job *j, int32_t y, int32_t x)
             if (ix < 0 || ix >= j->c->in[COL])
                 continue;
             j->x[taps] = view_at(&j->call->in[0], iy, ix, j->k);
-            j->w[taps++] = j->d->weights + (ky * w->kernel[COL] + kx) * j->d->stride + j->k;
+            j->w[taps++] = j->d->weights + (ky * w->kernel[COL] + kx) * j->d->stride + j->held;
         }
     }
-    j->simd->taps(j->x, j->w, taps, j->d->bias + j->k, view_at(&j->call->out, y, x, j->k),
+    j->simd->taps(j->x, j->w, taps, j->d->bias + j->held, view_at(&j->call->out, y, x, j->k),
                   j->channels, &j->act);
 }
 
@@ -147,8 +149,8 @@ static void fast_rows(const struct job *j, int32_t y, int32_t x, int32_t rows, i
     const int32_t stride = w->stride[ROW];
     struct simd_depthwise d = {
         .in_pixel = in->pixel_stride,
-        .w = j->d->weights + j->k,
-        .bias = j->d->bias + j->k,
+        .w = j->d->weights + j->held,
+        .bias = j->d->bias + j->held,
         .w_stride = j->d->stride,
         .out = view_at(out, y, x, j->k),
         .out_pixel = out->pixel_stride,
@@ -211,6 +213,7 @@ static void depthwise_run(const struct conv *c, const struct simd *simd, const v
         .act = adds ? (struct simd_act){ .kind = SIMD_NONE } : act,
         .k = r->lo[CHAN],
         .channels = box_len(*r, CHAN),
+        .held = r->lo[CHAN] - c->groups.lo,
         .x = (const float **)(void *)call->scratch,
     };
     j.w = j.x + taps_of(c);

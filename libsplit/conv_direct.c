@@ -20,7 +20,7 @@ enum { SMALL_WEIGHTS_BYTES = 256 << 10 };
 
 struct direct {
     struct conv_panels layout;
-    float *weights; /* (group, panel, ky, kx, cin, panel's channels) */
+    float *weights; /* of what is at hand: (group, panel, ky, kx, cin, panel's channels) */
     float *bias;    /* (group, vectors * width); NULL: none */
 };
 
@@ -28,7 +28,7 @@ static int64_t group_floats(const struct conv_panels *l) { return conv_panels_si
 
 static int64_t bias_floats(const struct conv *c, const struct conv_panels *l)
 {
-    return (int64_t)c->group * l->vectors * l->width;
+    return (int64_t)span_len(c->groups) * l->vectors * l->width;
 }
 
 static bool direct_fits(const struct conv *c)
@@ -38,8 +38,8 @@ static bool direct_fits(const struct conv *c)
 
 static size_t direct_packed_bytes(const struct conv *c, const struct simd *simd)
 {
-    const struct conv_panels l = conv_panels(c->cout, conv_depth(c), simd);
-    return (size_t)(c->group * group_floats(&l) + bias_floats(c, &l)) * sizeof(float) +
+    const struct conv_panels l = conv_panels(span_len(c->outs), conv_depth(c), simd);
+    return (size_t)(span_len(c->groups) * group_floats(&l) + bias_floats(c, &l)) * sizeof(float) +
            sizeof(struct direct);
 }
 
@@ -66,7 +66,7 @@ static void pack_panel(const struct conv *c, int32_t g, int32_t lo, int32_t hi, 
         .to = { 0, 1, channels, kw * pixel, pixel },
     };
     weights_pack_outputs(to, c->op, &l, g, lo, hi);
-    if (c->graph->model && (weights_by_output(&l) || hi == c->cout))
+    if (c->graph->model && (weights_by_output(&l) || hi == c->outs.hi))
         onnx_forget(c->graph->model, c->op->u.conv.weight.t);
 }
 
@@ -75,22 +75,25 @@ static int direct_prepare(const struct conv *c, const struct simd *simd, void **
     struct direct *d = calloc(1, sizeof(*d));
     if (!d)
         return -ENOMEM;
-    d->layout = conv_panels(c->cout, conv_depth(c), simd);
+    d->layout = conv_panels(span_len(c->outs), conv_depth(c), simd);
     const struct conv_panels *l = &d->layout;
-    d->weights = weights_alloc(c->group * group_floats(l));
+    d->weights = weights_alloc(span_len(c->groups) * group_floats(l));
     d->bias = weights_alloc(bias_floats(c, l));
     if (!d->weights || !d->bias) {
         direct_release(d);
         return -ENOMEM;
     }
-    for (int32_t g = 0; g < c->group; g++) {
+    for (int32_t i = 0; i < span_len(c->groups); i++) {
+        const int32_t g = c->groups.lo + i;
         if (c->op->u.conv.bias)
-            memcpy(d->bias + (ptrdiff_t)g * l->vectors * l->width,
-                   c->op->u.conv.bias + (ptrdiff_t)g * c->cout, (size_t)c->cout * sizeof(float));
+            memcpy(d->bias + (ptrdiff_t)i * l->vectors * l->width,
+                   c->op->u.conv.bias + (ptrdiff_t)g * c->cout + c->outs.lo,
+                   (size_t)span_len(c->outs) * sizeof(float));
         for (int32_t p = 0; p < l->panels; p++) {
             const int32_t v0 = conv_panel_at(l, p), v1 = conv_panel_at(l, p + 1);
-            pack_panel(c, g, v0 * l->width, min_i32(v1 * l->width, c->cout), (v1 - v0) * l->width,
-                       d->weights + g * group_floats(l) + (ptrdiff_t)v0 * l->width * l->depth);
+            const int32_t lo = c->outs.lo + v0 * l->width, hi = c->outs.lo + v1 * l->width;
+            pack_panel(c, g, lo, min_i32(hi, c->outs.hi), hi - lo,
+                       d->weights + i * group_floats(l) + (ptrdiff_t)v0 * l->width * l->depth);
         }
     }
     *packed = d;
@@ -221,7 +224,7 @@ static struct simd_block block_of(const struct conv *c, const struct source *s,
 /* Points the run at the first pixel of output row `y`. */
 static void start_row(struct job *j, int32_t y)
 {
-    const int32_t x = j->call->region.lo[COL], k = j->g * j->c->cout + j->run.lo;
+    const int32_t x = j->call->region.lo[COL], k = j->g * j->c->cout + j->c->outs.lo + j->run.lo;
     j->run.in = j->src.data + (y - j->src.row) * j->c->win.stride[ROW] * j->src.row_stride;
     j->run.out = view_at(&j->call->out, y, x, k);
     j->run.add = j->call->op->ninputs > 1 ? view_at(&j->call->in[1], y, x, k) : NULL;
@@ -302,8 +305,9 @@ static void run_group(struct job *j, struct simd_act act)
     const struct box *r = &j->call->region;
     const struct conv_panels *l = &j->d->layout;
     const int32_t rows = box_len(*r, ROW), cols = box_len(*r, COL);
-    j->weights = j->d->weights + j->g * group_floats(l);
-    j->bias = j->d->bias + (ptrdiff_t)j->g * l->vectors * l->width;
+    const int32_t at = j->g - j->c->groups.lo;
+    j->weights = j->d->weights + at * group_floats(l);
+    j->bias = j->d->bias + (ptrdiff_t)at * l->vectors * l->width;
     for (j->first = 0; conv_panel_at(l, j->first + 1) * l->width <= j->run.lo; j->first++)
         ;
     for (j->last = j->first; conv_panel_at(l, j->last) * l->width < j->run.hi; j->last++)
@@ -331,9 +335,10 @@ static void direct_run(const struct conv *c, const struct simd *simd, const void
     for (int32_t g = r->lo[CHAN] / c->cout; g * c->cout < r->hi[CHAN]; g++) {
         struct job j = { .c = c, .call = call, .d = packed, .g = g };
         j.run.simd = simd;
-        j.run.cout = c->cout;
-        j.run.lo = max_i32(r->lo[CHAN] - g * c->cout, 0);
-        j.run.hi = min_i32(r->hi[CHAN] - g * c->cout, c->cout);
+        const int32_t first = g * c->cout + c->outs.lo;
+        j.run.cout = span_len(c->outs);
+        j.run.lo = max_i32(r->lo[CHAN] - first, 0);
+        j.run.hi = min_i32(r->hi[CHAN] - first, j.run.cout);
         run_group(&j, act);
     }
     conv_finish(call, &rest);

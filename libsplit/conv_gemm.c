@@ -13,18 +13,30 @@
  * product covers the same pixels however rows are cut: equal extents, equal bits. */
 enum { BLOCK = 256 };
 
+/* Output channels of one product, counted from the first of their group, for the same reason. */
+enum { CHANNELS = 64 };
+
 static bool gemm_fits(const struct conv *c) { return conv_depth(c) <= INT32_MAX; }
 
-/* Packed weights: (group, ky, kx, cin, cout). */
+/* The weights at hand, widened to whole products. */
+static struct span held(const struct conv *c)
+{
+    return (struct span){
+        .lo = c->outs.lo / CHANNELS * CHANNELS,
+        .hi = min_i32((c->outs.hi + CHANNELS - 1) / CHANNELS * CHANNELS, c->cout),
+    };
+}
+
+/* Packed weights: (group, ky, kx, cin, channel held). */
 static struct weight_layout layout_of(const struct conv *c)
 {
     const int64_t *from = c->op->u.conv.weight.stride;
     const int64_t kh = c->win.kernel[ROW], kw = c->win.kernel[COL];
-    const int64_t cin = c->cin, cout = c->cout, pixel = cin * cout;
+    const int64_t cin = c->cin, cout = c->cout, line = span_len(held(c)), pixel = cin * line;
     return (struct weight_layout){
         .extent = { c->group, cout, cin, kh, kw },
         .from = { cout * from[0], from[0], from[1], from[2], from[3] },
-        .to = { kh * kw * pixel, 1, cout, kw * pixel, pixel },
+        .to = { kh * kw * pixel, 1, line, kw * pixel, pixel },
     };
 }
 
@@ -32,7 +44,7 @@ static int gemm_prepare(const struct conv *c, const struct simd *simd, void **pa
 {
     (void)simd;
     const struct weight_layout l = layout_of(c);
-    *packed = weights_pack(c->graph, c->op, &l);
+    *packed = weights_pack(c->graph, c->op, &l, c->groups, held(c));
     return *packed ? 0 : -ENOMEM;
 }
 
@@ -40,13 +52,13 @@ static size_t gemm_packed_bytes(const struct conv *c, const struct simd *simd)
 {
     (void)simd;
     const struct weight_layout l = layout_of(c);
-    return (size_t)weights_count(&l) * sizeof(float);
+    return (size_t)weights_count(&l, c->groups, held(c)) * sizeof(float);
 }
 
 static size_t gemm_scratch_bytes(const struct conv *c, const struct simd *simd)
 {
     (void)simd;
-    return (size_t)min_i32(c->out[COL], BLOCK) * (size_t)conv_depth(c) * sizeof(float);
+    return (size_t)min_i32(c->out[COL], BLOCK) * (size_t)(conv_depth(c) + CHANNELS) * sizeof(float);
 }
 
 /* The taps [lo, hi) of a window whose first tap reads `at`, that fall inside [0, len). */
@@ -103,28 +115,68 @@ static void gather_row(const struct kernel_call *call, const struct conv *c, int
     }
 }
 
-/* One product per group: output pixels [c0, c1) of row y, without bias. */
+/* Output pixels [c0, c0 + n) of row y in one group: a (n, depth) times weights. */
+struct strip {
+    const struct view *out;
+    int32_t y, c0, n, depth;
+    const float *a;
+    ptrdiff_t lda;
+    int32_t first; /* output channel of the group */
+    float *side;   /* (n, CHANNELS) */
+};
+
+/* Writes channels `wanted` of the group out of the product that yields channels `product`, with
+ * `weight` (depth, product) in lines of `ldb`. */
+static void multiply_channels(const struct strip *s, const float *weight, ptrdiff_t ldb,
+                              struct span product, struct span wanted)
+{
+    const ptrdiff_t pixel = s->out->pixel_stride;
+    float *to = view_at(s->out, s->y, s->c0, s->first + wanted.lo);
+    if (product.lo == wanted.lo && product.hi == wanted.hi) {
+        gemm(s->n, span_len(product), s->depth, s->a, s->lda, weight, ldb, to, pixel);
+        return;
+    }
+    gemm(s->n, span_len(product), s->depth, s->a, s->lda, weight, ldb, s->side, CHANNELS);
+    for (int32_t i = 0; i < s->n; i++)
+        memcpy(to + i * pixel, s->side + (ptrdiff_t)i * CHANNELS + wanted.lo - product.lo,
+               (size_t)span_len(wanted) * sizeof(float));
+}
+
+/* Output pixels [c0, c1) of row y in group `g`, without bias. */
+static void multiply_group(const struct kernel_call *call, const struct conv *c,
+                           const float *weights, int32_t g, int32_t y, int32_t c0, int32_t c1)
+{
+    const struct window *w = &c->win;
+    const int32_t depth = (int32_t)conv_depth(c);
+    const struct span at_hand = held(c);
+    struct strip s = { .out = &call->out, .y = y, .c0 = c0, .n = c1 - c0, .depth = depth };
+    s.side = call->scratch + (ptrdiff_t)s.n * depth;
+    s.first = g * c->cout;
+    if (w->kernel[ROW] == 1 && w->kernel[COL] == 1 && !conv_is_padded(c)) {
+        s.a = view_at(&call->in[0], y * w->stride[ROW], c0 * w->stride[COL], g * c->cin);
+        s.lda = call->in[0].pixel_stride * w->stride[COL];
+    } else {
+        gather_row(call, c, g, y, c0, c1, call->scratch);
+        s.a = call->scratch;
+        s.lda = depth;
+    }
+    weights += (ptrdiff_t)(g - c->groups.lo) * depth * span_len(at_hand);
+    const int32_t lo = max_i32(call->region.lo[CHAN] - s.first, 0),
+                  hi = min_i32(call->region.hi[CHAN] - s.first, c->cout);
+    for (int32_t k = lo / CHANNELS * CHANNELS; k < hi; k += CHANNELS) {
+        const struct span product = { k, min_i32(k + CHANNELS, c->cout) };
+        const struct span wanted = { max_i32(k, lo), min_i32(product.hi, hi) };
+        multiply_channels(&s, weights + (k - at_hand.lo), span_len(at_hand), product, wanted);
+    }
+}
+
+/* Output pixels [c0, c1) of row y, without bias. */
 static void multiply_row(const struct kernel_call *call, const struct conv *c, const float *weights,
                          int32_t y, int32_t c0, int32_t c1)
 {
-    const struct window *w = &c->win;
     const struct box *r = &call->region;
-    const int32_t k = (int32_t)conv_depth(c);
-    for (int32_t g = r->lo[CHAN] / c->cout; g * c->cout < r->hi[CHAN]; g++) {
-        const int32_t lo = max_i32(r->lo[CHAN], g * c->cout);
-        const int32_t hi = min_i32(r->hi[CHAN], (g + 1) * c->cout);
-        const float *weight = weights + (ptrdiff_t)g * k * c->cout;
-        const float *a = call->scratch;
-        ptrdiff_t lda = k;
-        if (w->kernel[ROW] == 1 && w->kernel[COL] == 1 && !conv_is_padded(c)) {
-            a = view_at(&call->in[0], y * w->stride[ROW], c0 * w->stride[COL], g * c->cin);
-            lda = call->in[0].pixel_stride * w->stride[COL];
-        } else {
-            gather_row(call, c, g, y, c0, c1, call->scratch);
-        }
-        gemm(c1 - c0, hi - lo, k, a, lda, weight + (lo - g * c->cout), c->cout,
-             view_at(&call->out, y, c0, lo), call->out.pixel_stride);
-    }
+    for (int32_t g = r->lo[CHAN] / c->cout; g * c->cout < r->hi[CHAN]; g++)
+        multiply_group(call, c, weights, g, y, c0, c1);
 }
 
 /* Bias, the value to add, and activation of pixels [c0, c1) of row y. */

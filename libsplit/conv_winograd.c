@@ -57,7 +57,7 @@ static bool winograd_fits(const struct conv *c)
 
 static size_t packed_bytes(const struct conv *c, const struct simd *simd, int32_t m)
 {
-    const struct conv_panels l = conv_panels(c->cout, c->cin, simd);
+    const struct conv_panels l = conv_panels(span_len(c->outs), c->cin, simd);
     const int64_t positions = (m + 2) * (m + 2);
     return (size_t)(conv_panels_size(&l) * positions + (int64_t)l.vectors * l.width) *
                sizeof(float) +
@@ -102,7 +102,7 @@ static void pack_panel(const struct conv *c, int32_t lo, int32_t hi, int32_t cha
         .to = { 0, 1, taps * channels, (int64_t)KERNEL * channels, channels },
     };
     weights_pack_outputs(plain, c->op, &l, 0, lo, hi);
-    if (c->graph->model && (weights_by_output(&l) || hi == c->cout))
+    if (c->graph->model && (weights_by_output(&l) || hi == c->outs.hi))
         onnx_forget(c->graph->model, c->op->u.conv.weight.t);
     for (int32_t i = 0; i < c->cin; i++)
         for (int32_t o = 0; o < hi - lo; o++)
@@ -117,7 +117,7 @@ static int prepare(const struct conv *c, const struct simd *simd, int32_t m, voi
     int err = -ENOMEM;
     if (!wg)
         return err;
-    wg->layout = conv_panels(c->cout, c->cin, simd);
+    wg->layout = conv_panels(span_len(c->outs), c->cin, simd);
     const struct conv_panels *l = &wg->layout;
     const int64_t position = conv_panels_size(l);
     wg->weights = weights_alloc(position * (m + 2) * (m + 2));
@@ -127,11 +127,12 @@ static int prepare(const struct conv *c, const struct simd *simd, int32_t m, voi
         goto out;
     for (int32_t p = 0; p < l->panels; p++) {
         const int32_t lo = conv_panel_at(l, p) * l->width, end = conv_panel_at(l, p + 1) * l->width;
-        pack_panel(c, lo, min_i32(end, c->cout), end - lo, m, plain,
+        pack_panel(c, c->outs.lo + lo, min_i32(c->outs.lo + end, c->outs.hi), end - lo, m, plain,
                    wg->weights + (ptrdiff_t)lo * l->depth, position);
     }
     if (c->op->u.conv.bias)
-        memcpy(wg->bias, c->op->u.conv.bias, (size_t)c->cout * sizeof(float));
+        memcpy(wg->bias, c->op->u.conv.bias + c->outs.lo,
+               (size_t)span_len(c->outs) * sizeof(float));
     *packed = wg;
     err = 0;
 out:
@@ -149,10 +150,12 @@ struct tiles {
     ptrdiff_t in_tile, in_position, out_tile, out_position;
 };
 
-static struct tiles tiles_of(const struct conv *c, const struct conv_panels *l, int32_t m)
+/* The same whatever part of the weights is at hand: so is the scratch. */
+static struct tiles tiles_of(const struct conv *c, const struct simd *simd, int32_t m)
 {
+    const struct conv_panels l = conv_panels(c->cout, c->cin, simd);
     const int64_t per_tile =
-        (int64_t)(m + 2) * (m + 2) * (c->cin + l->vectors * l->width) * (int64_t)sizeof(float);
+        (int64_t)(m + 2) * (m + 2) * (c->cin + l.vectors * l.width) * (int64_t)sizeof(float);
     const int64_t all = (int64_t)ceil_div(c->out[ROW], m) * ceil_div(c->out[COL], m);
     int64_t count = BLOCK_BYTES / per_tile;
     if (count < MIN_TILES)
@@ -161,7 +164,7 @@ static struct tiles tiles_of(const struct conv *c, const struct conv_panels *l, 
         count = all;
     struct tiles t = { .count = (int32_t)count };
     t.in_tile = ceil_div(c->cin, SIMD_MAX_WIDTH) * SIMD_MAX_WIDTH + SKEW;
-    t.out_tile = (ptrdiff_t)l->vectors * l->width + SKEW;
+    t.out_tile = (ptrdiff_t)l.vectors * l.width + SKEW;
     t.in_position = t.count * t.in_tile + SKEW;
     t.out_position = t.count * t.out_tile + SKEW;
     return t;
@@ -169,8 +172,7 @@ static struct tiles tiles_of(const struct conv *c, const struct conv_panels *l, 
 
 static size_t scratch_bytes(const struct conv *c, const struct simd *simd, int32_t m)
 {
-    const struct conv_panels l = conv_panels(c->cout, c->cin, simd);
-    const struct tiles t = tiles_of(c, &l, m);
+    const struct tiles t = tiles_of(c, simd, m);
     return (size_t)((m + 2) * (m + 2) * (t.in_position + t.out_position) + t.in_tile) *
            sizeof(float);
 }
@@ -230,7 +232,7 @@ static void transform_output(const struct job *j, int32_t first, int32_t count)
     for (int32_t t = 0; t < count; t++) {
         const int32_t y = tile_row(j, first + t), x = tile_col(j, first + t), k = r->lo[CHAN];
         j->simd->winograd_out[j->m](&(struct simd_tile){
-            .v = j->out + t * j->tiles.out_tile + k,
+            .v = j->out + t * j->tiles.out_tile + k - j->c->outs.lo,
             .v_position = j->tiles.out_position,
             .channels = box_len(*r, CHAN),
             .out = view_at(out, y, x, k),
@@ -239,7 +241,7 @@ static void transform_output(const struct job *j, int32_t first, int32_t count)
             .add = adds ? view_at(add, y, x, k) : NULL,
             .add_row = adds ? add->row_stride : 0,
             .add_pixel = adds ? add->pixel_stride : 0,
-            .bias = j->wg->bias + k,
+            .bias = j->wg->bias + k - j->c->outs.lo,
             .rows = min_i32(j->m, r->hi[ROW] - y),
             .cols = min_i32(j->m, r->hi[COL] - x),
             .act = j->act,
@@ -292,7 +294,7 @@ static void run(const struct conv *c, const struct simd *simd, int32_t m, const 
     const int32_t positions = (m + 2) * (m + 2);
     j.act = conv_activation(&c->op->act, &rest);
     j.across = ceil_div(box_len(*r, COL), m);
-    j.tiles = tiles_of(c, l, m);
+    j.tiles = tiles_of(c, simd, m);
     j.rows = reach(c, ROW, r);
     j.cols = reach(c, COL, r);
     j.zeros = call->scratch;
@@ -306,8 +308,8 @@ static void run(const struct conv *c, const struct simd *simd, int32_t m, const 
         transform_input(&j, first, count);
         for (int32_t q = 0; q < positions; q++)
             for (int32_t p = 0; p < l->panels; p++)
-                if (conv_panel_at(l, p) * l->width < r->hi[CHAN] &&
-                    conv_panel_at(l, p + 1) * l->width > r->lo[CHAN])
+                if (conv_panel_at(l, p) * l->width < r->hi[CHAN] - c->outs.lo &&
+                    conv_panel_at(l, p + 1) * l->width > r->lo[CHAN] - c->outs.lo)
                     multiply(&j, q, p, count);
         transform_output(&j, first, count);
     }

@@ -132,20 +132,17 @@ int64_t exec_bytes(const struct exec *e) { return e->layout.bytes; }
 
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr)
 {
-    bool *counted = calloc((size_t)g->nops + 1, sizeof(*counted));
-    if (!counted)
+    struct span *channels = calloc((size_t)g->nops + 1, sizeof(*channels));
+    if (!channels)
         return -ENOMEM;
+    program_channels(g, pr, 1, channels);
     int64_t bytes = 0;
-    for (int32_t s = 0; s < pr->nsteps; s++) {
-        const int32_t o = pr->step[s].what;
-        if (pr->step[s].kind != STEP_RUN || counted[o])
-            continue;
-        counted[o] = true;
+    for (int32_t o = 0; o < g->nops; o++) {
         const struct kernel *k = &kernels[g->op[o].type];
-        if (k->packed_bytes)
-            bytes += (int64_t)k->packed_bytes(g, &g->op[o]);
+        if (k->packed_bytes && channels[o].lo < channels[o].hi)
+            bytes += (int64_t)k->packed_bytes(g, &g->op[o], channels[o]);
     }
-    free(counted);
+    free(channels);
     return bytes;
 }
 

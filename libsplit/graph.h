@@ -256,6 +256,7 @@ struct op {
         } resize;
     } u;
     void *packed; /* what the kernel prepared; owned by the graph, see graph_pack() */
+    struct span packed_channels; /* the output channels that it serves */
 };
 
 struct tensor {
@@ -305,10 +306,13 @@ bool graph_knows(const struct onnx_node *n);
 /* The geometry of `g` on `nodes` nodes; geometry_done() frees. Returns 0 or -ENOMEM. */
 int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo);
 
-/* Lets the kernels lay out the weights of every operator that `pr` runs (NULL: all).  May be
- * called again with another program; what is packed stays.  Not thread-safe; must be done
- * before graph and program reach an executor.  Returns 0 or -ENOMEM. */
+/* Lets the kernels lay out the weights of every operator that `pr` runs (NULL: all), for the
+ * output channels that it computes.  May be called again with another program; what is packed
+ * stays, or is packed anew to serve both.  Not thread-safe; must be done before graph and program
+ * reach an executor.  Returns 0 or -ENOMEM. */
 int graph_pack(struct graph *g, const struct program *pr, struct diag *why);
+/* The same for `count` programs at once, which packs nothing twice. */
+int graph_pack_all(struct graph *g, const struct program *pr, int32_t count, struct diag *why);
 
 /* Names for program_dump(). */
 struct program_names graph_names(const struct graph *g);

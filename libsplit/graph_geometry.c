@@ -307,7 +307,7 @@ static int64_t count_macs(const struct graph *g, const struct op *op)
 static int64_t count_weight_bytes(const struct graph *g, const struct op *op)
 {
     const struct kernel *k = &kernels[op->type];
-    const size_t bytes = k->packed_bytes ? k->packed_bytes(g, op) : 0;
+    const size_t bytes = k->packed_bytes ? k->packed_bytes(g, op, all_channels(g, op)) : 0;
     return bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
 }
 

@@ -41,14 +41,15 @@ struct kernel_call {
 };
 
 struct kernel {
-    /* Lays out weights once; the result becomes op->packed.  NULL: nothing to prepare.
+    /* Lays out the weights behind output channels `channels`, or more; the result becomes
+     * op->packed, and run() is asked for no others.  NULL: nothing to prepare.
      * Returns 0 or -ENOMEM. */
-    int (*prepare)(const struct graph *g, const struct op *op, void **packed);
+    int (*prepare)(const struct graph *g, const struct op *op, struct span channels, void **packed);
     void (*release)(void *packed);
     /* Most scratch that a call on any region can want.  NULL: none. */
     size_t (*scratch_bytes)(const struct graph *g, const struct op *op);
     /* Bytes that prepare() will take.  NULL: none. */
-    size_t (*packed_bytes)(const struct graph *g, const struct op *op);
+    size_t (*packed_bytes)(const struct graph *g, const struct op *op, struct span channels);
     /* Writes `region` of the output, activation included.  Cannot fail, allocates nothing.
      * The value of an output pixel does not depend on how the map is cut into regions:
      * bit-equal for every cut (test/libsplit/test_kernels.c) at multiples of cut_rows(). */
@@ -62,6 +63,17 @@ struct kernel {
 };
 
 extern const struct kernel kernels[OP_TYPES];
+
+/* All output channels of `op`. */
+static inline struct span all_channels(const struct graph *g, const struct op *op)
+{
+    return (struct span){ 0, g->tensor[op->output].dim[CHAN] };
+}
+
+/* Sets channels[i] for every operator i to the output channels that `count` programs compute, in
+ * one stretch; empty where they run it not at all. */
+void program_channels(const struct graph *g, const struct program *pr, int32_t count,
+                      struct span *channels);
 
 /* Frees what graph_pack() laid out; graph_done() calls it first. */
 void graph_unpack(struct graph *g);

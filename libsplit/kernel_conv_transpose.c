@@ -39,22 +39,27 @@ static struct weight_layout layout_of(const struct op *op, const struct transpos
     };
 }
 
-int conv_transpose_prepare(const struct graph *g, const struct op *op, void **packed)
+/* All channels, whichever are asked for: a product yields all of them. */
+int conv_transpose_prepare(const struct graph *g, const struct op *op, struct span channels,
+                           void **packed)
 {
+    (void)channels;
     const struct transposed t = transposed_of(g, op);
     const struct weight_layout l = layout_of(op, &t);
-    float *w = weights_pack(g, op, &l);
+    float *w = weights_pack(g, op, &l, (struct span){ 0, t.group }, (struct span){ 0, t.cout });
     if (!w)
         return -ENOMEM;
     *packed = w;
     return 0;
 }
 
-size_t conv_transpose_packed_bytes(const struct graph *g, const struct op *op)
+size_t conv_transpose_packed_bytes(const struct graph *g, const struct op *op, struct span channels)
 {
+    (void)channels;
     const struct transposed t = transposed_of(g, op);
     const struct weight_layout l = layout_of(op, &t);
-    return (size_t)weights_count(&l) * sizeof(float);
+    return (size_t)weights_count(&l, (struct span){ 0, t.group }, (struct span){ 0, t.cout }) *
+           sizeof(float);
 }
 
 size_t conv_transpose_scratch_bytes(const struct graph *g, const struct op *op)

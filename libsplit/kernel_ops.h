@@ -7,17 +7,19 @@
 #include "libsplit/kernel.h"
 
 /* conv.c: picks one of several ways. */
-int conv_prepare(const struct graph *g, const struct op *op, void **packed);
+int conv_prepare(const struct graph *g, const struct op *op, struct span channels, void **packed);
 void conv_release(void *packed);
-size_t conv_packed_bytes(const struct graph *g, const struct op *op);
+size_t conv_packed_bytes(const struct graph *g, const struct op *op, struct span channels);
 size_t conv_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_run(const struct kernel_call *call);
 int32_t conv_cut_rows(const struct graph *g, const struct op *op);
 int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at);
 
 /* kernel_conv_transpose.c: one product per contributing input row, scattered over columns. */
-int conv_transpose_prepare(const struct graph *g, const struct op *op, void **packed);
-size_t conv_transpose_packed_bytes(const struct graph *g, const struct op *op);
+int conv_transpose_prepare(const struct graph *g, const struct op *op, struct span channels,
+                           void **packed);
+size_t conv_transpose_packed_bytes(const struct graph *g, const struct op *op,
+                                   struct span channels);
 size_t conv_transpose_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_transpose_run(const struct kernel_call *call);
 

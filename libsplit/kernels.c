@@ -48,31 +48,72 @@ int32_t uncut_channels(const struct graph *g, const struct op *op, int32_t at)
     return 0;
 }
 
-static int pack_op(struct graph *g, int32_t i, struct diag *why)
+static struct span hull(struct span a, struct span b)
+{
+    if (a.lo >= a.hi)
+        return b;
+    if (b.lo >= b.hi)
+        return a;
+    return (struct span){ min_i32(a.lo, b.lo), max_i32(a.hi, b.hi) };
+}
+
+void program_channels(const struct graph *g, const struct program *pr, int32_t count,
+                      struct span *channels)
+{
+    for (int32_t o = 0; o < g->nops; o++)
+        channels[o] = (struct span){ 0, 0 };
+    for (int32_t p = 0; p < count; p++)
+        for (int32_t s = 0; s < pr[p].nsteps; s++) {
+            const struct step *it = &pr[p].step[s];
+            const struct span computed = { it->box.lo[CHAN], it->box.hi[CHAN] };
+            if (it->kind == STEP_RUN)
+                channels[it->what] = hull(channels[it->what], computed);
+        }
+}
+
+/* Makes op->packed serve `channels` beside those that it serves already. */
+static int pack_op(struct graph *g, int32_t i, struct span channels, struct diag *why)
 {
     struct op *op = &g->op[i];
     const struct kernel *k = &kernels[op->type];
-    if (op->packed || !k->prepare)
+    const struct span want = hull(channels, op->packed_channels);
+    if (!k->prepare || channels.lo >= channels.hi ||
+        (want.lo == op->packed_channels.lo && want.hi == op->packed_channels.hi))
         return 0;
-    const int err = k->prepare(g, op, &op->packed);
+    void *packed;
+    const int err = k->prepare(g, op, want, &packed);
     if (err)
         return diag(why, err, "%s \"%s\": not enough memory to lay out %zu bytes of weights",
-                    op_type_name(op->type), op->name, k->packed_bytes(g, op));
+                    op_type_name(op->type), op->name, k->packed_bytes(g, op, want));
+    if (op->packed)
+        k->release(op->packed);
+    op->packed = packed;
+    op->packed_channels = want;
     return 0;
+}
+
+int graph_pack_all(struct graph *g, const struct program *pr, int32_t count, struct diag *why)
+{
+    gemm_init();
+    struct span *channels = calloc((size_t)g->nops + 1, sizeof(*channels));
+    if (!channels)
+        return diag(why, -ENOMEM, "not enough memory for a list of %d operators", g->nops);
+    program_channels(g, pr, count, channels);
+    int err = 0;
+    for (int32_t i = 0; i < g->nops && !err; i++)
+        err = pack_op(g, i, channels[i], why);
+    free(channels);
+    return err;
 }
 
 int graph_pack(struct graph *g, const struct program *pr, struct diag *why)
 {
+    if (pr)
+        return graph_pack_all(g, pr, 1, why);
     gemm_init();
     int err = 0;
-    if (!pr) {
-        for (int32_t i = 0; i < g->nops && !err; i++)
-            err = pack_op(g, i, why);
-        return err;
-    }
-    for (int32_t s = 0; s < pr->nsteps && !err; s++)
-        if (pr->step[s].kind == STEP_RUN)
-            err = pack_op(g, pr->step[s].what, why);
+    for (int32_t i = 0; i < g->nops && !err; i++)
+        err = pack_op(g, i, all_channels(g, &g->op[i]), why);
     return err;
 }
 
@@ -83,5 +124,6 @@ void graph_unpack(struct graph *g)
         if (op->packed)
             kernels[op->type].release(op->packed);
         op->packed = NULL;
+        op->packed_channels = (struct span){ 0, 0 };
     }
 }

@@ -115,10 +115,7 @@ static int make_programs(struct split_session *s, struct diag *why)
 
 static int pack_weights(struct split_session *s, struct diag *why)
 {
-    int err = 0;
-    for (int32_t n = 0; n < s->nodes && !err; n++)
-        err = graph_pack(s->graph, &s->program[n], why);
-    return err;
+    return graph_pack_all(s->graph, s->program, s->nodes, why);
 }
 
 static int open_session(struct split_session *s, const struct plan_options *o,
@@ -228,7 +225,8 @@ struct split_memory split_memory(const struct split_session *s)
     };
     for (int32_t i = 0; i < g->nops; i++)
         if (g->op[i].packed)
-            m.weights += (int64_t)kernels[g->op[i].type].packed_bytes(g, &g->op[i]);
+            m.weights += (int64_t)kernels[g->op[i].type].packed_bytes(g, &g->op[i],
+                                                                      g->op[i].packed_channels);
     return m;
 }
 

@@ -10,12 +10,10 @@ static const int64_t FORGET_EVERY = 4 << 20;
 /* Output channels moved together: one cache line of the packed weights is written whole. */
 enum { OUT_BLOCK = 16 };
 
-int64_t weights_count(const struct weight_layout *l)
+int64_t weights_count(const struct weight_layout *l, struct span groups, struct span outs)
 {
-    int64_t n = 1;
-    for (int a = 0; a < W_AXES; a++)
-        n *= l->extent[a];
-    return n;
+    return (int64_t)(groups.hi - groups.lo) * (outs.hi - outs.lo) * l->extent[W_IN] *
+           l->extent[W_ROW] * l->extent[W_COL];
 }
 
 float *weights_alloc(int64_t count)
@@ -59,22 +57,23 @@ void weights_pack_outputs(float *to, const struct op *op, const struct weight_la
 
 bool weights_by_output(const struct weight_layout *l) { return l->from[W_OUT] >= l->from[W_IN]; }
 
-float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l)
+float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l,
+                    struct span groups, struct span outs)
 {
-    float *to = weights_alloc(weights_count(l));
+    float *to = weights_alloc(weights_count(l, groups, outs));
     if (!to)
         return NULL;
 
     /* Walk the file in its own order, so that pages let go are not needed again. */
-    const int64_t outs = l->extent[W_OUT];
-    const int64_t block = weights_by_output(l) ? OUT_BLOCK : outs;
+    const int64_t block = weights_by_output(l) ? OUT_BLOCK : outs.hi - outs.lo;
     const int64_t per_out = l->extent[W_IN] * l->extent[W_ROW] * l->extent[W_COL];
     int64_t read = 0;
-    for (int64_t group = 0; group < l->extent[W_GROUP]; group++)
-        for (int64_t o = 0; o < outs; o += block) {
-            const int64_t end = o + block < outs ? o + block : outs;
-            weights_pack_outputs(to + group * l->to[W_GROUP] + o * l->to[W_OUT], op, l, group, o,
-                                 end);
+    for (int64_t group = groups.lo; group < groups.hi; group++)
+        for (int64_t o = outs.lo; o < outs.hi; o += block) {
+            const int64_t end = o + block < outs.hi ? o + block : outs.hi;
+            weights_pack_outputs(to + (group - groups.lo) * l->to[W_GROUP] +
+                                     (o - outs.lo) * l->to[W_OUT],
+                                 op, l, group, o, end);
             read += (end - o) * per_out;
             if (read >= FORGET_EVERY && g->model) {
                 onnx_forget(g->model, op->u.conv.weight.t);

@@ -15,12 +15,14 @@ struct weight_layout {
     int64_t extent[W_AXES], from[W_AXES], to[W_AXES];
 };
 
-/* Product of the extents. */
-int64_t weights_count(const struct weight_layout *l);
+/* Weights behind output channels `outs` of each of `groups`. */
+int64_t weights_count(const struct weight_layout *l, struct span groups, struct span outs);
 
-/* Packs the weights of `op` (OP_CONV or OP_CONV_TRANSPOSE), multiplied by op->u.conv.scale,
- * and lets go of the model's pages on the way.  free() the result; NULL: no memory. */
-float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l);
+/* Packs these weights of `op` (OP_CONV or OP_CONV_TRANSPOSE), multiplied by op->u.conv.scale,
+ * and lets go of the model's pages on the way.  The first of `outs` of the first of `groups` goes
+ * to element 0.  free() the result; NULL: no memory. */
+float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l,
+                    struct span groups, struct span outs);
 
 /* Packs output channels [lo, hi) of group `g` alone: channel lo goes to `to`, the group's own
  * place (to[W_GROUP]) does not count.  Lets nothing go. */

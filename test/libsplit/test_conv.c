@@ -164,6 +164,34 @@ static void expect_near(const struct trial *t, const struct simd *simd,
                   simd->name, way->name, (long long)i, (double)got[i], t->want[i]);
 }
 
+/* Bands of channels, each with the weights behind it alone, give what all of them give. */
+static void check_channels(struct trial *t, const struct simd *simd, const struct conv_method *way,
+                           const float *whole)
+{
+    struct net *n = &t->net;
+    const struct conv all = t->conv;
+    const int32_t *dim = n->tensor[t->op->output].dim;
+    const size_t bytes = (size_t)net_values(n, t->op->output) * sizeof(float);
+    float *pieces = must(calloc(1, bytes));
+    struct span held = { 0, 0 };
+    for (; held.lo < dim[CHAN]; held.lo = held.hi) {
+        held.hi = net_between(n, held.lo + 1, dim[CHAN]);
+        conv_hold(&t->conv, held);
+        void *packed;
+        cr_assert_leq(way->packed_bytes(&t->conv, simd), way->packed_bytes(&all, simd));
+        cr_assert_eq(way->prepare(&t->conv, simd, &packed), 0);
+        struct box band = box_band(box_whole(dim), CHAN, held.lo, held.hi);
+        compute(t, simd, way, packed, band, pieces);
+        band.lo[CHAN] = net_between(n, held.lo, held.hi - 1);
+        compute(t, simd, way, packed, band, pieces);
+        way->release(packed);
+        t->conv = all;
+    }
+    cr_assert_eq(memcmp(whole, pieces, bytes), 0, "%s %s: bands of channels differ from the whole",
+                 simd->name, way->name);
+    free(pieces);
+}
+
 /* The whole map, bands of rows, and any box, each into `whole`, which all must leave alike. */
 static void check_way(struct trial *t, const struct simd *simd, const struct conv_method *way,
                       float *whole)
@@ -197,6 +225,7 @@ static void check_way(struct trial *t, const struct simd *simd, const struct con
     expect_near(t, simd, way, pieces);
     way->release(packed);
     free(pieces);
+    check_channels(t, simd, way, whole);
 }
 
 /* All ways and instruction sets; those that round once per multiply-add agree in every bit. */

@@ -236,6 +236,57 @@ Test(local, placement_on_one_node_is_the_same)
     }
 }
 
+/* ---- Weights ---- */
+
+static enum axis by_channels(void *ctx, int32_t tensor)
+{
+    (void)ctx;
+    (void)tensor;
+    return CHAN;
+}
+
+/* By channels, every node holds its share of the weights and no more. */
+Test(local, weights_are_shared_out)
+{
+    enum { NODES = 4, CHANNELS = 256 };
+    struct net n;
+    net_init(&n, 3);
+    const struct window w = { { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 } };
+    const int32_t in = net_input(&n, 6, 5, 32, 1);
+    net_output(&n, net_conv(&n, net_conv(&n, in, CHANNELS, 1, w), CHANNELS, 1, w));
+    struct values x = random_inputs(&n);
+    const struct plan_options one = { .nodes = 1, .weight = { 1 } };
+    struct plan_options o = { .placement = PLAN_MIXED, .nodes = NODES, .along = by_channels };
+    for (int32_t i = 0; i < NODES; i++)
+        o.weight[i] = 1;
+    struct values want = run_on(&n, &one, &x), got = run_on(&n, &o, &x);
+    expect_same(&n, &got, &want, true, 3, &o);
+    graph_unpack(&n.g);
+
+    struct geometry geo;
+    struct plan plan;
+    cr_assert_eq(graph_geometry(&n.g, NODES, &geo), 0);
+    cr_assert_eq(plan_build(&plan, &geo, &o), 0);
+    for (int32_t i = 0; i < NODES; i++) {
+        struct program pr;
+        cr_assert_eq(program_compile(&pr, &plan, i), 0);
+        cr_assert_lt(NODES * exec_weight_bytes(&n.g, &pr),
+                     geo.op[0].weight_bytes + geo.op[1].weight_bytes + 1024);
+        cr_assert_eq(graph_pack(&n.g, &pr, NULL), 0);
+        /* What is packed serves this program, and those before it. */
+        cr_assert_eq(n.g.op[0].packed_channels.lo, 0);
+        cr_assert_eq(n.g.op[0].packed_channels.hi, (i + 1) * CHANNELS / NODES);
+        program_done(&pr);
+    }
+    plan_done(&plan);
+    geometry_done(&geo);
+    free_values(&want);
+    free_values(&got);
+    free_values(&x);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
+
 /* ---- Pictures, errors ---- */
 
 static const struct codec_pixels rgb = {
