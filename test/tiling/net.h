@@ -35,8 +35,8 @@ int32_t net_dense(struct net *net, int32_t in, int64_t weight_bytes);
 int32_t net_binary(struct net *net, int32_t a, int32_t b);
 void net_finish(struct net *net);
 
-/* Random options for `nodes` nodes: weights, PLAN_WHOLE now and then, rows and channels, any legal cuts.  The
- * options keep `seed`. */
+/* Random options for `nodes` nodes: weights, PLAN_WHOLE now and then, rows and channels, any
+ * legal cuts.  The options keep `seed`. */
 struct plan_options net_options(struct rng *r, int32_t nodes, uint64_t *seed);
 
 #endif
