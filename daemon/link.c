@@ -31,8 +31,15 @@ struct copy {
     uint8_t body[];
 };
 
-/* Where the receiving stands.  Belongs to the receive callback, or to the loop while receiving
- * is held. */
+/* Who receives, and may touch `struct incoming`. */
+enum receiver {
+    BY_NNG,  /* the receive callback: `recv` is under way, or what it brought is looked at */
+    BY_LOOP, /* nothing is received until the loop goes on: held */
+    PULLED,  /* a thread in link_pull() */
+    BETWEEN, /* nobody until the next link_pull(), or link_give_back() */
+};
+
+/* Where the receiving stands. */
 struct incoming {
     uint8_t ahead[AHEAD_BYTES];
     size_t lo, hi; /* bytes of `ahead` that came and were not taken yet */
@@ -46,7 +53,9 @@ struct incoming {
 struct link {
     nng_stream *stream;
     nng_aio *recv, *send;
-    nng_aio *send_now; /* has no callback, and is never under way outside of write_now() */
+    /* These have no callbacks. */
+    nng_aio *send_now; /* never under way outside of write_now() */
+    nng_aio *pull;     /* nor this outside of link_pull() */
     struct link_events events;
     struct incoming in;
     _Atomic int32_t node; /* NO_NODE until it is admitted */
@@ -58,7 +67,8 @@ struct link {
     char why[128];        /* not "": lost */
     bool other_version, garbage;
 
-    bool held; /* receiving waits for the loop */
+    enum receiver receiver;
+    bool wanted; /* a thread waits in link_pull() for the callback to leave off */
     struct message *first, **last;
     size_t in_count, in_bytes;
 
@@ -121,7 +131,8 @@ static enum taken deliver(struct link *l)
     l->in_count++;
     l->in_bytes += m->header.length;
     const bool hold = greeting || l->in_count >= LINK_MAX_IN || l->in_bytes >= LINK_MAX_IN_BYTES;
-    l->held = hold;
+    if (hold)
+        l->receiver = BY_LOOP;
     l->events.wake(l->events.ctx);
     pthread_mutex_unlock(&l->lock);
     return hold ? TAKE_HELD : TAKE_MORE;
@@ -159,7 +170,8 @@ static enum taken begin_message(struct link *l)
     if (err == -EPROTONOSUPPORT && node == NO_NODE) {
         /* Not lost yet: the mesh will want to tell the peer why. */
         pthread_mutex_lock(&l->lock);
-        l->other_version = l->held = true;
+        l->other_version = true;
+        l->receiver = BY_LOOP;
         l->events.wake(l->events.ctx);
         pthread_mutex_unlock(&l->lock);
         return TAKE_HELD;
@@ -221,7 +233,7 @@ static enum taken take(struct link *l)
 }
 
 /* Asks for the rest of the payload, straight into its place, and for what follows it. */
-static void ask(struct link *l)
+static void ask(struct link *l, nng_aio *aio)
 {
     struct incoming *in = &l->in;
     nng_iov iov[2];
@@ -233,28 +245,22 @@ static void ask(struct link *l)
     if (in->in_payload && in->into)
         iov[n++] = (nng_iov){ in->into + in->got, in->header.length - in->got };
     iov[n++] = (nng_iov){ in->ahead + in->hi, AHEAD_BYTES - in->hi };
-    (void)nng_aio_set_iov(l->recv, n, iov); /* fails beyond 8 pieces only */
-    nng_stream_recv(l->stream, l->recv);
+    (void)nng_aio_set_iov(aio, n, iov); /* fails beyond 8 pieces only */
+    nng_stream_recv(l->stream, aio);
 }
 
-static void receive(struct link *l)
+/* What ask() asked for has ended.  Returns false when the link is lost. */
+static bool answered(struct link *l, nng_aio *aio)
 {
-    if (take(l) == TAKE_MORE)
-        ask(l);
-}
-
-static void on_received(void *arg)
-{
-    struct link *l = arg;
     struct incoming *in = &l->in;
-    const int rv = nng_aio_result(l->recv);
+    const int rv = nng_aio_result(aio);
 
     if (rv != 0) {
         lose(l, rv == NNG_ECLOSED || rv == NNG_ECONNSHUT ? "connection closed by the peer"
                                                          : nng_strerror(rv));
-        return;
+        return false;
     }
-    size_t n = nng_aio_count(l->recv);
+    size_t n = nng_aio_count(aio);
     atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
     atomic_fetch_add_explicit(&l->received_bytes, n, memory_order_relaxed);
     if (in->in_payload && in->into) {
@@ -264,23 +270,118 @@ static void on_received(void *arg)
         n -= direct;
     }
     in->hi += n;
-    receive(l);
+    return true;
 }
 
-void link_start(struct link *l) { ask(l); }
+/* Takes what has come and has the callback receive the rest, unless somebody wants to pull. */
+static void receive(struct link *l)
+{
+    if (take(l) != TAKE_MORE)
+        return;
+    pthread_mutex_lock(&l->lock);
+    if (l->wanted)
+        l->receiver = BETWEEN;
+    else
+        ask(l, l->recv);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void on_received(void *arg)
+{
+    struct link *l = arg;
+
+    if (nng_aio_result(l->recv) == NNG_ECANCELED) { /* with nothing received */
+        pthread_mutex_lock(&l->lock);
+        l->receiver = BETWEEN;
+        pthread_mutex_unlock(&l->lock);
+    } else if (answered(l, l->recv)) {
+        receive(l);
+    }
+}
+
+void link_start(struct link *l) { ask(l, l->recv); }
 
 /* Takes up receiving if it was held.  Loop thread. */
 static void resume(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
-    const bool go = l->held && !l->why[0];
+    const bool go = l->receiver == BY_LOOP && !l->why[0];
     if (go)
-        l->held = false;
+        l->receiver = BY_NNG;
     pthread_mutex_unlock(&l->lock);
     if (!go)
         return;
     atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
     receive(l);
+}
+
+/* Makes the caller the one who receives, if the loop does not hold the link. */
+static bool take_over(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->receiver == BY_NNG) {
+        l->wanted = true;
+        pthread_mutex_unlock(&l->lock);
+        nng_aio_cancel(l->recv);
+        nng_aio_wait(l->recv); /* and for its callback */
+        pthread_mutex_lock(&l->lock);
+        l->wanted = false;
+    }
+    const bool mine = l->receiver == BETWEEN && !l->why[0];
+    if (mine)
+        l->receiver = PULLED;
+    pthread_mutex_unlock(&l->lock);
+    return mine;
+}
+
+/* Under the lock, so that a link_nudge() that comes after a change that `done` sees finds either
+ * the answer of `done` changed or the aio under way. */
+static bool ask_unless_done(struct link *l, bool (*done)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool go_on = !done(ctx);
+    if (go_on)
+        ask(l, l->pull);
+    pthread_mutex_unlock(&l->lock);
+    return go_on;
+}
+
+bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
+{
+    enum taken t = TAKE_MORE;
+
+    if (!take_over(l))
+        return false;
+    while (t == TAKE_MORE && ask_unless_done(l, done, ctx)) {
+        nng_aio_wait(l->pull);
+        if (nng_aio_result(l->pull) == NNG_ECANCELED)
+            break; /* nudged, with nothing received */
+        t = answered(l, l->pull) ? take(l) : TAKE_LOST;
+    }
+    pthread_mutex_lock(&l->lock);
+    if (l->receiver == PULLED) /* the loop may hold it, or have gone on already */
+        l->receiver = BETWEEN;
+    pthread_mutex_unlock(&l->lock);
+    return true;
+}
+
+void link_give_back(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->receiver == BETWEEN && !l->why[0]) {
+        l->receiver = BY_NNG;
+        atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
+        ask(l, l->recv);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+void link_nudge(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->receiver == PULLED)
+        nng_aio_cancel(l->pull); /* if it is not under way, nothing happens */
+    pthread_mutex_unlock(&l->lock);
 }
 
 void link_admit(struct link *l, int32_t node)
@@ -301,7 +402,7 @@ bool link_next(struct link *l, struct header *h, uint8_t **body)
         l->in_bytes -= m->header.length;
     }
     /* Waiting until the inbox is empty spares a stop and go for every message. */
-    const bool caught_up = !l->first && l->held && l->node != NO_NODE;
+    const bool caught_up = !l->first && l->receiver == BY_LOOP && l->node != NO_NODE;
     pthread_mutex_unlock(&l->lock);
 
     if (caught_up)
@@ -529,9 +630,9 @@ size_t link_backlog(struct link *l)
 int64_t link_silent_ms(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
-    const bool held = l->held;
+    const bool ours = l->receiver == BY_LOOP || l->receiver == BETWEEN;
     pthread_mutex_unlock(&l->lock);
-    return held ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
+    return ours ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
 }
 
 void link_stats(struct link *l, struct mesh_link_stats *s)
@@ -578,6 +679,8 @@ int link_new(struct link **out, nng_stream *s, const struct link_events *events)
         goto fail_recv;
     if (nng_aio_alloc(&l->send_now, NULL, NULL) != 0)
         goto fail_send;
+    if (nng_aio_alloc(&l->pull, NULL, NULL) != 0)
+        goto fail_send_now;
     l->stream = s;
     l->events = *events;
     l->last = &l->first;
@@ -586,6 +689,8 @@ int link_new(struct link **out, nng_stream *s, const struct link_events *events)
     *out = l;
     return 0;
 
+fail_send_now:
+    nng_aio_free(l->send_now);
 fail_send:
     nng_aio_free(l->send);
 fail_recv:
@@ -625,18 +730,25 @@ static void drop_outgoing(struct link *l)
     }
 }
 
+void link_shut(struct link *l)
+{
+    nng_stream_close(l->stream);
+    nng_aio_stop(l->recv);
+    nng_aio_stop(l->send);
+    nng_aio_stop(l->pull);
+}
+
 void link_free(struct link *l)
 {
     if (!l)
         return;
-    nng_stream_close(l->stream);
-    nng_aio_stop(l->recv);
-    nng_aio_stop(l->send);
+    link_shut(l);
     drop_incoming(l);
     drop_outgoing(l);
     nng_aio_free(l->recv);
     nng_aio_free(l->send);
     nng_aio_free(l->send_now);
+    nng_aio_free(l->pull);
     nng_stream_free(l->stream);
     pthread_mutex_destroy(&l->lock);
     free(l);

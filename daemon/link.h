@@ -8,9 +8,9 @@
  * receiving, and with it the sender, until the loop has caught up.  HALOs pass on NNG's threads:
  * their bytes go where events.claim says.
  *
- * Threads: link_send() and link_send_slot() any, the rest the loop's.  The events come on NNG's
- * threads; claim and arrived also on the loop's when link_next() or link_admit() takes up
- * what had been held back, failed only on the loop's. */
+ * Threads: link_send*(), link_pull(), link_give_back() and link_nudge() any, the rest the loop's.
+ * The events come on NNG's threads or in link_pull(); claim and arrived also on the loop's when
+ * link_next() or link_admit() takes up what had been held back, failed only on the loop's. */
 #ifndef DAEMON_LINK_H
 #define DAEMON_LINK_H
 
@@ -42,13 +42,28 @@ struct link_events {
 /* Takes `s`, also on failure.  Returns 0 or -ENOMEM. */
 int link_new(struct link **l, nng_stream *s, const struct link_events *events);
 
-/* Closes the stream, waits for NNG's callbacks (they are short), fails an open claim, gives all
- * slots back and drops what waits.  No other thread may be in link_send*(). */
+/* Closes the stream and waits for NNG's callbacks (they are short).  Whoever is in link_pull()
+ * leaves it.  No other thread may be in link_send*(). */
+void link_shut(struct link *l);
+/* The same; then fails an open claim, gives all slots back and drops what waits.  No other thread
+ * may be in link_pull(). */
 void link_free(struct link *l);
 
 void link_start(struct link *l); /* begins to receive */
 /* The peer is `node`: from here on every message is welcome.  Goes on receiving. */
 void link_admit(struct link *l, int32_t node);
+
+/* Receives on the caller's thread, where a message costs one wake-up less than through NNG's, and
+ * none at all if it has come already.  Events come on this thread, too.  Returns true when
+ * `done(ctx)`, or after link_nudge().  Returns false when the link is lost, or held for the loop:
+ * whatever still comes then comes by itself.  One thread at a time, any; hold no lock that events
+ * take.  `done` is called with locks held.
+ *
+ * Afterwards nobody receives until the next link_pull() or link_give_back(). */
+bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx);
+void link_give_back(struct link *l);
+/* Whoever waits in link_pull() returns from it. */
+void link_nudge(struct link *l);
 
 /* The next control message; `*body` (h->length bytes) is the caller's to free().  False when
  * there is none. */

@@ -27,6 +27,7 @@ enum {
 struct peer {
     struct mesh *mesh;
     pthread_mutex_t lock; /* guards `link` against its end; only the loop writes it */
+    pthread_mutex_t pull; /* held, often for long, by who pulls; before `lock` */
     struct link *link;    /* up, else NULL */
     uint64_t boot;        /* of the process at the other end */
     int64_t rtt_us;
@@ -195,8 +196,11 @@ static void drop_link(struct mesh *m, int32_t node)
     pthread_mutex_lock(&p->lock);
     p->link = NULL;
     pthread_mutex_unlock(&p->lock);
+    link_shut(l);
+    pthread_mutex_lock(&p->pull); /* it is being left */
     link_stats(l, &p->before);
     link_free(l);
+    pthread_mutex_unlock(&p->pull);
     p->redial_ms = now_ms(m);
     p->backoff_ms = REDIAL_FIRST_MS;
 }
@@ -636,6 +640,8 @@ static void keep_alive(struct mesh *m, int32_t node)
     struct peer *p = &m->peer[node];
     const int64_t now = now_ms(m), silent = link_silent_ms(p->link);
 
+    link_give_back(p->link);
+    link_nudge(p->link);
     if (silent >= m->config->lost_ms) {
         char why[64];
         snprintf(why, sizeof why, "silent for %lld ms", (long long)silent);
@@ -770,6 +776,7 @@ void mesh_free(struct mesh *m)
         free_dialer(p);
         link_free(p->greeting);
         pthread_mutex_destroy(&p->lock);
+        pthread_mutex_destroy(&p->pull);
     }
     for (struct echo *e; (e = next_echo(m)) != NULL;)
         free(e);
@@ -795,6 +802,7 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
     pthread_rwlock_init(&m->self_lock, NULL);
     for (int32_t i = 0; i < config->nnodes; i++) {
         pthread_mutex_init(&m->peer[i].lock, NULL);
+        pthread_mutex_init(&m->peer[i].pull, NULL);
         m->peer[i].mesh = m;
         m->peer[i].rtt_us = -1;
         m->peer[i].backoff_ms = REDIAL_FIRST_MS;
@@ -914,6 +922,39 @@ int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s)
     const int err = p->link ? link_send_slot(p->link, s) : -ENOTCONN;
     pthread_mutex_unlock(&p->lock);
     return err;
+}
+
+bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx)
+{
+    struct peer *p = &m->peer[node];
+
+    pthread_mutex_lock(&p->pull);
+    pthread_mutex_lock(&p->lock);
+    struct link *l = p->link;
+    pthread_mutex_unlock(&p->lock);
+    const bool pulled = l && link_pull(l, done, ctx);
+    pthread_mutex_unlock(&p->pull);
+    return pulled;
+}
+
+void mesh_give_back(struct mesh *m, int32_t node)
+{
+    struct peer *p = &m->peer[node];
+
+    pthread_mutex_lock(&p->lock);
+    if (p->link)
+        link_give_back(p->link);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void mesh_nudge(struct mesh *m, int32_t node)
+{
+    struct peer *p = &m->peer[node];
+
+    pthread_mutex_lock(&p->lock);
+    if (p->link)
+        link_nudge(p->link);
+    pthread_mutex_unlock(&p->lock);
 }
 
 size_t mesh_backlog(struct mesh *m, int32_t node)

@@ -5,9 +5,10 @@
  * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
  * its link, never more.  Implemented on nng_stream (one send and one receive aio per link).
  *
- * Threads: all functions but mesh_send*() belong to the loop thread.  The events up, down and
- * message come on the loop.  claim, arrived and failed come on NNG's threads, now and then on
- * the loop's, and, for a slot sent to self, on the sender's; they must not block. */
+ * Threads: all functions but mesh_send*(), mesh_pull(), mesh_give_back() and mesh_nudge() belong to
+ * the loop thread.  The events up, down and message come on the loop.  claim, arrived and failed
+ * come on NNG's threads, in mesh_pull(), now and then on the loop's, and, for a slot sent to self,
+ * on the sender's; they must not block. */
 #ifndef DAEMON_MESH_H
 #define DAEMON_MESH_H
 
@@ -71,6 +72,22 @@ struct mesh_slot {
  * Any thread; hold no lock that `claim` or `arrived` takes, for they come at once when `node`
  * is self. */
 int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s);
+
+/* Receives from `node` on the caller's thread, for one that has nothing else to do: cheaper than
+ * to be woken when NNG's threads have received.  Claims and arrivals of everything that `node`
+ * sends come on this thread then.  Returns true when `done(ctx)`, after mesh_nudge() and some times
+ * a second besides, so that the caller sees that it is late.  Returns false when nothing can be
+ * had this way (the link is down, or the loop has to catch up first, or `node` is self): what comes
+ * then comes by itself.  One thread at a time per node; hold no lock that claim or arrived takes.
+ * `done` is called with locks held.
+ *
+ * A thread that has pulled does so again, or says with mesh_give_back() that it will not: until
+ * then messages of `node` wait, some tenths of a second at most. */
+bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx);
+void mesh_give_back(struct mesh *m, int32_t node);
+/* Whoever waits in mesh_pull() for `node` returns from it, or sees what was changed before this
+ * call.  Any thread. */
+void mesh_nudge(struct mesh *m, int32_t node);
 
 /* Bytes that mesh_send*() has taken for `node` and that have not left this process: whoever
  * sends much (a model's chunks) keeps it low. */

@@ -5,7 +5,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "libsplit/clock.h"
 
 enum { NONE = -1 };
 
@@ -15,13 +16,6 @@ enum { NONE = -1 };
 /* ---- the executor's way out */
 
 static struct lane *lane_of(struct exchange *x) { return (struct lane *)x; }
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static struct mesh_slot *out_of(struct lane *l, int32_t transfer)
 {
@@ -34,7 +28,7 @@ static struct mesh_slot *out_of(struct lane *l, int32_t transfer)
 static bool wait_until_sent(struct lane *l, const struct mesh_slot *slot)
 {
     while (atomic_load_explicit(&slot->busy, memory_order_acquire)) {
-        if (atomic_load(&l->cancelled) || now_ns() >= l->deadline_ns)
+        if (atomic_load(&l->cancelled) || clock_ns() >= l->deadline_ns)
             return false;
         sched_yield();
     }
@@ -68,9 +62,40 @@ static int send_message(struct exchange *x, int32_t peer, int32_t transfer, size
     return err == 0 ? 0 : -EPIPE;
 }
 
+struct awaited {
+    struct lane *lane;
+    int32_t transfer;
+};
+
+static bool has_come(void *ctx)
+{
+    const struct awaited *a = ctx;
+    return mailbox_ready(a->lane->mailbox, a->transfer);
+}
+
+/* This thread has nothing else to do, so it receives. */
+static void receive_from(struct lane *l, int32_t node, int32_t transfer)
+{
+    struct awaited a = { .lane = l, .transfer = transfer };
+
+    l->pulled |= UINT32_C(1) << node;
+    atomic_store(&l->waits_for, node);
+    while (!has_come(&a) && clock_ns() < l->deadline_ns &&
+           mesh_pull(l->session->mesh, node, has_come, &a))
+        ;
+    atomic_store(&l->waits_for, NONE);
+}
+
+/* What the host sends comes through NNG's threads as long as it can, for CANCEL and the FRAMEs to
+ * come stand behind it. */
 static int receive_message(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
 {
     struct lane *l = lane_of(x);
+    const struct session *s = l->session;
+    const int32_t node = s->from[transfer];
+
+    if (!s->by_host[transfer] || l->pulled >> node & 1)
+        receive_from(l, node, transfer);
     return mailbox_wait(l->mailbox, transfer, l->deadline_ns, msg, len);
 }
 
@@ -86,13 +111,21 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
     if (atomic_load(&l->cancelled))
         return -ECANCELED;
     l->deadline_ns = deadline_ns;
-    return exec_run(l->exec, &l->exchange, stats);
+    l->pulled = 0;
+    const int err = exec_run(l->exec, &l->exchange, stats);
+    for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
+        if (l->pulled >> i & 1)
+            mesh_give_back(l->session->mesh, i);
+    return err;
 }
 
 void lane_cancel(struct lane *l)
 {
     atomic_store(&l->cancelled, true);
     mailbox_cancel(l->mailbox);
+    const int32_t node = atomic_load(&l->waits_for);
+    if (node != NONE)
+        mesh_nudge(l->session->mesh, node);
 }
 
 bool session_idle(struct session *s)
@@ -125,7 +158,8 @@ static int route_transfers(struct session *s, struct diag *why)
 
     s->send_of = malloc(((size_t)pr->ntransfers + 1) * sizeof *s->send_of);
     s->from = malloc((size_t)pr->ntransfers + 1);
-    if (!s->send_of || !s->from)
+    s->by_host = calloc((size_t)pr->ntransfers + 1, sizeof *s->by_host);
+    if (!s->send_of || !s->from || !s->by_host)
         return diag(why, -ENOMEM, "out of memory for %d transfers", pr->ntransfers);
     for (int32_t t = 0; t < pr->ntransfers; t++) {
         s->send_of[t] = NONE;
@@ -135,9 +169,11 @@ static int route_transfers(struct session *s, struct diag *why)
         const struct step *st = &pr->step[i];
         if (st->kind == STEP_SEND)
             s->send_of[st->transfer] = s->nsends++;
-        else if (st->kind == STEP_RECV)
-            s->from[st->transfer] =
-                (int8_t)(st->peer == pr->nodes ? s->coordinator : s->plan.member[st->peer]);
+        if (st->kind != STEP_RECV)
+            continue;
+        s->by_host[st->transfer] = st->peer == pr->nodes;
+        s->from[st->transfer] =
+            (int8_t)(st->peer == pr->nodes ? s->coordinator : s->plan.member[st->peer]);
     }
     return 0;
 }
@@ -247,6 +283,7 @@ static int make_lane(struct session *s, struct lane *l, struct diag *why)
     memcpy(pixels.mean, s->plan.pixels.mean, sizeof pixels.mean);
     memcpy(pixels.std, s->plan.pixels.std, sizeof pixels.std);
     l->session = s;
+    l->waits_for = NONE;
     l->exchange = (struct exchange){ .reserve = reserve,
                                      .send = send_message,
                                      .recv = receive_message,
@@ -346,6 +383,7 @@ void session_free(struct session *s)
         free_lane(&s->lane[i]);
     free(s->send_of);
     free(s->from);
+    free(s->by_host);
     if (s->has_geo)
         geometry_done(&s->geo);
     if (s->has_graph)

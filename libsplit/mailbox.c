@@ -182,6 +182,12 @@ int mailbox_wait(struct mailbox *m, int32_t transfer, int64_t deadline_ns, const
     return 0;
 }
 
+bool mailbox_ready(struct mailbox *m, int32_t transfer)
+{
+    struct slot *s = slot_of(m, transfer);
+    return !s || look(m, s) != -EAGAIN;
+}
+
 int mailbox_full(struct mailbox *m)
 {
     for (int32_t i = 0; i < m->nslots; i++)

@@ -6,6 +6,7 @@
 #ifndef LIBSPLIT_MAILBOX_H
 #define LIBSPLIT_MAILBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,10 @@ void mailbox_abandon(struct mailbox *m, int32_t transfer); /* the claim came to 
  * (-ETIMEDOUT).  On 0 the message stays until mailbox_clear(). */
 int mailbox_wait(struct mailbox *m, int32_t transfer, int64_t deadline_ns, const uint8_t **msg,
                  size_t *len);
+
+/* Any thread.  True when mailbox_wait() for `transfer` returns at once: its message is there, or
+ * the mailbox is cancelled. */
+bool mailbox_ready(struct mailbox *m, int32_t transfer);
 
 /* True when every slot holds a message. */
 int mailbox_full(struct mailbox *m);

@@ -36,7 +36,8 @@ enum {
     MAX_BYTES = 200000,
     DEFAULT_BLOCKS = 20,
     MAX_BLOCKS = 1000,
-    BLOCK = 100, /* round trips */
+    BLOCK = 100,       /* round trips */
+    FRAME_ROUNDS = 20, /* between two mesh_give_back() */
     WARM_UP = 50,
     UP_MS = 5000,
     PATIENCE_S = 20,
@@ -214,7 +215,7 @@ static void on_failed(void *ctx, int32_t node, const struct header *h)
     mailbox_abandon(((struct side *)ctx)->mailbox, (int32_t)h->transfer);
 }
 
-static int mesh_push(struct side *s, int size)
+static int push(struct side *s, int size)
 {
     struct mesh_slot *slot = &s->slot[size];
 
@@ -224,10 +225,25 @@ static int mesh_push(struct side *s, int size)
     return mesh_send_slot(s->mesh, 1 - s->self, slot);
 }
 
-static int mesh_pull(struct side *s, int size)
+struct awaited {
+    struct mailbox *mailbox;
+    int32_t transfer;
+};
+
+static bool has_come(void *ctx)
 {
+    const struct awaited *a = ctx;
+    return mailbox_ready(a->mailbox, a->transfer);
+}
+
+static int await_message(struct side *s, int size)
+{
+    struct awaited a = { s->mailbox, size };
     const uint8_t *message;
     size_t len;
+
+    while (!has_come(&a) && mesh_pull(s->mesh, 1 - s->self, has_come, &a))
+        ;
     const int err =
         mailbox_wait(s->mailbox, size, now_ns() + PATIENCE_S * INT64_C(1000000000), &message, &len);
 
@@ -238,10 +254,12 @@ static int mesh_pull(struct side *s, int size)
 
 static int mesh_round(struct side *s, int size)
 {
-    int err = s->self == 0 ? mesh_push(s, size) : mesh_pull(s, size);
+    if (s->frame % FRAME_ROUNDS == 0)
+        mesh_give_back(s->mesh, 1 - s->self);
+    int err = s->self == 0 ? push(s, size) : await_message(s, size);
 
     if (err == 0)
-        err = s->self == 0 ? mesh_pull(s, size) : mesh_push(s, size);
+        err = s->self == 0 ? await_message(s, size) : push(s, size);
     return err;
 }
 

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct node {
     /* HALOs, by transfer; NNG's threads write. */
     uint8_t *store[STORES];
     _Atomic uint32_t claims, arrived, failed;
+    _Atomic pthread_t arrived_on; /* the thread of the last arrival */
     bool drop;
 };
 
@@ -76,6 +78,7 @@ static void on_arrived(void *ctx, int32_t node, const struct header *h)
     struct node *n = ctx;
     (void)node;
     (void)h;
+    atomic_store(&n->arrived_on, pthread_self());
     atomic_fetch_add(&n->arrived, 1);
 }
 
@@ -323,6 +326,194 @@ static int stage_join(struct stage *s, uint64_t boot)
     cr_assert_eq(raw_ack(s->loop, fd).status, HELLO_OK);
     cr_assert(run_until(s->loop, is_up, &s->node, 1000));
     return fd;
+}
+
+/* ---- a thread that receives by itself */
+
+struct puller {
+    struct stage *stage;
+    pthread_t thread;
+    uint32_t want; /* arrivals */
+    _Atomic bool enough, ended;
+    _Atomic int returns; /* of mesh_pull(): true */
+};
+
+static bool has_enough(void *ctx)
+{
+    struct puller *p = ctx;
+    return atomic_load(&p->enough) || atomic_load(&p->stage->node.arrived) >= p->want;
+}
+
+static void *pull_on(void *arg)
+{
+    struct puller *p = arg;
+
+    while (mesh_pull(p->stage->node.mesh, 0, has_enough, p)) {
+        atomic_fetch_add(&p->returns, 1);
+        if (has_enough(p))
+            break;
+    }
+    atomic_store(&p->ended, true);
+    return NULL;
+}
+
+static bool has_ended(void *ctx) { return atomic_load(&((struct puller *)ctx)->ended); }
+
+static void start_puller(struct puller *p, struct stage *s, uint32_t want)
+{
+    *p = (struct puller){ .stage = s, .want = want };
+    cr_assert_eq(pthread_create(&p->thread, NULL, pull_on, p), 0);
+    pump(s->loop, 10);
+    cr_assert(!has_ended(p));
+}
+
+static void end_puller(struct puller *p)
+{
+    cr_assert(run_until(p->stage->loop, has_ended, p, 1000), "it goes on pulling");
+    pthread_join(p->thread, NULL);
+}
+
+static void raw_halo(uv_loop_t *loop, int fd, uint32_t transfer, uint32_t len)
+{
+    uint8_t *body = malloc(len);
+    for (uint32_t i = 0; i < len; i++)
+        body[i] = pattern(transfer, i);
+    raw_header(fd, &(struct header){ .type = MSG_HALO, .transfer = transfer, .length = len });
+    raw_write(fd, body, len / 3);
+    pump(loop, 2);
+    raw_write(fd, body + len / 3, len - len / 3);
+    free(body);
+}
+
+static void expect_halo(const struct node *n, uint32_t transfer, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++)
+        cr_assert_eq(n->store[transfer][i], pattern(transfer, i), "byte %u of %u", i, transfer);
+}
+
+static bool has_three(void *ctx) { return atomic_load(&((struct node *)ctx)->arrived) == 3; }
+
+Test(mesh, a_thread_may_receive_by_itself)
+{
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 2);
+    raw_halo(s.loop, fd, 1, 30000);
+    raw_halo(s.loop, fd, 2, 100000);
+    end_puller(&p);
+    expect_halo(&s.node, 1, 30000);
+    expect_halo(&s.node, 2, 100000);
+    cr_assert(pthread_equal(atomic_load(&s.node.arrived_on), p.thread));
+
+    mesh_give_back(s.node.mesh, 0);
+    raw_halo(s.loop, fd, 3, 30000);
+    cr_assert(run_until(s.loop, has_three, &s.node, 1000));
+    expect_halo(&s.node, 3, 30000);
+    cr_assert(!pthread_equal(atomic_load(&s.node.arrived_on), p.thread));
+    close(fd);
+    stage_close(&s);
+}
+
+Test(mesh, a_puller_looks_around_when_nudged)
+{
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 1);
+    atomic_store(&p.enough, true);
+    mesh_nudge(s.node.mesh, 0);
+    for (int ms = 0; ms < 1000 && !has_ended(&p); ms++)
+        usleep(1000); /* without the loop, whose tick nudges, too */
+    cr_assert(has_ended(&p));
+    pthread_join(p.thread, NULL);
+
+    start_puller(&p, &s, 1);
+    pump(s.loop, 200);
+    cr_assert_gt(atomic_load(&p.returns), 2);
+    atomic_store(&p.enough, true);
+    end_puller(&p);
+    close(fd);
+    stage_close(&s);
+}
+
+static bool has_message(void *ctx) { return ((struct node *)ctx)->messages > 0; }
+
+Test(mesh, what_a_puller_leaves_is_read_all_the_same)
+{
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 1);
+    raw_halo(s.loop, fd, 1, 3000);
+    end_puller(&p);
+    raw_header(fd, &(struct header){ .type = MSG_FRAME, .frame = 1 });
+    cr_assert(run_until(s.loop, has_message, &s.node, 400));
+    close(fd);
+    stage_close(&s);
+}
+
+Test(mesh, control_messages_pass_a_puller)
+{
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 1);
+    for (uint32_t frame = 1; frame <= 3 * LINK_MAX_IN; frame++)
+        raw_header(fd, &(struct header){ .type = MSG_FRAME, .frame = frame });
+    raw_halo(s.loop, fd, 1, 3000);
+    for (int ms = 0; ms < 2000 && s.node.messages < 3 * LINK_MAX_IN; ms += 10)
+        pump(s.loop, 10);
+    cr_assert_eq(s.node.messages, 3 * LINK_MAX_IN);
+    cr_assert(s.node.in_order);
+    end_puller(&p);
+    cr_assert_eq(atomic_load(&s.node.arrived), 1);
+    close(fd);
+    stage_close(&s);
+}
+
+Test(mesh, a_puller_leaves_a_link_that_is_lost)
+{
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 1);
+    raw_header(fd, &(struct header){ .type = MSG_HALO, .transfer = 1, .length = 3000 });
+    pump(s.loop, 10);
+    close(fd);
+    end_puller(&p);
+    cr_assert(run_until(s.loop, is_down, &s.node, 1000));
+    cr_assert_eq(atomic_load(&s.node.failed), 1);
+    cr_assert(!mesh_pull(s.node.mesh, 0, has_enough, &p));
+
+    /* Silence is a loss for a puller, too; and so is the end of the mesh. */
+    fd = stage_join(&s, 2);
+    s.node.downs = 0;
+    start_puller(&p, &s, 1);
+    cr_assert(run_until(s.loop, is_down, &s.node, 2000));
+    cr_assert(strstr(s.node.down_why, "silent"), "%s", s.node.down_why);
+    end_puller(&p);
+    close(fd);
+    s.node.ups = s.node.downs = 0;
+    fd = stage_join(&s, 3);
+    start_puller(&p, &s, 1);
+    mesh_close(s.node.mesh, on_closed, &s.node);
+    end_puller(&p);
+    cr_assert(run_until(s.loop, is_closed, &s.node, 2000));
+    mesh_free(s.node.mesh);
+    free_stores(&s.node);
+    close(fd);
+    free_loop(s.loop);
 }
 
 /* ---- two and three meshes */

@@ -1,5 +1,6 @@
-/* Two meshes on two loops, four threads that send without a pause, one mesh that goes and comes
- * back.  For ThreadSanitizer; returns 0 when every byte came as it was sent. */
+/* Two meshes on two loops, four threads that send without a pause, two that receive by themselves
+ * now and then, one mesh that goes and comes back.  For ThreadSanitizer; returns 0 when every byte
+ * came as it was sent. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -178,12 +179,40 @@ static void *send_on(void *arg)
             fill(body, h.length);
             (void)mesh_send(n->mesh, 1 - n->self, &h, body);
             (void)mesh_send(n->mesh, n->self, &h, body);
+            mesh_nudge(n->mesh, 1 - n->self);
         }
         usleep(50);
     }
     for (int i = 0; i < SLOTS; i++)
         if (atomic_load(&s->slot[i].busy))
             s->broken = true; /* the mesh is closed by now */
+    return NULL;
+}
+
+struct puller {
+    pthread_t thread;
+    struct node *node;
+    uint64_t until; /* halos */
+};
+
+static bool has_come(void *ctx)
+{
+    const struct puller *p = ctx;
+    return atomic_load(&p->node->halos) >= p->until || atomic_load(&p->node->quit);
+}
+
+static void *pull_on(void *arg)
+{
+    struct puller *p = arg;
+    struct node *n = p->node;
+
+    for (int i = 0; !atomic_load(&n->quit); i++) {
+        p->until = atomic_load(&n->halos) + 5;
+        if (!mesh_pull(n->mesh, 1 - n->self, has_come, p) || i % 4 == 0)
+            usleep(100);
+        if (i % 16 == 0)
+            mesh_give_back(n->mesh, 1 - n->self);
+    }
     return NULL;
 }
 
@@ -210,9 +239,12 @@ static void make_config(struct config *c)
     }
 }
 
-static int start_senders(struct node *n, struct sender *s)
+static int start_threads(struct node *n, struct sender *s, struct puller *p)
 {
     atomic_store(&n->quit, false);
+    *p = (struct puller){ .node = n };
+    if (pthread_create(&p->thread, NULL, pull_on, p) != 0)
+        return -1;
     for (uint32_t i = 0; i < SENDERS; i++) {
         s[i] = (struct sender){ .node = n, .first = i * SLOTS };
         if (pthread_create(&s[i].thread, NULL, send_on, &s[i]) != 0)
@@ -221,14 +253,15 @@ static int start_senders(struct node *n, struct sender *s)
     return 0;
 }
 
-/* Closes the mesh while its senders go on, then ends them. */
-static int end_node(struct node *n, struct sender *s)
+/* Closes the mesh while its users go on, then ends them. */
+static int end_node(struct node *n, struct sender *s, struct puller *p)
 {
     int err = 0;
 
     stop_node(n);
     usleep(20 * 1000);
     atomic_store(&n->quit, true);
+    pthread_join(p->thread, NULL);
     for (int i = 0; i < SENDERS; i++) {
         pthread_join(s[i].thread, NULL);
         err |= s[i].broken;
@@ -252,6 +285,7 @@ int main(void)
 {
     static struct node node[2];
     static struct sender sender[2][SENDERS];
+    static struct puller puller[2];
     struct config c;
 
     log_init(LOG_ERROR);
@@ -260,23 +294,23 @@ int main(void)
         node[i].config = c;
         node[i].self = i;
     }
-    if (open_node(&node[0]) < 0 || start_senders(&node[0], sender[0]) < 0)
+    if (open_node(&node[0]) < 0 || start_threads(&node[0], sender[0], &puller[0]) < 0)
         return 1;
     for (int round = 0; round < ROUNDS; round++) {
         atomic_store(&node[1].up, false);
-        if (open_node(&node[1]) < 0 || start_senders(&node[1], sender[1]) < 0)
+        if (open_node(&node[1]) < 0 || start_threads(&node[1], sender[1], &puller[1]) < 0)
             return 1;
         if (!wait_up(&node[1])) {
             fprintf(stderr, "round %d: no link\n", round);
             return 1;
         }
         usleep(ROUND_MS * 1000);
-        if (end_node(&node[1], sender[1]) < 0) {
+        if (end_node(&node[1], sender[1], &puller[1]) < 0) {
             fprintf(stderr, "round %d: a slot or a handle was not given back\n", round);
             return 1;
         }
     }
-    if (end_node(&node[0], sender[0]) < 0) {
+    if (end_node(&node[0], sender[0], &puller[0]) < 0) {
         fprintf(stderr, "a slot or a handle was not given back\n");
         return 1;
     }
