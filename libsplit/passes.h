@@ -20,6 +20,8 @@ int pass_reshape_pairs(struct graph *g);
 /* Constant rows and columns around a map become the padding of the convolution or pooling that
  * reads it. */
 int pass_pad(struct graph *g);
+/* Taps of a convolution that never meet the map go. */
+int pass_taps(struct graph *g);
 /* HardSigmoid and HardSwish out of Add, Clip, Mul and Div. */
 int pass_hard_swish(struct graph *g);
 /* Powers of 2 and 1/2. */

@@ -340,6 +340,50 @@ Test(idioms, padding_that_others_read_stays_for_them)
     net_done(&n);
 }
 
+/* ---- taps that only meet padding */
+
+Test(idioms, taps_that_never_meet_the_map)
+{
+    int32_t smaller = 0;
+    for (uint64_t seed = 0; seed < TRIALS; seed++) {
+        struct net n;
+        struct window w;
+        const int32_t x = input(&n, seed);
+        for (int a = ROW; a <= COL; a++) {
+            w.kernel[a] = net_between(&n, 1, 4);
+            w.stride[a] = net_between(&n, 1, 2);
+            w.dilation[a] = net_between(&n, 1, 7);
+            w.pad[a] = net_between(&n, 0, 16);
+            w.pad_end[a] = net_between(&n, 0, 16);
+        }
+        if (!fits(&n, x, &w)) {
+            net_done(&n);
+            continue;
+        }
+        net_output(&n, net_conv(&n, x, 4, net_random(&n, 2) ? 1 : 2, w));
+        cr_assert_eq(left_by(&n, pass_taps), 1);
+        const struct window *left = &n.op[0].u.conv.win;
+        smaller += left->kernel[ROW] < w.kernel[ROW] || left->kernel[COL] < w.kernel[COL];
+        net_done(&n);
+    }
+    cr_assert_gt(smaller, TRIALS / 8);
+}
+
+/* Padding as large as the dilation and the map: a convolution of pixels. */
+Test(idioms, a_dilated_kernel_on_a_small_map_is_one_tap)
+{
+    struct net n;
+    const struct window w = { { 3, 3 }, { 1, 1 }, { 6, 6 }, { 6, 6 }, { 6, 6 } };
+    net_output(&n, net_conv(&n, input(&n, 15), 4, 1, w));
+    left_by(&n, pass_taps);
+    for (int a = ROW; a <= COL; a++) {
+        cr_assert_eq(n.op[0].u.conv.win.kernel[a], 1);
+        cr_assert_eq(n.op[0].u.conv.win.pad[a], 0);
+        cr_assert_eq(n.op[0].u.conv.win.pad_end[a], 0);
+    }
+    net_done(&n);
+}
+
 /* ---- a line before a convolution */
 
 static int32_t affine(struct net *n, int32_t in, bool with_bias)
