@@ -160,16 +160,29 @@ static void memory_steps(const struct shape *s, int64_t step[SHAPE_MAX_RANK])
         }
 }
 
-/* Visits every value in row-major order; `at` is its place in memory. */
+/* Visits every line along the last ONNX axis in row-major order; `at` is the place of its first
+ * value in memory. */
 struct walk {
     int32_t coord[SHAPE_MAX_RANK];
     int64_t step[SHAPE_MAX_RANK];
     int64_t at;
+    int64_t line_len, line_step; /* of every line */
 };
+
+static struct walk walk_begin(const struct shape *s)
+{
+    struct walk w = { .line_len = 1 };
+    memory_steps(s, w.step);
+    if (s->rank > 0) {
+        w.line_len = s->dim[s->rank - 1];
+        w.line_step = w.step[s->rank - 1];
+    }
+    return w;
+}
 
 static void walk_next(struct walk *w, const struct shape *s)
 {
-    for (int32_t i = s->rank; i-- > 0;) {
+    for (int32_t i = s->rank - 1; i-- > 0;) {
         w->at += w->step[i];
         if (++w->coord[i] < s->dim[i])
             return;
@@ -180,20 +193,22 @@ static void walk_next(struct walk *w, const struct shape *s)
 
 void shape_from_onnx(const struct shape *s, float *restrict nhwc, const float *restrict onnx)
 {
-    const int64_t n = shape_values(s);
-    struct walk w = { .at = 0 };
-    memory_steps(s, w.step);
-    for (int64_t i = 0; i < n; i++, walk_next(&w, s))
-        nhwc[w.at] = onnx[i];
+    const float *end = onnx + shape_values(s);
+    for (struct walk w = walk_begin(s); onnx < end; walk_next(&w, s)) {
+        float *to = nhwc + w.at;
+        for (int64_t i = 0; i < w.line_len; i++, to += w.line_step)
+            *to = *onnx++;
+    }
 }
 
 void shape_to_onnx(const struct shape *s, float *restrict onnx, const float *restrict nhwc)
 {
-    const int64_t n = shape_values(s);
-    struct walk w = { .at = 0 };
-    memory_steps(s, w.step);
-    for (int64_t i = 0; i < n; i++, walk_next(&w, s))
-        onnx[i] = nhwc[w.at];
+    const float *end = onnx + shape_values(s);
+    for (struct walk w = walk_begin(s); onnx < end; walk_next(&w, s)) {
+        const float *from = nhwc + w.at;
+        for (int64_t i = 0; i < w.line_len; i++, from += w.line_step)
+            *onnx++ = *from;
+    }
 }
 
 const char *shape_text(const struct shape *s, char text[SHAPE_TEXT_BYTES])
