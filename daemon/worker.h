@@ -1,7 +1,8 @@
 /* daemon/worker.h - a node's part: receives models and programs, runs frames.
  *
- * Programs are loaded on libuv's thread pool; frames run on one compute thread, in the order in
- * which the coordinator starts them.  Nothing is allocated while a frame runs. */
+ * Programs are loaded on libuv's thread pool; frames run one after the other, in the order in which
+ * the coordinator starts them, on the compute thread and those of its pool (libsplit/pool.h), of
+ * which there are config_threads() together.  Nothing is allocated while a frame runs. */
 #ifndef DAEMON_WORKER_H
 #define DAEMON_WORKER_H
 
