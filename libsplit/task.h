@@ -67,10 +67,10 @@ int task_segment(const struct task_answer *a, int32_t output, struct image *map,
 int32_t task_shares(const struct sidecar *s, const struct image *map, int32_t k,
                     struct task_class *top);
 
-/* The answer as a picture: of the image task the picture itself; else `picture` (as decoded;
- * NULL: a black one of the input's size) with the best classes written on it, labelled boxes drawn,
- * or classes painted over.  `im` is initialised by the call.  Returns 0, -EINVAL (as the functions
- * above, or the task is raw) or -ENOMEM. */
+/* The answer as a picture: of the image task the picture itself; else `picture` (as decoded, and
+ * a->picture_rows and picture_cols do not count; NULL: a black one of the input's size) with the
+ * best classes written on it, labelled boxes drawn, or classes painted over.  `im` is initialised
+ * by the call.  Returns 0, -EINVAL (as the functions above, or the task is raw) or -ENOMEM. */
 int task_draw(const struct task_answer *a, int32_t output, const struct image *picture,
               struct image *im, struct diag *why);
 

@@ -164,14 +164,18 @@ static int draw_over(const struct task_answer *a, int32_t output, struct image *
 int task_draw(const struct task_answer *a, int32_t output, const struct image *picture,
               struct image *im, struct diag *why)
 {
+    struct task_answer shown = *a;
     struct image made = { 0 };
 
     if (a->sidecar->task == TASK_IMAGE)
         return draw_image(a, output, picture, im, why);
+    /* What is drawn must fit what it is drawn on. */
+    shown.picture_rows = picture ? picture->rows : 0;
+    shown.picture_cols = picture ? picture->cols : 0;
     int rc = picture ? draw_copy(&made, picture) : blank(a, output, &made);
     if (rc < 0)
         return diag(why, rc, "out of memory for the picture");
-    rc = draw_over(a, output, &made, why);
+    rc = draw_over(&shown, output, &made, why);
     if (rc < 0)
         image_done(&made);
     else

@@ -106,6 +106,8 @@ done
 . "$here/links.sh"
 # shellcheck source=test/cluster/config.sh
 . "$here/config.sh"
+# shellcheck source=test/cluster/tasks.sh
+. "$here/tasks.sh"
 # shellcheck source=test/cluster/loss.sh
 . "$here/loss.sh"
 
@@ -118,6 +120,7 @@ for transport in tcp ipc; do
         reference_networks "$transport" "$nodes"
     done
 done
+tasks_like_one_node
 with_cluster http tcp 2 "${own[@]}" -- http_answers http_refuses_requests http_refuses_framing
 with_cluster links tcp 2 "${own[@]}" -- links_survive_strangers ports_in_use
 with_cluster loss tcp 4 "${own[@]}" -- answers_survive_losses

@@ -159,9 +159,9 @@ Test(draw, segments_are_mixed_with_the_picture)
 Test(draw, every_task_draws_on_every_picture)
 {
     static const char *const sidecars[] = {
-        "{\"task\":\"classify\",\"labels\":[\"a label that is far longer than the picture is "
-        "wide\"]}",
-        "{\"task\":\"detect\",\"detect\":{\"decoder\":\"ultraface\"}}", "{\"task\":\"segment\"}"
+        "{\"task\":\"classify\",\"labels\":[\"a label that is wider than the picture is\"]}",
+        "{\"task\":\"detect\",\"detect\":{\"decoder\":\"ultraface\"}}",
+        "{\"task\":\"segment\"}",
     };
     static const float scores[4] = { 1, 0, 0, 0 }, box[4] = { 0, 0, 1, 1 };
     const struct task_tensor t[] = { { "a", shape_make(4, (int32_t[]){ 1, 1, 1, 4 }), scores },
