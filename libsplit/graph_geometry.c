@@ -119,12 +119,12 @@ static void reshape_reach(const struct op *op, const struct tensor *in, struct r
         if (op->u.reshape.pick[i])
             before.dim[i] = op->u.reshape.picked[i];
     struct shape from = op->u.reshape.from; /* after the Transpose */
-    for (int8_t i = 0; i < from.rank; i++) {
+    for (int32_t i = 0; i < from.rank; i++) {
         const int8_t p = op->u.reshape.perm[i];
         from.dim[i] = op->u.reshape.from.dim[p];
         for (int a = 0; a < AXES; a++)
             if (op->u.reshape.from.axis[a] == p)
-                from.axis[a] = i;
+                from.axis[a] = (int8_t)i;
     }
     for (int a = 0; a < AXES; a++) {
         r[a] = reach_all(in->dim[a]);

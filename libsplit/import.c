@@ -149,20 +149,15 @@ static const struct importer importers[] = {
     { "Xor", "axis:i broadcast:i", import_arithmetic, NULL },
 };
 
-int refuse(struct import *im, int err, const char *fmt, ...)
+bool refuse_write(struct import *im, const char *fmt, ...)
 {
     char text[384];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return diag(im->why, err, "%s: node \"%s\" (%s): %s", im->model->file, im->node->name,
-                im->node->op_type, text);
-}
-
-int import_no_memory(struct import *im)
-{
-    return diag(im->why, -ENOMEM, "%s: out of memory", im->model->file);
+    return diag_write(im->why, "%s: node \"%s\" (%s): %s", im->model->file, im->node->name,
+                      im->node->op_type, text);
 }
 
 int import_array(struct import *im, int64_t n, size_t size, void *array)
@@ -292,7 +287,7 @@ int import_ints(struct import *im, const char *attr, int32_t i, int64_t *list, i
     *n = -1;
     if (!a && i >= 0) {
         const int rc = import_constant(im, i, true, &t);
-        if (rc < 0)
+        if (rc)
             return rc;
     }
     if (!a && !t)
@@ -313,7 +308,7 @@ int import_scalar(struct import *im, int32_t i, float otherwise, float *f)
 {
     const struct onnx_tensor *t;
     const int rc = import_constant(im, i, true, &t);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (t && t->count != 1)
         return refuse(im, -EINVAL, "input %d must be one number, it has %lld", i,
@@ -328,7 +323,7 @@ int import_floats(struct import *im, const struct onnx_tensor *t, int64_t count,
         return refuse(im, -EINVAL, "constant \"%s\" has %lld values, %lld are needed", t->name,
                       (long long)t->count, (long long)count);
     const int rc = import_array(im, t->count, sizeof **f, f);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int64_t i = 0; i < t->count; i++)
         (*f)[i] = onnx_float(t, i);
@@ -398,7 +393,7 @@ static int add_tensor(struct import *im, const char *name, const struct shape *s
     int rc = check_shape(im, name, s);
     if (rc == 0)
         rc = grow(im, &g->tensor, g->ntensors, &im->tensor_cap, sizeof *g->tensor);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct tensor *t = &g->tensor[g->ntensors];
     *t = (struct tensor){ .batch = shape_batch(s), .op = op };
@@ -422,7 +417,7 @@ int import_emit(struct import *im, const struct op *op, const int32_t *input, in
 {
     struct graph *g = im->graph;
     int rc = grow(im, &g->op, g->nops, &im->op_cap, sizeof *g->op);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct op made = *op;
     made.name = store_text(&im->store, im->node->name, strlen(im->node->name));
@@ -433,7 +428,7 @@ int import_emit(struct import *im, const struct op *op, const int32_t *input, in
     for (int32_t i = 0; i < ninputs; i++)
         made.input[i] = input[i];
     rc = add_tensor(im, output_name(im), shape, g->nops, &made.output);
-    if (rc < 0)
+    if (rc)
         return rc;
     g->op[g->nops++] = made;
     *v = (struct value){ .name = "", .tensor = made.output, .shape = *shape };
@@ -451,7 +446,7 @@ static int constant_values(struct import *im, const struct onnx_tensor *t, const
                 return refuse(im, -ENOTSUP, "an integer of %lld in a tensor", (long long)v);
         }
     int rc = import_array(im, t->count, sizeof **values, values);
-    if (rc < 0)
+    if (rc)
         return rc;
     float *row_major = malloc((size_t)t->count * sizeof *row_major + 1);
     if (!row_major)
@@ -472,7 +467,7 @@ int import_materialize(struct import *im, struct value *v)
     int rc = check_shape(im, v->name, &shape);
     if (rc == 0)
         rc = constant_values(im, v->constant, &shape, &op.u.constant.values);
-    return rc < 0 ? rc : import_emit(im, &op, NULL, 0, &shape, v);
+    return rc ? rc : import_emit(im, &op, NULL, 0, &shape, v);
 }
 
 int import_simple(struct import *im, const struct op *op, const struct value *in,
@@ -480,7 +475,7 @@ int import_simple(struct import *im, const struct op *op, const struct value *in
 {
     struct value v;
     const int rc = import_emit(im, op, &in->tensor, 1, shape, &v);
-    return rc < 0 ? rc : import_define(im, 0, &v);
+    return rc ? rc : import_define(im, 0, &v);
 }
 
 /* ---- one node */
@@ -548,7 +543,7 @@ static int import_node(struct import *im, const struct onnx_node *n)
     int rc = check_attrs(im, r);
     if (rc == 0)
         rc = check_inputs(im, &constant);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (constant)
         return r->fold ? r->fold(im) : fold_by_running(im, r->run);
@@ -608,7 +603,7 @@ static int input_shape(struct import *im, const struct onnx_value *in,
     const int32_t rank = in->rank < 0 ? given->rank : in->rank;
     for (int32_t i = 0; i < rank; i++) {
         const int rc = input_extent(im, in, given, i, &dim[i]);
-        if (rc < 0)
+        if (rc)
             return rc;
     }
     *s = shape_make(rank, dim);
@@ -657,14 +652,14 @@ static int import_inputs(struct import *im, const struct graph_input *inputs, in
                         in->name, (int)in->type);
         struct value v = { .constant = NULL };
         int rc = input_shape(im, in, given_for(im, in->name, inputs, ninputs), &v.shape);
-        if (rc < 0)
+        if (rc)
             return rc;
         if (v.shape.rank == 4 && wants_channels_last(im, in->name))
             v.shape = shape_make_last(v.shape.rank, v.shape.dim);
         rc = add_tensor(im, in->name, &v.shape, GEO_NO_OP, &v.tensor);
         if (rc == 0)
             rc = define_name(im, in->name, &v);
-        if (rc < 0)
+        if (rc)
             return rc;
         g->input[g->ninputs++] = (struct port){ g->tensor[v.tensor].name, v.tensor, v.shape };
     }
@@ -705,7 +700,7 @@ static int import_outputs(struct import *im)
             return diag(im->why, -EINVAL, "%s: nothing yields output \"%s\"", m->file, name);
         struct value v = *found;
         const int rc = make_output(im, &v);
-        if (rc < 0)
+        if (rc)
             return rc;
         const char *copy = store_text(&im->store, name, strlen(name));
         if (!copy)
@@ -721,7 +716,7 @@ static int import_initializers(struct import *im)
         const struct onnx_tensor *t = &im->model->tensor[i];
         const struct value v = { .constant = t, .tensor = -1, .shape = constant_shape(t) };
         const int rc = define_name(im, t->name, &v);
-        if (rc < 0)
+        if (rc)
             return rc;
         im->spare_bytes += SPARE_PER_WEIGHT * (int64_t)t->bytes;
     }
@@ -745,5 +740,5 @@ int import_model(struct import *im, const struct graph_input *inputs, int32_t ni
         rc = import_inputs(im, inputs, ninputs);
     for (int32_t i = 0; i < m->nnodes && rc == 0; i++)
         rc = import_node(im, &m->node[i]);
-    return rc < 0 ? rc : import_outputs(im);
+    return rc ? rc : import_outputs(im);
 }

@@ -8,6 +8,8 @@
 #ifndef LIBSPLIT_IMPORT_H
 #define LIBSPLIT_IMPORT_H
 
+#include <errno.h>
+
 #include "libsplit/graph.h"
 #include "libsplit/store.h"
 
@@ -38,9 +40,15 @@ struct import {
 /* Fills ops, tensors, inputs and outputs of im->graph. */
 int import_model(struct import *im, const struct graph_input *inputs, int32_t ninputs);
 
-/* "FILE: node "NAME" (Conv): <text>"; returns `err`. */
-__attribute__((format(printf, 3, 4))) int refuse(struct import *im, int err, const char *fmt, ...);
-int import_no_memory(struct import *im);
+/* "FILE: node "NAME" (Conv): <text>"; gives `err`.  A macro for the reason that diag() is one. */
+#define refuse(im, err, ...) diag_err(refuse_write((im), __VA_ARGS__), (err))
+__attribute__((format(printf, 2, 3))) bool refuse_write(struct import *im, const char *fmt, ...);
+
+static inline int import_no_memory(struct import *im)
+{
+    return diag(im->why, -ENOMEM, "%s: out of memory", im->model->file);
+}
+
 /* An array owned by the graph.  A budget bounds what a small file can make us allocate; past it
  * this is -EINVAL. */
 int import_array(struct import *im, int64_t n, size_t size, void *array);

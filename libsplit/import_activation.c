@@ -69,7 +69,7 @@ static int simple_act(struct import *im, struct act act)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_act(im, act, &x);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 static const struct function *function_named(const char *op_type)
@@ -102,7 +102,7 @@ int import_clip(struct import *im)
     int rc = import_scalar(im, 1, lo, &lo);
     if (rc == 0)
         rc = import_scalar(im, 2, hi, &hi);
-    if (rc < 0)
+    if (rc)
         return rc;
     return simple_act(im, (struct act){ .kind = ACT_CLIP, .a = lo, .b = hi });
 }
@@ -123,7 +123,7 @@ int import_prelu(struct import *im)
     struct value x;
     const struct value *s = import_input(im, 1);
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (!s || s->shape.rank > x.shape.rank)
         return refuse(im, -EINVAL, "the slope is missing or has more axes than the input");
@@ -139,11 +139,11 @@ int import_prelu(struct import *im)
             rc = import_append_axes(im, &operand, x.shape.rank - 2);
         if (rc == 0)
             rc = import_binary(im, BINARY_PRELU, &x, &operand, &x);
-        return rc < 0 ? rc : import_define(im, 0, &x);
+        return rc ? rc : import_define(im, 0, &x);
     }
     struct act act = { .kind = ACT_PRELU };
     float *copy;
-    if ((rc = import_floats(im, slope, shape_len(&x.shape, CHAN), &copy)) < 0)
+    if ((rc = import_floats(im, slope, shape_len(&x.shape, CHAN), &copy)))
         return rc;
     act.slope = copy;
     return simple_act(im, act);

@@ -7,7 +7,7 @@
 int import_weights(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t)
 {
     const int rc = import_constant(im, i, optional, t);
-    if (rc < 0 || !*t || onnx_type_is_float((*t)->type))
+    if (rc || !*t || onnx_type_is_float((*t)->type))
         return rc;
     return refuse(im, -ENOTSUP, "constant \"%s\" has data type %d, not a float", (*t)->name,
                   (int)(*t)->type);
@@ -18,7 +18,7 @@ static int read_bias(struct import *im, int32_t i, int64_t count, float **bias)
     const struct onnx_tensor *t;
     const int rc = import_weights(im, i, true, &t);
     *bias = NULL;
-    return rc < 0 || !t ? rc : import_floats(im, t, count, bias);
+    return rc || !t ? rc : import_floats(im, t, count, bias);
 }
 
 /* Input and weights of Conv and ConvTranspose, with the rules that both share. */
@@ -28,7 +28,7 @@ static int conv_operands(struct import *im, struct value *x, const struct onnx_t
     int rc = import_tensor(im, 0, x);
     if (rc == 0)
         rc = import_weights(im, 1, false, w);
-    if (rc < 0)
+    if (rc || !*w)
         return rc;
     if (x->shape.rank != 3 && x->shape.rank != 4)
         return refuse(im, -ENOTSUP, "an input with %d axes; 3 and 4 are supported", x->shape.rank);
@@ -58,19 +58,19 @@ int import_conv(struct import *im)
     struct window_attrs win;
     int64_t group;
     int rc = conv_operands(im, &x, &w, &group);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (w->dim[1] * group != x.shape.dim[1] || w->dim[0] % group)
         return refuse(im, -EINVAL, "%d channels, group %lld and weights for %lldx%lld channels",
                       x.shape.dim[1], (long long)group, (long long)w->dim[0], (long long)w->dim[1]);
-    if ((rc = import_window(im, &x.shape, w->dim + 2, true, &win)) < 0)
+    if ((rc = import_window(im, &x.shape, w->dim + 2, true, &win)))
         return rc;
     struct op op = { .type = OP_CONV };
     const int64_t row = w->rank == 4 ? w->dim[3] : 1, plane = row * w->dim[2];
     op.u.conv.win = win.win;
     op.u.conv.group = (int32_t)group;
     op.u.conv.weight = (struct weight_ref){ w, { w->dim[1] * plane, plane, row, 1 } };
-    if ((rc = read_bias(im, 2, w->dim[0], &op.u.conv.bias)) < 0)
+    if ((rc = read_bias(im, 2, w->dim[0], &op.u.conv.bias)))
         return rc;
     const struct shape out = window_shape(&x, w->dim[0], &win);
     return import_simple(im, &op, &x, &out);
@@ -83,12 +83,12 @@ int import_conv_transpose(struct import *im)
     struct window_attrs win;
     int64_t group;
     int rc = conv_operands(im, &x, &w, &group);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (w->dim[0] != x.shape.dim[1] || w->dim[0] % group)
         return refuse(im, -EINVAL, "%d channels, group %lld and weights for %lld channels",
                       x.shape.dim[1], (long long)group, (long long)w->dim[0]);
-    if ((rc = import_window_transposed(im, &x.shape, w->dim + 2, &win)) < 0)
+    if ((rc = import_window_transposed(im, &x.shape, w->dim + 2, &win)))
         return rc;
     const int64_t cout = w->dim[1] * group;
     const int64_t row = w->rank == 4 ? w->dim[3] : 1, plane = row * w->dim[2];
@@ -98,7 +98,7 @@ int import_conv_transpose(struct import *im)
     op.u.conv.win = win.win;
     op.u.conv.group = (int32_t)group;
     op.u.conv.weight = (struct weight_ref){ w, { plane, w->dim[1] * plane, row, 1 } };
-    if ((rc = read_bias(im, 2, cout, &op.u.conv.bias)) < 0)
+    if ((rc = read_bias(im, 2, cout, &op.u.conv.bias)))
         return rc;
     const struct shape out = window_shape(&x, cout, &win);
     return import_simple(im, &op, &x, &out);

@@ -39,7 +39,7 @@ static int make(struct import *im, enum onnx_type type, int32_t rank, const int6
     if (!t)
         return import_no_memory(im);
     const int rc = import_array(im, count, size, &data);
-    if (rc < 0)
+    if (rc)
         return rc;
     *t = (struct onnx_tensor){
         .name = "", .type = type, .count = count, .data = data, .bytes = (size_t)count * size
@@ -51,7 +51,7 @@ static int make(struct import *im, enum onnx_type type, int32_t rank, const int6
 
 static uint8_t *place(struct onnx_tensor *t, int64_t i)
 {
-    return (uint8_t *)(uintptr_t)t->data + (size_t)i * onnx_type_bytes(t->type);
+    return (uint8_t *)t->data + (size_t)i * onnx_type_bytes(t->type);
 }
 
 static void put_int(struct onnx_tensor *t, int64_t i, int64_t v)
@@ -109,7 +109,7 @@ static int make_ints(struct import *im, int32_t rank, int64_t n, const int64_t *
 {
     struct onnx_tensor *t;
     const int rc = make(im, ONNX_INT64, rank, &n, &t);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int64_t i = 0; i < n; i++)
         put_int(t, i, v[i]);
@@ -133,7 +133,7 @@ int fold_constant(struct import *im)
     struct onnx_tensor *t;
     const int64_t count = a->type == ONNX_ATTR_FLOATS ? a->n : 1;
     const int rc = make(im, ONNX_FLOAT, a->type == ONNX_ATTR_FLOATS, &count, &t);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int64_t i = 0; i < count; i++)
         put_double(t, i, (double)(a->type == ONNX_ATTR_FLOATS ? a->floats[i] : a->f));
@@ -168,12 +168,10 @@ int fold_size(struct import *im)
 
 int fold_identity(struct import *im)
 {
-    const int rc = need(im, 1);
-    if (rc < 0)
-        return rc;
-    if (import_only_outputs(im, 1) < 0)
-        return -ENOTSUP;
-    return import_define_constant(im, 0, operand(im, 0));
+    int rc = need(im, 1);
+    if (rc == 0)
+        rc = import_only_outputs(im, 1);
+    return rc ? rc : import_define_constant(im, 0, operand(im, 0));
 }
 
 int fold_reshape(struct import *im)
@@ -183,7 +181,7 @@ int fold_reshape(struct import *im)
     int rc = need(im, 1);
     if (rc == 0)
         rc = reshape_dims(im, operand(im, 0)->rank, operand(im, 0)->dim, &rank, dim);
-    return rc < 0 ? rc : rename_constant(im, operand(im, 0), rank, dim);
+    return rc ? rc : rename_constant(im, operand(im, 0), rank, dim);
 }
 
 static void row_major(int32_t rank, const int64_t *dim, int64_t *step)
@@ -215,20 +213,20 @@ static void gather_strided(struct onnx_tensor *to, const struct onnx_tensor *fro
 int fold_transpose(struct import *im)
 {
     int8_t perm[SHAPE_MAX_RANK];
-    int64_t dim[ONNX_MAX_RANK], old[ONNX_MAX_RANK], step[ONNX_MAX_RANK];
+    int64_t dim[ONNX_MAX_RANK], old[ONNX_MAX_RANK], step[ONNX_MAX_RANK] = { 0 };
     struct onnx_tensor *t;
     int rc = need(im, 1);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *x = operand(im, 0);
-    if ((rc = transpose_perm(im, x->rank, perm)) < 0)
+    if ((rc = transpose_perm(im, x->rank, perm)))
         return rc;
     row_major(x->rank, x->dim, old);
     for (int32_t i = 0; i < x->rank; i++) {
         dim[i] = x->dim[perm[i]];
         step[i] = old[perm[i]];
     }
-    if ((rc = make(im, x->type, x->rank, dim, &t)) < 0)
+    if ((rc = make(im, x->type, x->rank, dim, &t)))
         return rc;
     gather_strided(t, x, 0, step);
     return import_define_constant(im, 0, t);
@@ -240,11 +238,11 @@ int fold_slice(struct import *im)
     struct onnx_tensor *t;
     int64_t at = 0;
     int rc = need(im, 1);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *x = operand(im, 0);
-    if ((rc = slice_dims(im, x->rank, x->dim, start, step, dim)) < 0 ||
-        (rc = make(im, x->type, x->rank, dim, &t)) < 0)
+    if ((rc = slice_dims(im, x->rank, x->dim, start, step, dim)) ||
+        (rc = make(im, x->type, x->rank, dim, &t)))
         return rc;
     row_major(x->rank, x->dim, old);
     for (int32_t i = 0; i < x->rank; i++) {
@@ -257,13 +255,13 @@ int fold_slice(struct import *im)
 
 int fold_expand(struct import *im)
 {
-    int64_t want[ONNX_MAX_RANK], old[ONNX_MAX_RANK], step[ONNX_MAX_RANK];
+    int64_t want[ONNX_MAX_RANK], old[ONNX_MAX_RANK], step[ONNX_MAX_RANK] = { 0 };
     int32_t n;
     struct onnx_tensor *t;
     int rc = need(im, 2);
     if (rc == 0)
         rc = import_ints(im, NULL, 1, want, ONNX_MAX_RANK, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *x = operand(im, 0);
     row_major(x->rank, x->dim, old);
@@ -278,7 +276,7 @@ int fold_expand(struct import *im)
         dim[i] = have == 1 ? ask : have;
         step[i] = have == 1 ? 0 : old[a];
     }
-    if ((rc = make(im, x->type, rank, dim, &t)) < 0)
+    if ((rc = make(im, x->type, rank, dim, &t)))
         return rc;
     gather_strided(t, x, 0, step);
     return import_define_constant(im, 0, t);
@@ -290,10 +288,10 @@ int fold_gather(struct import *im)
     int32_t axis, rank = 0;
     struct onnx_tensor *t;
     int rc = need(im, 2);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *x = operand(im, 0), *index = operand(im, 1);
-    if ((rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), x->rank, &axis)) < 0)
+    if ((rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), x->rank, &axis)))
         return rc;
     if (x->rank - 1 + index->rank > ONNX_MAX_RANK || !holds_ints(index))
         return refuse(im, -ENOTSUP, "indices with %d axes into %d axes", index->rank, x->rank);
@@ -304,7 +302,7 @@ int fold_gather(struct import *im)
         dim[rank++] = index->dim[i];
     for (int32_t i = axis + 1; i < x->rank; i++)
         inner *= dim[rank++] = x->dim[i];
-    if ((rc = make(im, x->type, rank, dim, &t)) < 0)
+    if ((rc = make(im, x->type, rank, dim, &t)))
         return rc;
     int64_t to = 0;
     for (int64_t o = 0; o < outer && t->count; o++)
@@ -327,10 +325,10 @@ int fold_concat(struct import *im)
     int32_t axis;
     struct onnx_tensor *t;
     int rc = n > 0 ? need(im, n) : refuse(im, -EINVAL, "it has no inputs");
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *first = operand(im, 0);
-    if ((rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), first->rank, &axis)) < 0)
+    if ((rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), first->rank, &axis)))
         return rc;
     memcpy(dim, first->dim, sizeof dim);
     dim[axis] = 0;
@@ -344,7 +342,7 @@ int fold_concat(struct import *im)
                               (long long)x->dim[i], i);
         dim[axis] += x->dim[axis];
     }
-    if ((rc = make(im, first->type, first->rank, dim, &t)) < 0)
+    if ((rc = make(im, first->type, first->rank, dim, &t)))
         return rc;
     int64_t outer = 1, to = 0;
     for (int32_t i = 0; i < axis; i++)
@@ -376,13 +374,13 @@ int fold_cast(struct import *im)
     const int64_t to = said == ONNX_FLOAT16 || said == ONNX_BFLOAT16 ? ONNX_FLOAT : said;
     struct onnx_tensor *t;
     int rc = need(im, 1);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *x = operand(im, 0);
     if (to != ONNX_FLOAT && to != ONNX_DOUBLE && to != ONNX_INT64 && to != ONNX_INT32 &&
         to != ONNX_BOOL)
         return refuse(im, -ENOTSUP, "a cast to data type %lld", (long long)said);
-    if ((rc = make(im, (enum onnx_type)to, x->rank, x->dim, &t)) < 0)
+    if ((rc = make(im, (enum onnx_type)to, x->rank, x->dim, &t)))
         return rc;
     for (int64_t i = 0; i < t->count; i++)
         put_element(t, i, x, i);
@@ -443,7 +441,7 @@ struct together {
 static int bring_together(struct import *im, int32_t n, struct together *b)
 {
     const int rc = need(im, n);
-    if (rc < 0)
+    if (rc)
         return rc;
     *b = (struct together){ .n = n };
     for (int32_t k = 0; k < n; k++) {
@@ -455,7 +453,7 @@ static int bring_together(struct import *im, int32_t n, struct together *b)
         b->dim[i] = 1;
     for (int32_t k = 0; k < n; k++) {
         const int32_t shift = b->rank - b->x[k]->rank;
-        int64_t step[ONNX_MAX_RANK];
+        int64_t step[ONNX_MAX_RANK] = { 0 };
         row_major(b->x[k]->rank, b->x[k]->dim, step);
         for (int32_t i = shift; i < b->rank; i++) {
             const int64_t len = b->x[k]->dim[i - shift];
@@ -492,14 +490,14 @@ int fold_binary(struct import *im)
     if (im->node->ninputs != 2)
         return refuse(im, -ENOTSUP, "%d constants, two are supported", im->node->ninputs);
     int rc = bring_together(im, 2, &b);
-    if (rc < 0)
+    if (rc)
         return rc;
     /* Pow alone may mix types: the result has that of the base. */
     const bool ints = holds_ints(b.x[0]) && holds_ints(b.x[1]);
     if (holds_ints(b.x[0]) != holds_ints(b.x[1]) && !is_op(im, "Pow"))
         return refuse(im, -EINVAL, "an integer and a float");
     const enum onnx_type type = is_op(im, "Equal") ? ONNX_BOOL : kept_type(b.x[0]);
-    if ((rc = make(im, type, b.rank, b.dim, &t)) < 0)
+    if ((rc = make(im, type, b.rank, b.dim, &t)))
         return rc;
     for (int64_t i = 0; i < t->count; i++, next_together(&b, coord, at)) {
         int64_t v = 0;
@@ -527,11 +525,11 @@ int fold_where(struct import *im)
     struct onnx_tensor *t;
     int64_t coord[ONNX_MAX_RANK] = { 0 }, at[FOLD_OPERANDS] = { 0 };
     int rc = bring_together(im, 3, &b);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (b.x[1]->type != b.x[2]->type)
         return refuse(im, -EINVAL, "constants of different kinds");
-    if ((rc = make(im, b.x[1]->type, b.rank, b.dim, &t)) < 0)
+    if ((rc = make(im, b.x[1]->type, b.rank, b.dim, &t)))
         return rc;
     for (int64_t i = 0; i < t->count; i++, next_together(&b, coord, at)) {
         const int k = onnx_int(b.x[0], at[0]) ? 1 : 2;
@@ -553,7 +551,7 @@ int fold_constant_of_shape(struct import *im)
         rc = refuse(im, -EINVAL, "its value must be one number");
     if (rc == 0)
         rc = make(im, a ? a->t->type : ONNX_FLOAT, rank, dim, &t);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int64_t i = 0; i < t->count && a; i++)
         put_element(t, i, a->t, 0);
@@ -570,7 +568,7 @@ int fold_range(struct import *im)
 {
     struct onnx_tensor *t;
     int rc = need(im, 3);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < 3; i++)
         if (operand(im, i)->count != 1)
@@ -582,7 +580,7 @@ int fold_range(struct import *im)
     if (!(fabs(steps) <= (double)BOX_MAX_EXTENT))
         return refuse(im, -EINVAL, "from %g to %g by %g", start, limit, delta);
     const int64_t n = steps > 0 ? (int64_t)steps : 0;
-    if ((rc = make(im, kept_type(first), 1, &n, &t)) < 0)
+    if ((rc = make(im, kept_type(first), 1, &n, &t)))
         return rc;
     for (int64_t i = 0; i < n; i++) {
         if (holds_ints(t))
@@ -605,12 +603,12 @@ int fold_dequantize_linear(struct import *im)
     int32_t axis = 0;
     struct onnx_tensor *t;
     int rc = need(im, 2);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor *x = operand(im, 0), *scale = operand(im, 1), *zero = operand(im, 2);
     if (scale->count != 1)
         rc = import_axis(im, onnx_attr_int(im->node, "axis", 1), x->rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (scale->count != 1 && (scale->rank != 1 || scale->count != x->dim[axis]))
         return refuse(im, -ENOTSUP,
@@ -618,7 +616,7 @@ int fold_dequantize_linear(struct import *im)
     if (zero && zero->count != scale->count)
         return refuse(im, -EINVAL, "%lld scales and %lld zero points", (long long)scale->count,
                       (long long)zero->count);
-    if ((rc = make(im, ONNX_FLOAT, x->rank, x->dim, &t)) < 0)
+    if ((rc = make(im, ONNX_FLOAT, x->rank, x->dim, &t)))
         return rc;
     int64_t inner = 1;
     for (int32_t i = axis + 1; i < x->rank; i++)

@@ -17,13 +17,13 @@ static int import_any_softmax(struct import *im, bool log)
     if (rc == 0)
         rc =
             import_axis(im, onnx_attr_int(im->node, "axis", coerced ? 1 : -1), x.shape.rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     uint32_t over = 0;
     for (int32_t i = axis; i < (coerced ? x.shape.rank : axis + 1); i++)
         if (x.shape.dim[i] > 1)
             over |= 1u << i;
-    if ((rc = import_lay_unbatched(im, &x, over)) < 0)
+    if ((rc = import_lay_unbatched(im, &x, over)))
         return rc;
     struct op op = { .type = OP_SOFTMAX };
     op.u.softmax.log = log;
@@ -45,7 +45,7 @@ int import_batch_normalization(struct import *im)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_only_outputs(im, 1);
-    if (rc < 0)
+    if (rc)
         return rc;
     const bool training = im->model->opset < 7 ? !onnx_attr_int(im->node, "is_test", 0)
                                                : onnx_attr_int(im->node, "training_mode", 0) != 0;
@@ -53,13 +53,13 @@ int import_batch_normalization(struct import *im)
         return refuse(im, -ENOTSUP, "training mode is not supported");
     if (!onnx_attr_int(im->node, "spatial", 1))
         return refuse(im, -ENOTSUP, "spatial = 0");
-    if ((rc = import_lay_channels(im, &x)) < 0)
+    if ((rc = import_lay_channels(im, &x)))
         return rc;
     const int64_t channels = x.shape.dim[1];
     for (int32_t i = 0; i < 4; i++) {
         const struct onnx_tensor *t;
-        if ((rc = import_constant(im, 1 + i, false, &t)) < 0 ||
-            (rc = import_floats(im, t, channels, &param[i])) < 0)
+        if ((rc = import_constant(im, 1 + i, false, &t)) ||
+            (rc = import_floats(im, t, channels, &param[i])))
             return rc;
     }
     const double epsilon = (double)onnx_attr_float(im->node, "epsilon", 1e-5f);
@@ -169,7 +169,7 @@ int import_binary(struct import *im, enum binary_kind kind, const struct value *
     side[0].shape = widen(&a->shape, rank);
     side[1].shape = widen(&b->shape, rank);
     int rc = broadcast(im, &side[0].shape, &side[1].shape, &shape);
-    if (rc < 0)
+    if (rc)
         return rc;
     choose_axes(side, 2, &shape);
     struct op op = { .type = OP_BINARY };
@@ -186,7 +186,7 @@ int import_binary(struct import *im, enum binary_kind kind, const struct value *
                 rc = lay_operand(im, &side[i], &shape);
             input[n++] = side[i].tensor;
         }
-        if (rc < 0)
+        if (rc)
             return rc;
     }
     return import_emit(im, &op, input, n, &shape, out);
@@ -201,7 +201,7 @@ static int align_to_axis(struct import *im, const struct value *a, struct value 
     if (im->model->opset >= 7 || !onnx_attr(im->node, "axis", ONNX_ATTR_INT))
         return 0;
     const int rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), a->shape.rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (axis + rank > a->shape.rank)
         return refuse(im, -EINVAL, "axis %d leaves no room for %d axes", axis, rank);
@@ -244,7 +244,7 @@ int import_arithmetic(struct import *im)
     int rc = align_to_axis(im, a, &aligned);
     if (rc == 0)
         rc = import_binary(im, binary_kind(im->node->op_type), a, &aligned, &out);
-    return rc < 0 ? rc : import_define(im, 0, &out);
+    return rc ? rc : import_define(im, 0, &out);
 }
 
 static int inputs_there(struct import *im)
@@ -259,7 +259,7 @@ static int inputs_there(struct import *im)
 static int combine_inputs(struct import *im, enum binary_kind kind, struct value *out)
 {
     int rc = inputs_there(im);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (im->node->ninputs == 1)
         return import_tensor(im, 0, out);
@@ -274,7 +274,7 @@ static int import_variadic(struct import *im, enum binary_kind kind)
 {
     struct value v;
     const int rc = combine_inputs(im, kind, &v);
-    return rc < 0 ? rc : import_define(im, 0, &v);
+    return rc ? rc : import_define(im, 0, &v);
 }
 
 int import_sum(struct import *im) { return import_variadic(im, BINARY_ADD); }
@@ -285,7 +285,7 @@ int import_mean(struct import *im)
     int rc = combine_inputs(im, BINARY_ADD, &v);
     if (rc == 0)
         rc = import_with_number(im, BINARY_DIV, &v, (float)im->node->ninputs);
-    return rc < 0 ? rc : import_define(im, 0, &v);
+    return rc ? rc : import_define(im, 0, &v);
 }
 
 /* The bound that all inputs but one are, if each of those is one number: then Min and Max clip
@@ -322,7 +322,7 @@ static int import_extreme(struct import *im, bool upper)
                               .a = upper ? -INFINITY : bound,
                               .b = upper ? bound : INFINITY };
     const int rc = import_act(im, clip, &x);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 int import_min(struct import *im) { return import_extreme(im, true); }
@@ -365,7 +365,7 @@ int import_where(struct import *im)
         else
             rc = broadcast(im, &before, &side[i].shape, &shape);
     }
-    if (rc < 0)
+    if (rc)
         return rc;
     choose_axes(side, 3, &shape);
     for (int32_t i = 0; i < 3 && rc == 0; i++) {
@@ -376,5 +376,5 @@ int import_where(struct import *im)
     struct value out;
     if (rc == 0)
         rc = import_emit(im, &op, input, 3, &shape, &out);
-    return rc < 0 ? rc : import_define(im, 0, &out);
+    return rc ? rc : import_define(im, 0, &out);
 }

@@ -21,7 +21,7 @@ static int constant_scale(struct import *im, float alpha, int64_t n, float **sca
     if (alpha == 1)
         return 0;
     const int rc = import_array(im, n, sizeof **scale, scale);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int64_t i = 0; i < n; i++)
         (*scale)[i] = alpha;
@@ -40,7 +40,7 @@ static int gemm_bias(struct import *im, const struct onnx_tensor *c, int64_t n, 
 {
     const float beta = onnx_attr_float(im->node, "beta", 1);
     const int rc = import_array(im, n, sizeof **bias, bias);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int64_t i = 0; i < n; i++)
         (*bias)[i] = beta * onnx_float(c, c->count == 1 ? 0 : i);
@@ -58,7 +58,7 @@ static int match_stacks(struct import *im, struct value side[2], struct shape *o
     int rc = 0;
     for (int i = 0; i < 2 && rc == 0; i++)
         rc = import_prepend_axes(im, &side[i], rank - side[i].shape.rank);
-    if (rc < 0)
+    if (rc)
         return rc;
     *out = side[0].shape;
     for (int32_t i = 0; i < rank - 2; i++) {
@@ -92,7 +92,7 @@ static int multiply(struct import *im, const struct value *a, const struct value
     struct shape shape;
     int32_t input[2];
     int rc = match_stacks(im, side, &shape);
-    if (rc < 0)
+    if (rc)
         return rc;
     const int32_t last = shape.rank - 1;
     if (side[0].shape.dim[last] != side[1].shape.dim[last - 1])
@@ -100,7 +100,7 @@ static int multiply(struct import *im, const struct value *a, const struct value
                       side[1].shape.dim[last - 1]);
     for (int i = 0; i < 2; i++) {
         const struct shape want = matrix_axes(side[i].shape);
-        if ((rc = import_lay(im, &side[i], &want)) < 0)
+        if ((rc = import_lay(im, &side[i], &want)))
             return rc;
         input[i] = side[i].tensor;
     }
@@ -170,7 +170,7 @@ static int gemm_tensor(struct import *im, struct value *a)
     const struct value *c = import_input(im, 2);
     const float alpha = onnx_attr_float(im->node, "alpha", 1);
     int rc = import_tensor(im, 1, &b);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (b.shape.rank != 2)
         return refuse(im, -EINVAL, "B has %d axes", b.shape.rank);
@@ -188,17 +188,17 @@ int import_gemm(struct import *im)
     struct value a;
     const struct value *b = import_input(im, 1);
     int rc = import_tensor(im, 0, &a);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (a.shape.rank != 2)
         return refuse(im, -EINVAL, "A has %d axes", a.shape.rank);
-    if (onnx_attr_int(im->node, "transA", 0) && (rc = import_permute(im, &a, swap)) < 0)
+    if (onnx_attr_int(im->node, "transA", 0) && (rc = import_permute(im, &a, swap)))
         return rc;
     const struct onnx_tensor *weights = NULL;
-    if (b && b->constant && (rc = import_weights(im, 1, false, &weights)) < 0)
+    if (b && b->constant && (rc = import_weights(im, 1, false, &weights)))
         return rc;
     rc = weights ? gemm_constant(im, &a, weights) : gemm_tensor(im, &a);
-    return rc < 0 ? rc : import_define(im, 0, &a);
+    return rc ? rc : import_define(im, 0, &a);
 }
 
 /* ---- MatMul */
@@ -222,7 +222,7 @@ static int matmul_constant(struct import *im, struct value *a, const struct onnx
     if (a->shape.axis[CHAN] != last) {
         const struct shape want = shape_make_last(a->shape.rank, a->shape.dim);
         const int rc = import_lay(im, a, &want);
-        if (rc < 0)
+        if (rc)
             return rc;
     }
     return multiply_constant(im, a, b, n, (int64_t[]){ n, 1 }, NULL, NULL);
@@ -234,7 +234,7 @@ static int matmul_tensor(struct import *im, struct value *a)
 {
     struct value b;
     int rc = import_tensor(im, 1, &b);
-    if (rc < 0)
+    if (rc)
         return rc;
     const bool row = a->shape.rank == 1, column = b.shape.rank == 1;
     if (a->shape.rank < 1 || b.shape.rank < 1)
@@ -245,7 +245,7 @@ static int matmul_tensor(struct import *im, struct value *a)
         rc = import_append_axes(im, &b, 1);
     if (rc == 0)
         rc = multiply(im, a, &b, a);
-    if (rc < 0 || (!row && !column))
+    if (rc || (!row && !column))
         return rc;
     int64_t dim[SHAPE_MAX_RANK];
     int32_t rank = 0;
@@ -260,11 +260,11 @@ int import_matmul(struct import *im)
     struct value a;
     const struct value *b = import_input(im, 1);
     int rc = import_tensor(im, 0, &a);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (b && b->constant && is_one_matrix(b->constant, &a.shape) && a.shape.rank >= 2)
         rc = matmul_constant(im, &a, b->constant);
     else
         rc = matmul_tensor(im, &a);
-    return rc < 0 ? rc : import_define(im, 0, &a);
+    return rc ? rc : import_define(im, 0, &a);
 }

@@ -75,25 +75,25 @@ int import_concat(struct import *im)
     struct shape out = lead.shape;
     if (rc == 0)
         rc = concat_shape(im, axis, &out);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct value part[OP_MAX_INPUTS];
     for (int32_t i = 0; i < im->node->ninputs; i++) {
         struct value v;
-        if ((rc = import_tensor(im, i, &v)) < 0)
+        if ((rc = import_tensor(im, i, &v)))
             return rc;
         struct shape want = v.shape;
         memcpy(want.axis, out.axis, sizeof want.axis);
-        if ((rc = import_lay(im, &v, &want)) < 0)
+        if ((rc = import_lay(im, &v, &want)))
             return rc;
         if (held == OP_MAX_INPUTS) {
-            if ((rc = concat_emit(im, &out, axis, part, held, &part[0])) < 0)
+            if ((rc = concat_emit(im, &out, axis, part, held, &part[0])))
                 return rc;
             held = 1;
         }
         part[held++] = v;
     }
-    if (held > 1 && (rc = concat_emit(im, &out, axis, part, held, &part[0])) < 0)
+    if (held > 1 && (rc = concat_emit(im, &out, axis, part, held, &part[0])))
         return rc;
     return import_define(im, 0, &part[0]);
 }
@@ -136,7 +136,7 @@ int slice_dims(struct import *im, int32_t rank, const int64_t *dim, int64_t *sta
         rc = import_ints(im, "axes", 3, axes, MAX, &naxes);
     if (rc == 0)
         rc = import_ints(im, NULL, 4, steps, MAX, &nsteps);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (n < 0 || n > rank || nends != n || (naxes >= 0 && naxes != n) ||
         (nsteps >= 0 && nsteps != n))
@@ -149,7 +149,7 @@ int slice_dims(struct import *im, int32_t rank, const int64_t *dim, int64_t *sta
     uint32_t seen = 0;
     for (int32_t i = 0; i < n; i++) {
         int32_t a;
-        if ((rc = import_axis(im, naxes < 0 ? i : axes[i], rank, &a)) < 0)
+        if ((rc = import_axis(im, naxes < 0 ? i : axes[i], rank, &a)))
             return rc;
         step[a] = tame(nsteps < 0 ? 1 : steps[i]);
         start[a] = tame(starts[i]);
@@ -174,7 +174,7 @@ static int emit_slice(struct import *im, const struct value *in, const int64_t *
     if (!cut)
         return 0;
     const int rc = import_lay_unbatched(im, &x, cut);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct op op = { .type = OP_SLICE };
     struct shape s = x.shape;
@@ -203,7 +203,7 @@ int import_slice(struct import *im)
     struct value x;
     int64_t dim[SHAPE_MAX_RANK], start[SHAPE_MAX_RANK], step[SHAPE_MAX_RANK], out[SHAPE_MAX_RANK];
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     dims64(&x.shape, dim);
     rc = slice_dims(im, x.shape.rank, dim, start, step, out);
@@ -212,7 +212,7 @@ int import_slice(struct import *im)
             rc = refuse(im, -EINVAL, "nothing is left on axis %d", i);
     if (rc == 0)
         rc = emit_slice(im, &x, start, step, out, &x);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 /* ---- Split */
@@ -238,7 +238,7 @@ int import_split(struct import *im)
         rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), x.shape.rank, &axis);
     if (rc == 0)
         rc = import_ints(im, "split", 1, part, ONNX_MAX_NODE_IO, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     const int64_t asked = onnx_attr_int(im->node, "num_outputs", outputs);
     if (outputs < 1 || asked != outputs || (n >= 0 && n != outputs))
@@ -258,8 +258,7 @@ int import_split(struct import *im)
         at += len[axis];
         if (!im->node->output[i][0])
             continue;
-        if ((rc = emit_slice(im, &x, start, step, len, &out)) < 0 ||
-            (rc = import_define(im, i, &out)) < 0)
+        if ((rc = emit_slice(im, &x, start, step, len, &out)) || (rc = import_define(im, i, &out)))
             return rc;
     }
     if (at != x.shape.dim[axis])
@@ -293,7 +292,7 @@ static int pad_amounts(struct import *im, int32_t rank, int64_t *before, int64_t
     int rc = import_ints(im, attr, 1, pads, 2 * SHAPE_MAX_RANK, &n);
     if (rc == 0)
         rc = import_ints(im, NULL, 3, axes, SHAPE_MAX_RANK, &naxes);
-    if (rc < 0)
+    if (rc)
         return rc;
     const int32_t named = naxes < 0 ? rank : naxes;
     if (n != 2 * named)
@@ -303,7 +302,7 @@ static int pad_amounts(struct import *im, int32_t rank, int64_t *before, int64_t
     uint32_t seen = 0;
     for (int32_t i = 0; i < named; i++) {
         int32_t a;
-        if ((rc = import_axis(im, naxes < 0 ? i : axes[i], rank, &a)) < 0)
+        if ((rc = import_axis(im, naxes < 0 ? i : axes[i], rank, &a)))
             return rc;
         if (seen >> a & 1)
             return refuse(im, -EINVAL, "axis %d is named twice", a);
@@ -347,11 +346,11 @@ int import_pad(struct import *im)
         if (before[i] || after[i])
             padded |= 1u << i;
     }
-    if (rc < 0)
+    if (rc)
         return rc;
     if (!padded)
         return import_define(im, 0, &x);
-    if ((rc = import_lay_unbatched(im, &x, padded)) < 0)
+    if ((rc = import_lay_unbatched(im, &x, padded)))
         return rc;
     struct shape s = x.shape;
     for (int32_t i = 0; i < s.rank; i++) {
@@ -370,14 +369,14 @@ int import_depth_to_space(struct import *im)
     const int64_t block = onnx_attr_int(im->node, "blocksize", 0);
     const char *mode = onnx_attr_string(im->node, "mode", "DCR");
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (strcmp(mode, "DCR") != 0 && strcmp(mode, "CRD") != 0)
         return refuse(im, -ENOTSUP, "mode \"%s\"", mode);
     if (x.shape.rank != 4 || block < 1 || block > 4096 || x.shape.dim[1] % (block * block))
         return refuse(im, -EINVAL, "blocksize %lld of a tensor with %d axes and %d channels",
                       (long long)block, x.shape.rank, x.shape.rank > 1 ? x.shape.dim[1] : 0);
-    if ((rc = import_lay_usual(im, &x)) < 0)
+    if ((rc = import_lay_usual(im, &x)))
         return rc;
     struct op op = { .type = OP_DEPTH_TO_SPACE };
     op.u.depth_to_space.block = (int32_t)block;
@@ -397,13 +396,13 @@ int import_space_to_depth(struct import *im)
     struct value x;
     const int64_t block = onnx_attr_int(im->node, "blocksize", 0);
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (x.shape.rank != 4 || block < 1 || block > 4096 || x.shape.dim[2] % block ||
         x.shape.dim[3] % block || x.shape.dim[1] > BOX_MAX_EXTENT / (block * block))
         return refuse(im, -EINVAL, "blocksize %lld of a tensor with %d axes", (long long)block,
                       x.shape.rank);
-    if ((rc = import_lay_usual(im, &x)) < 0)
+    if ((rc = import_lay_usual(im, &x)))
         return rc;
     struct op op = { .type = OP_SPACE_TO_DEPTH };
     struct shape s = x.shape;

@@ -24,7 +24,7 @@ static int normalize(struct import *im, struct value *x, uint32_t set, float eps
         rc = import_act(im, (struct act){ .kind = ACT_SQRT }, inverse);
     if (rc == 0)
         rc = import_act(im, (struct act){ .kind = ACT_RECIPROCAL }, inverse);
-    return rc < 0 ? rc : import_binary(im, BINARY_MUL, &centred, inverse, x);
+    return rc ? rc : import_binary(im, BINARY_MUL, &centred, inverse, x);
 }
 
 /* x * input 1 + input 2, which may be left out; the last axis of both is `axis` of x. */
@@ -39,7 +39,7 @@ static int scale_and_shift(struct import *im, struct value *x, int32_t axis)
         int rc = import_append_axes(im, &v, x->shape.rank - 1 - axis);
         if (rc == 0)
             rc = import_binary(im, kind[i], x, &v, x);
-        if (rc < 0)
+        if (rc)
             return rc;
     }
     return 0;
@@ -52,7 +52,7 @@ int import_layer_normalization(struct import *im)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_axis(im, onnx_attr_int(im->node, "axis", -1), x.shape.rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     const uint32_t set = (1u << x.shape.rank) - (1u << axis);
     const float epsilon = onnx_attr_float(im->node, "epsilon", 1e-5F);
@@ -63,25 +63,25 @@ int import_layer_normalization(struct import *im)
         rc = import_define(im, 0, &x);
     if (rc == 0)
         rc = import_define(im, 1, &mean);
-    return rc < 0 ? rc : import_define(im, 2, &inverse);
+    return rc ? rc : import_define(im, 2, &inverse);
 }
 
 int import_instance_normalization(struct import *im)
 {
     struct value x, mean, inverse;
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (x.shape.rank < 3)
         return refuse(im, -EINVAL, "an input with %d axes has no space", x.shape.rank);
     const uint32_t space = (1u << x.shape.rank) - 4; /* all axes but batch and channels */
     const float epsilon = onnx_attr_float(im->node, "epsilon", 1e-5F);
-    if ((rc = import_lay_usual(im, &x)) < 0)
+    if ((rc = import_lay_usual(im, &x)))
         return rc;
     rc = normalize(im, &x, space, epsilon, &mean, &inverse);
     if (rc == 0)
         rc = scale_and_shift(im, &x, 1);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 /* ONNX adds 1e-9 to the standard deviation. */
@@ -100,7 +100,7 @@ int import_mean_variance_normalization(struct import *im)
     }
     if (rc == 0)
         rc = normalize(im, &x, set, 1e-18F, &mean, &inverse);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 int import_lrn(struct import *im)
@@ -109,11 +109,11 @@ int import_lrn(struct import *im)
     struct op op = { .type = OP_LRN };
     const int64_t size = onnx_attr_int(im->node, "size", 0);
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (size < 1 || size > BOX_MAX_EXTENT)
         return refuse(im, -EINVAL, "a window of %lld channels", (long long)size);
-    if ((rc = import_lay_channels(im, &x)) < 0)
+    if ((rc = import_lay_channels(im, &x)))
         return rc;
     op.u.lrn.size = (int32_t)size;
     op.u.lrn.alpha = onnx_attr_float(im->node, "alpha", 1e-4F);

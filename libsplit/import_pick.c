@@ -16,8 +16,8 @@ static int emit_pick(struct import *im, struct value *v, const struct pick *p)
     struct op op = { .type = OP_RESHAPE };
     struct shape to = v->shape;
     bool any = false;
-    for (int8_t i = 0; i < SHAPE_MAX_RANK; i++)
-        op.u.reshape.perm[i] = i;
+    for (int32_t i = 0; i < SHAPE_MAX_RANK; i++)
+        op.u.reshape.perm[i] = (int8_t)i;
     for (int32_t i = 0; i < to.rank; i++) {
         if (!p->index[i])
             continue;
@@ -56,7 +56,7 @@ int import_repeat(struct import *im, struct value *v, const int32_t *dim)
         p.len[i] = dim[i];
         rc = cycle(im, v->shape.dim[i], dim[i], &p.index[i]);
     }
-    return rc < 0 ? rc : emit_pick(im, v, &p);
+    return rc ? rc : emit_pick(im, v, &p);
 }
 
 int import_expand(struct import *im)
@@ -71,7 +71,7 @@ int import_expand(struct import *im)
         rc = refuse(im, -EINVAL, "it does not say to which shape");
     if (rc == 0)
         rc = import_prepend_axes(im, &x, n - x.shape.rank);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < x.shape.rank; i++) {
         const int32_t k = i - (x.shape.rank - n), have = x.shape.dim[i];
@@ -81,7 +81,7 @@ int import_expand(struct import *im)
         dim[i] = have == 1 ? (int32_t)ask : have;
     }
     rc = import_repeat(im, &x, dim);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 int import_tile(struct import *im)
@@ -92,7 +92,7 @@ int import_tile(struct import *im)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_ints(im, NULL, 1, times, SHAPE_MAX_RANK, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (n != x.shape.rank)
         return refuse(im, -EINVAL, "%d repeats for %d axes", n, x.shape.rank);
@@ -103,7 +103,7 @@ int import_tile(struct import *im)
         dim[i] = (int32_t)times[i] * x.shape.dim[i];
     }
     rc = import_repeat(im, &x, dim);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 /* The axis that is gathered becomes the axes of the indices. */
@@ -134,13 +134,13 @@ int import_gather(struct import *im)
         rc = import_constant(im, 1, false, &index);
     if (rc == 0)
         rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), x.shape.rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (onnx_type_is_float(index->type) || index->count < 1)
         return refuse(im, -EINVAL, "the indices are no integers, or there are none");
     struct pick p = { .index = { NULL } };
     p.len[axis] = index->count;
-    if ((rc = import_array(im, index->count, sizeof *p.index[axis], &p.index[axis])) < 0)
+    if ((rc = import_array(im, index->count, sizeof *p.index[axis], &p.index[axis])))
         return rc;
     for (int64_t i = 0; i < index->count; i++) {
         const int64_t said = onnx_int(index, i), len = x.shape.dim[axis];
@@ -151,5 +151,5 @@ int import_gather(struct import *im)
     rc = emit_pick(im, &x, &p);
     if (rc == 0)
         rc = spread_axis(im, &x, axis, index);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }

@@ -14,7 +14,7 @@ static int import_pool(struct import *im, enum op_type type)
         rc = import_window(im, &x.shape, NULL, type == OP_MAX_POOL, &w);
     if (rc == 0)
         rc = import_lay_usual(im, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < w.axes; i++) {
         const int64_t span = ((int64_t)w.win.kernel[i] - 1) * w.win.dilation[i] + 1;
@@ -38,14 +38,14 @@ static int import_global(struct import *im, enum reduce_kind kind)
 {
     struct value x;
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (x.shape.rank < 3)
         return refuse(im, -EINVAL, "an input with %d axes has no space", x.shape.rank);
     rc = import_lay_usual(im, &x);
     if (rc == 0) /* all axes but batch and channels */
         rc = import_reduced(im, kind, &x, (1u << x.shape.rank) - 4);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 int import_global_average_pool(struct import *im) { return import_global(im, REDUCE_MEAN); }

@@ -17,7 +17,7 @@ static int parameter(struct import *im, int32_t i, const struct shape *x, struct
         return 0;
     }
     int rc = import_axis(im, onnx_attr_int(im->node, "axis", 1), x->rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (in->shape.rank != 1 || in->shape.dim[0] != x->dim[axis])
         return refuse(im, -ENOTSUP, "input %d is neither one number nor one per place on axis %d",
@@ -30,7 +30,7 @@ static int apply(struct import *im, enum binary_kind kind, int32_t i, struct val
 {
     struct value p;
     const int rc = parameter(im, i, &x->shape, &p);
-    return rc < 0 ? rc : import_binary(im, kind, x, &p, x);
+    return rc ? rc : import_binary(im, kind, x, &p, x);
 }
 
 int import_quantize_linear(struct import *im)
@@ -54,7 +54,7 @@ int import_quantize_linear(struct import *im)
         rc = apply(im, BINARY_ADD, 2, &x);
     if (rc == 0)
         rc = import_act(im, range, &x);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 int import_dequantize_linear(struct import *im)
@@ -65,5 +65,5 @@ int import_dequantize_linear(struct import *im)
         rc = apply(im, BINARY_SUB, 2, &x);
     if (rc == 0)
         rc = apply(im, BINARY_MUL, 1, &x);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }

@@ -18,7 +18,7 @@ static int emit_shares(struct import *im, enum reduce_kind kind, struct value *x
     struct value part;
     int32_t input = x->tensor;
     int rc = import_emit(im, &op, &input, 1, &one, &part);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct tensor *t = &im->graph->tensor[part.tensor];
     if (t->dim[CHAN] > BOX_MAX_EXTENT / 2)
@@ -105,7 +105,7 @@ int import_reduced(struct import *im, enum reduce_kind kind, struct value *x, ui
     const bool shares = kind == REDUCE_SUM || kind == REDUCE_MEAN || kind == REDUCE_MAX;
     const uint32_t space = shares ? shared_axes(&x->shape, set) : 0;
     const int rc = space ? emit_shares(im, kind, x) : 0;
-    return rc < 0 ? rc : reduce_whole(im, kind, false, x, set & ~space);
+    return rc ? rc : reduce_whole(im, kind, false, x, set & ~space);
 }
 
 /* ---- ReduceX */
@@ -116,11 +116,11 @@ static int reduce_axes(struct import *im, const struct shape *s, uint32_t *set)
     int64_t list[SHAPE_MAX_RANK];
     int32_t n, axis;
     int rc = import_ints(im, "axes", 1, list, SHAPE_MAX_RANK, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     *set = 0;
     for (int32_t i = 0; i < n; i++) {
-        if ((rc = import_axis(im, list[i], s->rank, &axis)) < 0)
+        if ((rc = import_axis(im, list[i], s->rank, &axis)))
             return rc;
         *set |= 1u << axis;
     }
@@ -209,14 +209,14 @@ int import_reduce(struct import *im)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = reduce_axes(im, &x.shape, &set);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (set == 0)
         return import_define(im, 0, &x);
     rc = follow(im, recipe_named(im->node->op_type), &x, set);
     if (rc == 0 && !onnx_attr_int(im->node, "keepdims", 1))
         rc = drop_axes(im, &x, set);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 /* ---- ArgMax, ArgMin: indices as floats, which holds them exactly */
@@ -228,7 +228,7 @@ static int import_arg(struct import *im, enum reduce_kind kind)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_axis(im, onnx_attr_int(im->node, "axis", 0), x.shape.rank, &axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (x.shape.dim[axis] > IMPORT_MAX_EXACT)
         return refuse(im, -ENOTSUP, "an axis of %d values", x.shape.dim[axis]);
@@ -236,7 +236,7 @@ static int import_arg(struct import *im, enum reduce_kind kind)
     rc = reduce_whole(im, kind, last, &x, 1u << axis);
     if (rc == 0 && !onnx_attr_int(im->node, "keepdims", 1))
         rc = drop_axes(im, &x, 1u << axis);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 int import_arg_max(struct import *im) { return import_arg(im, REDUCE_ARG_MAX); }

@@ -19,8 +19,8 @@ static int emit_move(struct import *im, struct value *v, const struct shape *to)
     struct op op = { .type = OP_RESHAPE };
     op.u.reshape.from = v->shape;
     op.u.reshape.to = *to;
-    for (int8_t i = 0; i < SHAPE_MAX_RANK; i++)
-        op.u.reshape.perm[i] = i;
+    for (int32_t i = 0; i < SHAPE_MAX_RANK; i++)
+        op.u.reshape.perm[i] = (int8_t)i;
     const int32_t input = v->tensor;
     return import_emit(im, &op, &input, 1, to, v);
 }
@@ -96,7 +96,7 @@ static struct shape carry_axes(const struct shape *from, const struct shape *to)
         s.axis[a] = -1;
         if (shape_len(from, (enum axis)a) == 1)
             continue;
-        const int32_t f = from->axis[a];
+        const int8_t f = from->axis[a];
         for (int8_t i = 0; i < to->rank; i++)
             if (to->dim[i] == from->dim[f] && ts[i] == fs[f])
                 s.axis[a] = i;
@@ -184,12 +184,12 @@ static int axis_set(struct import *im, int32_t rank, uint32_t *set, int32_t *n)
 {
     int64_t list[SHAPE_MAX_RANK];
     int rc = import_ints(im, "axes", 1, list, SHAPE_MAX_RANK, n);
-    if (rc < 0)
+    if (rc)
         return rc;
     *set = 0;
     for (int32_t i = 0; i < *n; i++) {
         int32_t axis;
-        if ((rc = import_axis(im, list[i], rank, &axis)) < 0)
+        if ((rc = import_axis(im, list[i], rank, &axis)))
             return rc;
         if (*set >> axis & 1)
             return refuse(im, -EINVAL, "axis %d is named twice", axis);
@@ -204,7 +204,7 @@ static int squeeze_dims(struct import *im, int32_t rank, const int64_t *dim, int
     uint32_t set;
     int32_t n, k = 0;
     const int rc = axis_set(im, rank, &set, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < rank; i++) {
         const bool drop = n < 0 ? dim[i] == 1 : (set >> i & 1) != 0;
@@ -224,13 +224,13 @@ static int unsqueeze_dims(struct import *im, int32_t rank, const int64_t *dim, i
     int32_t n, k = 0;
     int64_t list[SHAPE_MAX_RANK];
     int rc = import_ints(im, "axes", 1, list, SHAPE_MAX_RANK, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (n < 0)
         return refuse(im, -EINVAL, "it does not say which axes to insert");
     if (rank + n > SHAPE_MAX_RANK)
         return refuse(im, -ENOTSUP, "the result has more than %d axes", SHAPE_MAX_RANK);
-    if ((rc = axis_set(im, rank + n, &set, &n)) < 0)
+    if ((rc = axis_set(im, rank + n, &set, &n)))
         return rc;
     *out_rank = rank + n;
     for (int32_t i = 0; i < rank + n; i++)
@@ -257,7 +257,7 @@ static int new_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t
     int32_t open = -1;
     int64_t have, known;
     int rc = import_ints(im, "shape", 1, out, SHAPE_MAX_RANK, out_rank);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (*out_rank < 0)
         return refuse(im, -EINVAL, "it does not say to which shape");
@@ -275,7 +275,7 @@ static int new_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t
             out[i] = 1;
         }
     }
-    if ((rc = product(im, rank, dim, &have)) < 0 || (rc = product(im, *out_rank, out, &known)) < 0)
+    if ((rc = product(im, rank, dim, &have)) || (rc = product(im, *out_rank, out, &known)))
         return rc;
     if (open >= 0 && known > 0 && have % known == 0)
         out[open] = have / known;
@@ -300,17 +300,17 @@ int reshape_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t *o
 int import_reshape(struct import *im)
 {
     struct value v;
-    int64_t dim[SHAPE_MAX_RANK], out[SHAPE_MAX_RANK];
+    int64_t dim[SHAPE_MAX_RANK] = { 0 }, out[SHAPE_MAX_RANK];
     int32_t rank;
     int rc = import_tensor(im, 0, &v);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < v.shape.rank; i++)
         dim[i] = v.shape.dim[i];
     rc = reshape_dims(im, v.shape.rank, dim, &rank, out);
     if (rc == 0)
         rc = import_reshape_to(im, &v, rank, out);
-    return rc < 0 ? rc : import_define(im, 0, &v);
+    return rc ? rc : import_define(im, 0, &v);
 }
 
 int import_flatten(struct import *im) { return import_reshape(im); }
@@ -339,7 +339,7 @@ int transpose_perm(struct import *im, int32_t rank, int8_t *perm)
  * moves values. */
 static bool keeps_batch_order(const struct shape *s, const int8_t *perm)
 {
-    int last = -1;
+    int8_t last = -1;
     for (int32_t i = 0; i < s->rank; i++) {
         if (shape_role(s, perm[i]) != AXES || s->dim[perm[i]] == 1)
             continue;
@@ -381,7 +381,7 @@ int import_transpose(struct import *im)
         rc = transpose_perm(im, v.shape.rank, perm);
     if (rc == 0)
         rc = import_permute(im, &v, perm);
-    return rc < 0 ? rc : import_define(im, 0, &v);
+    return rc ? rc : import_define(im, 0, &v);
 }
 
 /* ---- nothing but a name */
@@ -392,7 +392,7 @@ int import_identity(struct import *im)
     int rc = import_tensor(im, 0, &v);
     if (rc == 0)
         rc = import_only_outputs(im, 1);
-    return rc < 0 ? rc : import_define(im, 0, &v);
+    return rc ? rc : import_define(im, 0, &v);
 }
 
 /* Output 1 of Dropout says that nothing was dropped. */
@@ -405,7 +405,7 @@ static int define_mask(struct import *im, const struct shape *s)
     if (!t)
         return import_no_memory(im);
     const int rc = import_array(im, shape_values(s), 1, &ones);
-    if (rc < 0)
+    if (rc)
         return rc;
     memset(ones, 1, (size_t)shape_values(s));
     *t = (struct onnx_tensor){ .name = "",
@@ -427,12 +427,12 @@ int import_dropout(struct import *im)
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_constant(im, 2, true, &training);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (training && (training->count != 1 || onnx_int(training, 0) != 0))
         return refuse(im, -ENOTSUP, "training mode is not supported");
     rc = define_mask(im, &x.shape);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }
 
 /* Tensors stay float: a shorter float is kept as it is, an integer becomes a whole number. */
@@ -441,7 +441,7 @@ int import_cast(struct import *im)
     struct value x;
     const int64_t to = onnx_attr_int(im->node, "to", ONNX_NONE);
     int rc = import_tensor(im, 0, &x);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (to <= ONNX_NONE || to > ONNX_BFLOAT16 || !onnx_type_bytes((enum onnx_type)to))
         return refuse(im, -ENOTSUP, "a cast to data type %lld", (long long)to);
@@ -449,5 +449,5 @@ int import_cast(struct import *im)
         rc = import_act(im, (struct act){ .kind = ACT_NOT_ZERO }, &x);
     else if (!onnx_type_is_float((enum onnx_type)to))
         rc = import_act(im, (struct act){ .kind = ACT_TRUNCATE }, &x);
-    return rc < 0 ? rc : import_define(im, 0, &x);
+    return rc ? rc : import_define(im, 0, &x);
 }

@@ -75,7 +75,7 @@ static int resize_axes(struct import *im, int32_t rank, int32_t axis[SHAPE_MAX_R
         return refuse(im, -EINVAL, "axes has %d numbers for %d axes", *n, rank);
     for (int32_t i = 0; i < *n; i++) {
         const int rc = import_axis(im, a ? a->ints[i] : i, rank, &axis[i]);
-        if (rc < 0)
+        if (rc)
             return rc;
     }
     return 0;
@@ -106,7 +106,7 @@ static int resize_dims(struct import *im, const struct shape *s, const struct on
 {
     int32_t axis[SHAPE_MAX_RANK], n;
     int rc = resize_axes(im, s->rank, axis, &n);
-    if (rc < 0)
+    if (rc)
         return rc;
     /* An empty tensor stands for one that is left out. */
     const struct onnx_tensor *given = scales && scales->count ? scales : sizes;
@@ -135,11 +135,11 @@ static int emit_resize(struct import *im, struct op *op, struct value *x, const 
     if (!scaled)
         return import_define(im, 0, x);
     int rc = import_lay_unbatched(im, x, scaled);
-    if (rc < 0)
+    if (rc)
         return rc;
     if (x->shape.axis[CHAN] >= 0 && scaled >> x->shape.axis[CHAN] & 1)
         rc = import_lay_usual(im, x);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct shape s = x->shape;
     op->u.resize.scale[ROW] = op->u.resize.scale[COL] = 1;
@@ -190,7 +190,7 @@ static int resize(struct import *im, const struct onnx_tensor *scales,
                                    : read_coordinates(im, &op);
     op.u.resize.exclude_outside = onnx_attr_int(im->node, "exclude_outside", 0) != 0;
     op.u.resize.cubic_a = onnx_attr_float(im->node, "cubic_coeff_a", -0.75f);
-    return rc < 0 ? rc : emit_resize(im, &op, &x, scale, out);
+    return rc ? rc : emit_resize(im, &op, &x, scale, out);
 }
 
 int import_resize(struct import *im)
@@ -200,7 +200,7 @@ int import_resize(struct import *im)
     int rc = import_constant(im, old ? 1 : 2, true, &scales);
     if (rc == 0 && !old)
         rc = import_constant(im, 3, true, &sizes);
-    return rc < 0 ? rc : resize(im, scales, sizes);
+    return rc ? rc : resize(im, scales, sizes);
 }
 
 int import_upsample(struct import *im)
@@ -210,7 +210,7 @@ int import_upsample(struct import *im)
     if (im->model->opset > 9)
         return refuse(im, -ENOTSUP, "it left ONNX with operator set 10");
     const int rc = import_constant(im, 1, true, &scales);
-    if (rc < 0)
+    if (rc)
         return rc;
     const struct onnx_tensor attr = { .name = "scales",
                                       .type = ONNX_FLOAT,

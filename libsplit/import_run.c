@@ -83,11 +83,11 @@ static int run_graph(struct import *im, struct workspace *w)
 {
     size_t scratch;
     int rc = graph_geometry(w->graph, 1, &w->geo);
-    if (rc < 0)
+    if (rc)
         return import_no_memory(im);
-    if ((rc = measure(im, w, &scratch)) < 0)
+    if ((rc = measure(im, w, &scratch)))
         return rc;
-    if ((rc = graph_pack(w->graph, NULL, im->why)) < 0)
+    if ((rc = graph_pack(w->graph, NULL, im->why)))
         return rc;
     w->value = calloc((size_t)w->graph->ntensors + 1, sizeof(*w->value));
     w->scratch = aligned_alloc(64, (scratch + 64) / 64 * 64);
@@ -95,7 +95,7 @@ static int run_graph(struct import *im, struct workspace *w)
         return import_no_memory(im);
     for (int32_t i = 0; i < w->graph->nops; i++) {
         const struct op *op = &w->graph->op[i];
-        w->value[op->output] = calloc((size_t)tensor_values(w, op->output), sizeof(float));
+        w->value[op->output] = calloc((size_t)tensor_values(w, op->output) + 1, sizeof(float));
         if (!w->value[op->output])
             return import_no_memory(im);
         run_operator(w, op);
@@ -151,7 +151,7 @@ static int make_constant(struct import *im, const struct workspace *w, struct va
         rc = import_array(im, n, sizeof *integers, &integers);
     if (rc == 0 && !floats)
         rc = to_integers(im, values, integers, n);
-    if (rc < 0)
+    if (rc)
         return rc;
     *t = (struct onnx_tensor){ .name = v->name,
                                .type = floats ? ONNX_FLOAT : ONNX_INT64,

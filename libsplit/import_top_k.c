@@ -10,7 +10,7 @@ static int read_k(struct import *im, int32_t len, int64_t *k)
     *k = onnx_attr_int(im->node, "k", 0);
     if (im->model->opset >= 10) {
         const int rc = import_ints(im, NULL, 1, list, 1, &n);
-        if (rc < 0)
+        if (rc)
             return rc;
         *k = n == 1 ? list[0] : 0;
     }
@@ -31,7 +31,7 @@ int import_top_k(struct import *im)
         rc = read_k(im, x.shape.dim[axis], &k);
     if (rc == 0)
         rc = import_lay_unbatched(im, &x, 1u << axis);
-    if (rc < 0)
+    if (rc)
         return rc;
     struct op op = { .type = OP_TOP_K };
     struct shape s = x.shape;

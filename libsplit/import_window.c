@@ -80,9 +80,9 @@ static int read_window(struct import *im, const struct shape *in, const int64_t 
 
 static int read_pads(struct import *im, struct window_attrs *w)
 {
-    int32_t pads[2 * MAX_SPATIAL];
+    int32_t pads[2 * MAX_SPATIAL] = { 0 };
     const int rc = read_list(im, "pads", 2 * w->axes, 0, 0, pads);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < w->axes; i++) {
         w->win.pad[i] = pads[i];
@@ -129,7 +129,7 @@ int import_window(struct import *im, const struct shape *in, const int64_t *kern
         rc = read_auto_pad(im, &mode);
     if (rc == 0 && mode == AUTO_PAD_NOTSET)
         rc = read_pads(im, w);
-    if (rc < 0)
+    if (rc)
         return rc;
     const bool ceil_mode = onnx_attr_int(im->node, "ceil_mode", 0) != 0;
     for (int32_t i = 0; i < MAX_SPATIAL; i++) {
@@ -166,7 +166,7 @@ int import_window_transposed(struct import *im, const struct shape *in, const in
         rc = read_list(im, "output_padding", w->axes, 0, 0, extra);
     if (rc == 0 && shaped)
         rc = read_list(im, "output_shape", w->axes, 1, 1, wanted);
-    if (rc < 0)
+    if (rc)
         return rc;
     for (int32_t i = 0; i < MAX_SPATIAL; i++) {
         struct window *win = &w->win;
