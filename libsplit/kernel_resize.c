@@ -1,6 +1,8 @@
 #include <math.h>
+#include <string.h>
 
 #include "libsplit/kernel_ops.h"
+#include "libsplit/simd.h"
 
 enum { MAX_TAPS = 4 };
 
@@ -112,29 +114,33 @@ static struct taps taps_at(const struct kernel_call *call, enum axis a, int32_t 
                           .weight = { 1 } };
 }
 
-static void blend(const struct kernel_call *call, float *restrict to, const struct taps *rows,
-                  const struct taps *cols)
+static void blend(const struct kernel_call *call, const struct simd *simd, float *to,
+                  const struct taps *rows, const struct taps *cols)
 {
     const int32_t k0 = call->region.lo[CHAN], n = box_len(call->region, CHAN);
-    for (int32_t k = 0; k < n; k++)
-        to[k] = 0;
+    const float *x[MAX_TAPS * MAX_TAPS];
+    float weight[MAX_TAPS * MAX_TAPS];
+    int32_t taps = 0;
     for (int32_t i = 0; i < rows->n; i++)
         for (int32_t j = 0; j < cols->n; j++) {
-            const float weight = rows->weight[i] * cols->weight[j];
-            const float *restrict from = view_at(&call->in[0], rows->at[i], cols->at[j], k0);
-            for (int32_t k = 0; k < n; k++)
-                to[k] += from[k] * weight;
+            x[taps] = view_at(&call->in[0], rows->at[i], cols->at[j], k0);
+            weight[taps++] = rows->weight[i] * cols->weight[j];
         }
+    if (taps == 1)
+        memcpy(to, x[0], (size_t)n * sizeof *to); /* its weight is 1 */
+    else
+        simd->blend(x, weight, taps, to, n);
 }
 
 void resize_run(const struct kernel_call *call)
 {
+    const struct simd *simd = simd_best();
     const struct box *r = &call->region;
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
         const struct taps rows = taps_at(call, ROW, y);
         for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
             const struct taps cols = taps_at(call, COL, x);
-            blend(call, view_at(&call->out, y, x, r->lo[CHAN]), &rows, &cols);
+            blend(call, simd, view_at(&call->out, y, x, r->lo[CHAN]), &rows, &cols);
         }
     }
     act_region(call);

@@ -89,6 +89,10 @@ typedef void simd_max_fn(const float *const *x, int32_t taps, float *out, int32_
 typedef void simd_average_fn(const float *const *x, int32_t taps, float divisor, float *out,
                              int32_t channels);
 
+/* out[k] = x[0][k] * weight[0] + x[1][k] * weight[1] + ..., added in that order. */
+typedef void simd_blend_fn(const float *const *x, const float *weight, int32_t taps, float *out,
+                           int32_t channels);
+
 /* Winograd's transforms of one tile, F(m x m, 3 x 3) with m = 2 or 4; n = m + 2.
  *
  * Input: x[n * n] points at the tile's pixels (zeros where it hangs over the map); V gets
@@ -147,6 +151,7 @@ struct simd {
     simd_taps_fn *taps;
     simd_max_fn *max;
     simd_average_fn *average;
+    simd_blend_fn *blend;
     simd_tile_fn *winograd_in[5], *winograd_out[5]; /* [m], m = 2 or 4 */
     simd_add_fn *add;
     simd_activate_fn *activate;

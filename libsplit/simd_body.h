@@ -120,6 +120,25 @@ static void average_taps(const float *const *x, int32_t taps, float divisor, flo
         average1(x, taps, by, out, k, channels - k);
 }
 
+static inline void blend1(const float *const *x, const float *weight, int32_t taps, float *out,
+                          int32_t k, int32_t n)
+{
+    vec sum = v_zero();
+    for (int32_t t = 0; t < taps; t++)
+        sum = v_mla(sum, v_load_n(x[t] + k, n), weight[t]);
+    v_store_n(out + k, sum, n);
+}
+
+static void blend_taps(const float *const *x, const float *weight, int32_t taps, float *out,
+                       int32_t channels)
+{
+    int32_t k = 0;
+    for (; k + WIDTH <= channels; k += WIDTH)
+        blend1(x, weight, taps, out, k, WIDTH);
+    if (k < channels)
+        blend1(x, weight, taps, out, k, channels - k);
+}
+
 /* ---- Value by value ---- */
 
 static void add(const float *a, const float *b, float *out, ptrdiff_t n, const struct simd_act *act)
@@ -154,6 +173,7 @@ const struct simd SIMD_TABLE = {
     .taps = sum_taps,
     .max = max_taps,
     .average = average_taps,
+    .blend = blend_taps,
     .add = add,
     .activate = activate,
     .apply = apply,
