@@ -116,9 +116,13 @@ static int64_t weight_bytes(const struct onnx_model *m)
     return sum;
 }
 
+/* Bytes that a node takes, from loading on; its daemon takes tensors and messages once for every
+ * frame in flight. */
 struct memory {
-    int64_t tensors, weights; /* bytes */
+    int64_t tensors, messages, weights;
 };
+
+static int64_t memory_sum(const struct memory *m) { return m->tensors + m->messages + m->weights; }
 
 static int node_memory(struct memory *m, const struct split_session *s, int32_t node,
                        int32_t threads, struct diag *why)
@@ -126,6 +130,7 @@ static int node_memory(struct memory *m, const struct split_session *s, int32_t 
     const struct program *pr = split_program(s, node);
 
     m->tensors = exec_arena_bytes(split_graph(s), split_plan(s)->geo, pr, threads);
+    m->messages = exec_message_bytes(split_plan(s)->geo, pr);
     m->weights = exec_weight_bytes(split_graph(s), pr);
     if (m->tensors < 0)
         return diag(why, (int)m->tensors,
@@ -249,13 +254,17 @@ static int print_nodes(const struct memory *memory, int32_t nodes)
 {
     struct table t;
 
-    table_init(&t, "lrr");
+    table_init(&t, "lrrrr");
     table_add(&t, "node");
+    table_add(&t, "all MB");
     table_add(&t, "tensors MB");
+    table_add(&t, "messages MB");
     table_add(&t, "weights MB");
     for (int32_t n = 0; n < nodes; n++) {
         table_add(&t, "%d", n);
+        table_add(&t, "%.2f", (double)memory_sum(&memory[n]) / mega);
         table_add(&t, "%.2f", (double)memory[n].tensors / mega);
+        table_add(&t, "%.2f", (double)memory[n].messages / mega);
         table_add(&t, "%.2f", (double)memory[n].weights / mega);
     }
     putchar('\n');
@@ -275,8 +284,8 @@ static int report(const struct options *o, const struct local_model *m,
 
     for (int32_t n = 0; rc == 0 && n < nodes; n++) {
         rc = node_memory(&memory[n], s, n, threads, why);
-        most.tensors = memory[n].tensors > most.tensors ? memory[n].tensors : most.tensors;
-        most.weights = memory[n].weights > most.weights ? memory[n].weights : most.weights;
+        if (rc == 0 && memory_sum(&memory[n]) > memory_sum(&most))
+            most = memory[n];
     }
     if (rc < 0)
         return rc;
@@ -285,10 +294,11 @@ static int report(const struct options *o, const struct local_model *m,
         return diag(why, -ENOMEM, "memory is short");
     const int32_t folded = make_operators(&t, &v);
     printf("%s runs on %d node%s: %d operators (%d of the file's %d are folded), %.1f MB weights; "
-           "a node takes up to %.1f MB for tensors and %.1f MB for weights\n",
+           "a node takes up to %.1f MB: %.1f MB for tensors, %.1f MB for messages, %.1f MB for "
+           "weights\n",
            base_name(o->model), nodes, nodes == 1 ? "" : "s", v.g->nops, folded, v.m->nnodes,
-           (double)weight_bytes(v.m) / mega, (double)most.tensors / mega,
-           (double)most.weights / mega);
+           (double)weight_bytes(v.m) / mega, (double)memory_sum(&most) / mega,
+           (double)most.tensors / mega, (double)most.messages / mega, (double)most.weights / mega);
     putchar('\n');
     rc = table_print(&t, stdout);
     if (rc == 0)

@@ -128,6 +128,18 @@ int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
     return err ? err : l.bytes;
 }
 
+int64_t exec_message_bytes(const struct geometry *geo, const struct program *pr)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < pr->nsteps; i++) {
+        const struct step *s = &pr->step[i];
+        if (s->kind != STEP_RUN)
+            bytes += (int64_t)codec_bound((size_t)box_values(s->box) *
+                                          (size_t)geo->tensor[s->what].batch);
+    }
+    return bytes;
+}
+
 int64_t exec_bytes(const struct exec *e) { return e->layout.bytes; }
 
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr)

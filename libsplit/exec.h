@@ -40,7 +40,9 @@ int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
  * cannot be planned. */
 int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
                          const struct program *pr, int32_t threads);
-/* The same of an executor that is there. */
+/* Bytes of the messages that a program receives and sends in a frame. */
+int64_t exec_message_bytes(const struct geometry *geo, const struct program *pr);
+/* exec_arena_bytes() of an executor that is there. */
 int64_t exec_bytes(const struct exec *e);
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr);
 
