@@ -133,3 +133,78 @@ Test(simd_functions, are_the_same_where_multiply_adds_round_once)
             cr_assert_eq(memcmp(one, other, sizeof one), 0, "%s, function %d", (*s)->name, f);
         }
 }
+
+/* ---- pixels ---- */
+
+enum { CHANNELS = 70, TAPS = 16 };
+
+static float noise(uint32_t i) { return (float)((i * 2654435761U >> 8) % 2001) / 1000 - 1; }
+
+/* Runs `check` on every table and number of channels. */
+static void over_all_channels(void (*check)(const struct simd *s, const float *const *x, int32_t n))
+{
+    static float values[TAPS][CHANNELS];
+    const float *x[TAPS];
+    for (uint32_t t = 0; t < TAPS; t++) {
+        for (uint32_t k = 0; k < CHANNELS; k++)
+            values[t][k] = noise(t * CHANNELS + k);
+        x[t] = values[t];
+    }
+    for (const struct simd *const *s = simd_usable(); *s; s++)
+        for (int32_t n = 1; n < CHANNELS; n++)
+            check(*s, x, n);
+}
+
+static void check_average(const struct simd *s, const float *const *x, int32_t n)
+{
+    for (int32_t taps = 0; taps <= TAPS; taps++) {
+        float out[CHANNELS];
+        out[n] = 7;
+        s->average(x, taps, 3, out, n);
+        for (int32_t k = 0; k < n; k++) {
+            float sum = 0;
+            for (int32_t t = 0; t < taps; t++)
+                sum += x[t][k];
+            cr_assert_eq(out[k], sum / 3, "%s", s->name);
+        }
+        cr_assert_eq(out[n], 7);
+    }
+}
+
+Test(simd_functions, average) { over_all_channels(check_average); }
+
+static void check_blend(const struct simd *s, const float *const *x, int32_t n)
+{
+    float weight[TAPS];
+    for (uint32_t t = 0; t < TAPS; t++)
+        weight[t] = noise(9000 + t);
+    for (int32_t taps = 1; taps <= TAPS; taps++) {
+        float out[CHANNELS];
+        out[n] = 7;
+        s->blend(x, weight, taps, out, n);
+        for (int32_t k = 0; k < n; k++) {
+            double sum = 0;
+            for (int32_t t = 0; t < taps; t++)
+                sum += (double)x[t][k] * (double)weight[t];
+            cr_assert_float_eq(out[k], sum, 1e-5, "%s", s->name);
+        }
+        cr_assert_eq(out[n], 7);
+    }
+}
+
+Test(simd_functions, blend) { over_all_channels(check_blend); }
+
+static void check_affine(const struct simd *s, const float *const *x, int32_t n)
+{
+    const struct simd_act clamp = { SIMD_CLAMP, 0, 0.8F };
+    float out[CHANNELS];
+    out[n] = 7;
+    s->affine(x[0], x[1], x[2], out, n, &clamp);
+    for (int32_t k = 0; k < n; k++) {
+        const double y = (double)x[0][k] * (double)x[1][k] + (double)x[2][k];
+        cr_assert_float_eq(out[k], fmin(fmax(y, 0), 0.8), 1e-6, "%s", s->name);
+    }
+    cr_assert_eq(out[n], 7);
+}
+
+Test(simd_functions, affine) { over_all_channels(check_affine); }
