@@ -67,6 +67,9 @@ $(BUILD)/obj/%.o: %.c
 	$(if $(Q),@echo "  CC $<")
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(SIMD_FLAGS) $(WARN) -MMD -MP -c -o $@ $<
 
+# Plain loops, which compilers turn into vectors when asked to.
+$(call obj,$(call src,quant)): SIMD_FLAGS := -O3
+
 # ---- ONNX schema: Debian's onnx.proto through nanopb (generated code is not ours to warn about)
 $(BUILD)/gen/onnx.pb.c $(BUILD)/gen/onnx.pb.h &: libsplit/onnx.options /usr/include/onnx/onnx.proto
 	@mkdir -p $(BUILD)/gen

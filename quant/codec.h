@@ -6,9 +6,15 @@
  *   CODEC_F32  n floats, 4 bytes each (bit-exact)
  *   CODEC_U8   n bytes; the receiver makes value[i] = (byte * scale - mean[c]) / std[c],
  *              c = i % channels: pixels of the picture, exact
+ *   CODEC_F16  n halves, 2 bytes each (IEEE 754 binary16, rounded to nearest, ties to even)
+ *   CODEC_Q8   signed u8 (0 or 1), scale f32, n bytes: value = scale * byte, where the byte is
+ *              0..255, or, if signed, -128..127
+ *   CODEC_Q4   the same with 4 bits a value, 0..15 or -8..7, value 2i in the low half of byte i
+ *   CODEC_TQ   signed u8, step f32, dead zone f16 (in steps), gain f16, and a stream of bits:
+ *              see quant/tq.h
  *
- * Values stand rows, columns, channels, the channel running fastest.  Pure functions on
- * the caller's buffers: no allocation, no state, any thread. */
+ * Every message can be decoded alone.  Values stand rows, columns, channels, the channel running
+ * fastest.  Pure functions on the caller's buffers: no allocation, no state, any thread. */
 #ifndef QUANT_CODEC_H
 #define QUANT_CODEC_H
 
@@ -16,9 +22,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum codec_mode { CODEC_F32 = 0, CODEC_U8 = 1 };
+enum codec_mode {
+    CODEC_F32 = 0,
+    CODEC_U8 = 1,
+    CODEC_F16 = 2,
+    CODEC_Q8 = 3,
+    CODEC_Q4 = 4,
+    CODEC_TQ = 5
+};
 
-enum { CODEC_MAX_PIXEL_CHANNELS = 4 };
+enum { CODEC_MAX_PIXEL_CHANNELS = 4, CODEC_SCALED_HEAD = 6 };
 
 /* How the bytes of a picture become values. */
 struct codec_pixels {
@@ -31,36 +44,89 @@ struct codec_pixels {
 /* Most bytes that a message of `n` values can take, whatever the mode. */
 static inline size_t codec_bound(size_t n) { return 1 + 4 * n; }
 
-/* Encodes `n` floats as CODEC_F32.  `to` has room for codec_bound(n).  Returns the bytes
- * written. */
+/* Bytes of a message of `n` values in any mode but CODEC_TQ. */
+static inline size_t codec_len(enum codec_mode mode, size_t n)
+{
+    switch (mode) {
+    case CODEC_U8:
+        return 1 + n;
+    case CODEC_F16:
+        return 1 + 2 * n;
+    case CODEC_Q8:
+        return CODEC_SCALED_HEAD + n;
+    case CODEC_Q4:
+        return CODEC_SCALED_HEAD + n / 2 + n % 2;
+    case CODEC_F32:
+    case CODEC_TQ:
+        break;
+    }
+    return codec_bound(n);
+}
+
+/* ---- Encoding.  `to` has room for codec_bound(n); the bytes written are returned. */
+
 size_t codec_put_f32(uint8_t *restrict to, const float *restrict values, size_t n);
 
-/* Encodes `n` bytes of pixels as CODEC_U8.  Returns the bytes written (1 + n). */
+/* Encodes `n` bytes of pixels as CODEC_U8. */
 size_t codec_put_u8(uint8_t *restrict to, const uint8_t *restrict pixels, size_t n);
+
+/* Encodes as CODEC_F16, CODEC_Q8 or CODEC_Q4 (any other mode counts as CODEC_F32).  The largest
+ * magnitude sets the scale, and an error is at most half of it.  Becomes CODEC_F32 where the mode
+ * saves nothing or cannot hold the values: one is no number, infinite, too large or, all
+ * together, too small. */
+size_t codec_put(uint8_t *restrict to, enum codec_mode mode, const float *restrict values,
+                 size_t n);
+
+/* The quantizer of one tensor.  Less than the dead zone becomes 0, a larger magnitude the middle
+ * of its step: gain * (dead_zone + (k - 1/2) * step), k = 1, 2, .. */
+struct codec_quantizer {
+    float step;      /* more than 0 */
+    float dead_zone; /* 0 or more, in steps: travels as a half */
+    float gain;      /* more than 0, makes up for what the dead zone takes: travels as a half */
+};
+
+/* Encodes as CODEC_TQ; `n` is a multiple of `channels`.  Becomes CODEC_F16, or else CODEC_F32,
+ * where that is shorter or CODEC_TQ cannot hold the values or the quantizer. */
+size_t codec_put_tq(uint8_t *restrict to, const float *restrict values, size_t n, size_t channels,
+                    const struct codec_quantizer *q);
+
+/* ---- Decoding */
+
+/* Decodes a message of any bytes into exactly `n` floats.  `pixels` may be NULL where no
+ * picture is expected.  Returns 0, -EBADMSG (the length does not fit n, or a field is out of
+ * range) or -EPROTO (unknown mode, or pixels where none are expected); `values` is undefined
+ * then. */
+int codec_get(float *restrict values, size_t n, const uint8_t *restrict msg, size_t len,
+              const struct codec_pixels *pixels);
 
 /* What the receiver makes of bytes [first, first + n) of a picture; `bytes` is the first of
  * them. */
 void codec_pixel_values(float *restrict values, const uint8_t *restrict bytes, size_t first,
                         size_t n, const struct codec_pixels *pixels);
 
-/* Decodes a message of any bytes into exactly `n` floats.  `pixels` may be NULL where no
- * picture is expected.  Returns 0, -EBADMSG (the length does not fit n) or -EPROTO
- * (unknown mode, or pixels where none are expected); `values` is undefined then. */
-int codec_get(float *restrict values, size_t n, const uint8_t *restrict msg, size_t len,
-              const struct codec_pixels *pixels);
-
-/* The same in pieces, for values that do not stand in one run in memory: the mode byte, then
- * runs in any order, value `first` of the message first. */
-static inline size_t codec_len(enum codec_mode mode, size_t n)
-{
-    return 1 + (mode == CODEC_U8 ? n : 4 * n);
-}
+/* ---- The same in pieces, for values that do not stand in one run in memory; not for CODEC_TQ.
+ *
+ * CODEC_F32 and CODEC_U8: the mode byte, then runs in any order, value `first` of the message
+ * first. */
 void codec_set_mode(uint8_t *to, enum codec_mode mode);
 void codec_set_f32(uint8_t *restrict to, size_t first, const float *restrict values, size_t n);
 void codec_set_u8(uint8_t *restrict to, size_t first, const uint8_t *restrict pixels, size_t n);
 
-/* Returns what codec_get() of this message would; after 0, codec_get_run() of any run within
- * its `n` values cannot fail. */
+/* What the scale of a message hangs on; all zeros before the first run. */
+struct codec_range {
+    uint32_t largest; /* magnitude, as the bits of a float; above those of infinity: no number */
+    uint32_t signs;   /* the highest bit: a value is below 0 */
+};
+void codec_range_add(struct codec_range *r, const float *values, size_t n);
+
+/* All that codec_put() does but the values: the head of a message of `n` values of range `r`.
+ * Returns the length of the message; codec_set_run() of all its runs, by rising `first`,
+ * completes it. */
+size_t codec_begin(uint8_t *to, enum codec_mode mode, const struct codec_range *r, size_t n);
+void codec_set_run(uint8_t *restrict to, size_t first, const float *restrict values, size_t n);
+
+/* Returns what codec_get() of this message would (CODEC_TQ: -EPROTO); after 0, codec_get_run() of
+ * any run within its `n` values cannot fail. */
 int codec_check(const uint8_t *msg, size_t len, size_t n, const struct codec_pixels *pixels);
 /* Values [first, first + n) of a checked message. */
 void codec_get_run(float *restrict values, size_t first, size_t n, const uint8_t *restrict msg,

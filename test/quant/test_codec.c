@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,36 +74,50 @@ Test(codec, pixel_runs_keep_the_channel)
     cr_assert(memcmp(whole, out, sizeof(out)) == 0);
 }
 
+/* What a message of 4 values and `len` zeros after the mode byte decodes to. */
+static int expected(int mode, size_t len, bool with_pixels)
+{
+    switch (mode) {
+    case CODEC_F32:
+    case CODEC_F16:
+    case CODEC_Q8:
+    case CODEC_Q4:
+        return len == codec_len((enum codec_mode)mode, 4) ? 0 : -EBADMSG;
+    case CODEC_U8:
+        return !with_pixels ? -EPROTO : len == 5 ? 0 : -EBADMSG;
+    case CODEC_TQ: /* a step of 0 */
+        return -EBADMSG;
+    default:
+        return -EPROTO;
+    }
+}
+
 Test(codec, refuses_every_wrong_length_and_mode)
 {
-    for (size_t len = 0; len < 40; len++)
+    for (size_t len = 1; len < 40; len++)
         for (int mode = 0; mode < 256; mode++) {
             /* Exactly `len` bytes, so that a sanitizer sees any read behind them. */
-            uint8_t *msg = calloc(len + 1, 1);
+            uint8_t *exact = calloc(len, 1);
             float out[4];
-            if (len)
-                msg[0] = (uint8_t)mode;
-            uint8_t *exact = malloc(len ? len : 1);
-            memcpy(exact, msg, len);
-            const int err = codec_get(out, 4, exact, len, NULL);
-            const int with_pixels = codec_get(out, 4, exact, len, &rgb);
-            if (len == 0)
-                cr_assert_eq(err, -EBADMSG);
-            else if (mode == CODEC_F32)
-                cr_assert_eq(err, len == 17 ? 0 : -EBADMSG);
-            else
-                cr_assert_eq(err, -EPROTO);
-            if (len > 0 && mode == CODEC_U8)
-                cr_assert_eq(with_pixels, len == 5 ? 0 : -EBADMSG);
+            exact[0] = (uint8_t)mode;
+            cr_assert_eq(codec_get(out, 4, exact, len, NULL), expected(mode, len, false));
+            cr_assert_eq(codec_get(out, 4, exact, len, &rgb), expected(mode, len, true));
             free(exact);
-            free(msg);
         }
+    uint8_t nothing[1];
+    float out[4];
+    cr_assert_eq(codec_get(out, 4, nothing, 0, NULL), -EBADMSG);
 }
 
 /* 1 + 4 n must not wrap around to a small length. */
 Test(codec, refuses_counts_that_would_overflow)
 {
-    const uint8_t msg[9] = { CODEC_F32 };
-    cr_assert_eq(codec_check(msg, 9, (SIZE_MAX >> 2) + 3, NULL), -EBADMSG);
+    uint8_t msg[9] = { CODEC_F32 };
     cr_assert_eq(codec_check(msg, 9, 2, NULL), 0);
+    for (int mode = CODEC_F32; mode <= CODEC_TQ; mode++)
+        for (unsigned shift = 0; shift < 4; shift++)
+            for (size_t more = 0; more < 20; more++) {
+                msg[0] = (uint8_t)mode;
+                cr_assert_lt(codec_check(msg, 9, (SIZE_MAX >> shift) - more, &rgb), 0);
+            }
 }
