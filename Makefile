@@ -192,19 +192,12 @@ SOURCES := $(foreach d,$(LIB_DIRS) daemon cli,$(call src,$(d)))
 HEADERS := $(foreach d,$(LIB_DIRS) daemon cli,$(wildcard $(d)/*.h))
 TESTS := $(wildcard test/*/*.[ch])
 SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)' scripts/* test/*/*.sh .ci/run 2>/dev/null)
-space := $(subst ,, )
-TIDY := -*,bugprone-*,clang-analyzer-*,performance-*,portability-*, \
-        -bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions, \
-        -bugprone-implicit-widening-of-multiplication-result,-bugprone-reserved-identifier, \
-        -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
 .PHONY: check format
 check: $(BUILD)/gen/onnx.pb.h
-	clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
+	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
 	scripts/check-includes
 	shellcheck $(SCRIPTS)
-	@printf '%s\n' $(filter-out $(SIMD_FILES),$(SOURCES)) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
-	    --checks='$(subst $(space),,$(TIDY))' -- $(BASE) >$(BUILD)/tidy.log 2>&1 || \
-	    { grep -vE 'warnings generated|^$$|^Suppressed' $(BUILD)/tidy.log; exit 1; }
+	@scripts/tidy $(filter-out $(SIMD_FILES),$(SOURCES)) -- $(BASE)
 	@echo "check: done"
 format:
 	clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
