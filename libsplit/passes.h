@@ -22,6 +22,8 @@ int pass_reshape_pairs(struct graph *g);
 int pass_pad(struct graph *g);
 /* Taps of a convolution that never meet the map go. */
 int pass_taps(struct graph *g);
+/* Relu, Clip, and Min and Max with a number, one after the other, become one Clip. */
+int pass_clip(struct graph *g);
 /* HardSigmoid and HardSwish out of Add, Clip, Mul and Div. */
 int pass_hard_swish(struct graph *g);
 /* Powers of 2 and 1/2. */

@@ -155,6 +155,54 @@ Test(idioms, hard_swish_whose_parts_others_read_stays)
     net_done(&n);
 }
 
+Test(idioms, relu6_in_any_spelling)
+{
+    for (int spelling = 0; spelling < 4; spelling++) {
+        struct net n;
+        const int32_t x = stretched(&n, 16);
+        const int32_t low = spelling & 1 ? number(&n, x, BINARY_MAX, 0)
+                                         : activation(&n, x, (struct act){ .kind = ACT_RELU });
+        net_output(&n, spelling & 2 ? number(&n, low, BINARY_MIN, 6) : clip(&n, low, 0, 6));
+        cr_assert_eq(left_by(&n, pass_clip), 2, "spelling %d", spelling);
+        cr_assert_eq(last_act(&n), ACT_CLIP);
+        net_done(&n);
+    }
+}
+
+/* Bounds in any place to each other. */
+Test(idioms, clips_of_clips)
+{
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct net n;
+        int32_t x = stretched(&n, seed);
+        for (int k = 0; k < 3; k++) {
+            const float lo = (float)net_between(&n, -4, 4);
+            x = clip(&n, x, lo, lo + (float)net_between(&n, 0, 4));
+        }
+        net_output(&n, x);
+        cr_assert_eq(left_by(&n, pass_clip), 2);
+        net_done(&n);
+    }
+}
+
+Test(idioms, the_larger_of_value_and_zero_is_relu)
+{
+    struct net n;
+    net_output(&n, number(&n, stretched(&n, 17), BINARY_MAX, 0));
+    cr_assert_eq(left_by(&n, pass_clip), 2);
+    cr_assert_eq(last_act(&n), ACT_RELU);
+    net_done(&n);
+}
+
+/* Upside down bounds give the upper one, whatever comes. */
+Test(idioms, a_clip_with_its_bounds_exchanged_stays)
+{
+    struct net n;
+    net_output(&n, clip(&n, clip(&n, stretched(&n, 18), 2, 1), 0, 6));
+    cr_assert_eq(left_by(&n, pass_clip), 3);
+    net_done(&n);
+}
+
 Test(idioms, mish)
 {
     struct net n;
