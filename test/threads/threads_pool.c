@@ -39,8 +39,10 @@ static int pool_fails(int32_t threads)
     for (s.job = 0; s.job < JOBS; s.job++) {
         pool_run(p, threads, add, &s);
         want += s.job;
-        if (s.job % 500 == 0) /* let them fall asleep */
+        if (s.job % 500 == 0) { /* let them fall asleep */
             nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+            pool_wake(p);
+        }
     }
     pool_free(p);
     for (int32_t i = 0; i < threads; i++)
