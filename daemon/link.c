@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <uv.h>
 
 enum {
@@ -15,6 +16,10 @@ enum {
      * between NNG's threads, dearer than copying this much. */
     AHEAD_BYTES = 64 * 1024,
     GATHER = 4, /* messages in one write, two pieces each: NNG takes no more than 8 */
+    /* A puller leaves a slow link alone until the rest of a payload should be there. */
+    NAP_WORTH_NS = 150 * 1000, /* less is not worth it */
+    NAP_EARLY_NS = 100 * 1000, /* it gets up before: timers are late */
+    NAP_MOST_NS = 1000 * 1000, /* the rate is a guess */
     NO_NODE = -1,
 };
 
@@ -346,9 +351,26 @@ static bool ask_unless_done(struct link *l, bool (*done)(void *ctx), void *ctx)
     return go_on;
 }
 
+/* A payload that trickles in would wake the puller for every packet, and NNG knows no low-water
+ * mark.  So when a payload of which part had come before has grown by `bytes` in `ns`, the rest is
+ * given the time that it will take at this rate. */
+static void nap(const struct incoming *in, size_t bytes, int64_t ns)
+{
+    const double rest = (double)(in->header.length - in->got);
+    const double due = rest * (double)ns / (double)bytes;
+
+    if (due < NAP_WORTH_NS)
+        return;
+    const double least = due - NAP_EARLY_NS;
+    const struct timespec t = { .tv_nsec = least < NAP_MOST_NS ? (long)least : NAP_MOST_NS };
+    nanosleep(&t, NULL);
+}
+
 bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
 {
+    const struct incoming *in = &l->in;
     enum taken t = TAKE_MORE;
+    int64_t seen_ns = 0; /* when a part of the payload had come, 0: nothing has */
 
     if (!take_over(l))
         return false;
@@ -357,6 +379,12 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
         if (nng_aio_result(l->pull) == NNG_ECANCELED)
             break; /* nudged, with nothing received */
         t = answered(l, l->pull) ? take(l) : TAKE_LOST;
+        if (t != TAKE_MORE)
+            break;
+        const int64_t before_ns = seen_ns;
+        seen_ns = in->in_payload ? (int64_t)uv_hrtime() : 0;
+        if (before_ns && seen_ns)
+            nap(in, nng_aio_count(l->pull), seen_ns - before_ns);
     }
     pthread_mutex_lock(&l->lock);
     if (l->receiver == PULLED) /* the loop may hold it, or have gone on already */
