@@ -235,9 +235,9 @@ static int give(const struct runner *r, const struct frame *f, const struct answ
 {
     const enum task task = r->o->raw ? TASK_RAW : r->model.sidecar.task;
     const struct graph *g = split_graph(r->session);
-    struct task_tensor tensor[RESULT_MAX_TENSORS];
+    struct task_tensor tensor[RESULT_MAX_TENSORS] = { 0 };
 
-    if (task == TASK_RAW || (task == TASK_IMAGE && !r->o->output_dir) ||
+    if (task == TASK_RAW || (task == TASK_IMAGE && !r->o->output_dir) || g->noutputs < 1 ||
         g->noutputs > RESULT_MAX_TENSORS)
         return give_tensors(r, f, a, res, why);
     for (int32_t i = 0; i < g->noutputs; i++)

@@ -314,13 +314,11 @@ static int set_names(const struct parse *p, const cJSON *v, const char *place)
     if (rc < 0)
         return rc;
     cJSON_ArrayForEach(item, v) {
-        if (!cJSON_IsString(item))
-            return diag(p->why, -EINVAL, "%s: %s[%d]: expected a string", p->file, place,
-                        d->noutputs);
-        char *name = strdup(item->valuestring);
-        if (!name)
-            return diag(p->why, -ENOMEM, "%s: %s: out of memory", p->file, place);
-        d->output[d->noutputs++] = name;
+        if (!cJSON_IsString(item) || strlen(item->valuestring) > SIDECAR_NAME_MAX)
+            return diag(p->why, -EINVAL, "%s: %s[%d]: expected a string of up to %d bytes", p->file,
+                        place, d->noutputs, SIDECAR_NAME_MAX);
+        memcpy(d->output[d->noutputs], item->valuestring, strlen(item->valuestring) + 1);
+        d->noutputs++;
     }
     return 0;
 }
@@ -629,8 +627,6 @@ void sidecar_done(struct sidecar *s)
     for (int32_t i = 0; i < s->nlabels; i++)
         free(s->labels[i]);
     free(s->labels);
-    for (int32_t i = 0; i < s->detect.noutputs; i++)
-        free(s->detect.output[i]);
     sidecar_default(s);
 }
 

@@ -60,12 +60,18 @@ enum decoder {
     DECODER_ULTRAFACE
 };
 enum score_activation { SCORE_NONE, SCORE_SIGMOID, SCORE_SOFTMAX };
-enum { SIDECAR_MAX_STRIDES = 8, SIDECAR_MAX_ANCHORS = 16, SIDECAR_MAX_OUTPUTS = 16 };
+enum {
+    SIDECAR_MAX_STRIDES = 8,
+    SIDECAR_MAX_ANCHORS = 16,
+    SIDECAR_MAX_OUTPUTS = 16,
+    SIDECAR_NAME_MAX = 255 /* bytes of an output's name */
+};
 
 struct sidecar_detect {
     enum decoder decoder;
     int32_t noutputs;
-    char *output[SIDECAR_MAX_OUTPUTS]; /* names, owned; noutputs == 0: the model's own order */
+    /* Names; noutputs == 0: the model's own order. */
+    char output[SIDECAR_MAX_OUTPUTS][SIDECAR_NAME_MAX + 1];
     int32_t nstrides, stride[SIDECAR_MAX_STRIDES];
     int32_t nanchors[SIDECAR_MAX_STRIDES]; /* all 0, or at least 1 for each stride */
     float anchor[SIDECAR_MAX_STRIDES][SIDECAR_MAX_ANCHORS][2]; /* columns, rows; pixels */

@@ -40,13 +40,15 @@ int decode_ssd(struct decode *d)
     for (int32_t i = 0; rc == 0 && i < how->nstrides; i++) {
         const int32_t cols = decode_cols(d, i), cells = decode_rows(d, i) * cols;
         const float s = (float)how->stride[i];
-        for (int32_t cell = 0; rc == 0 && cell < cells; cell++)
+        for (int32_t cell = 0; rc == 0 && cell < cells; cell++) {
+            const int32_t row = cell / cols, col = cell % cols;
             for (int32_t a = 0; rc == 0 && a < how->nanchors[i]; a++) {
-                rc = ssd_anchor(d, classes, nclasses, v, ((float)(cell / cols) + how->center) * s,
-                                ((float)(cell % cols) + how->center) * s, how->anchor[i][a]);
+                rc = ssd_anchor(d, classes, nclasses, v, ((float)row + how->center) * s,
+                                ((float)col + how->center) * s, how->anchor[i][a]);
                 classes += nclasses;
                 v += BOX_VALUES;
             }
+        }
     }
     return rc;
 }

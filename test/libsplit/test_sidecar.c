@@ -472,7 +472,7 @@ Test(sidecar, mistakes_of_a_detector_get_one_sentence)
     check_refused(DETECT("\"decoder\": \"yolox\", \"strides\": [8, 0]"),
                   "net.json: detect.strides: 0 is not in 1 to 4096");
     check_refused(DETECT("\"decoder\": \"yolox\", \"outputs\": [\"a\", 1]"),
-                  "net.json: detect.outputs[1]: expected a string");
+                  "net.json: detect.outputs[1]: expected a string of up to 255 bytes");
     check_refused(DETECT("\"decoder\": \"yolox\", \"anchors\": [[1, 1], [1, 1], [1, 1]]"),
                   "net.json: detect.anchors: allowed with decoder \"yolov5\" or \"ssd\" only");
     check_refused(DETECT("\"decoder\": \"ssd\""),
