@@ -196,6 +196,7 @@ SCRIPTS := $(shell grep -lE '^\#!.*\b(sh|bash)' scripts/* test/*/*.sh .ci/run 2>
 check: $(BUILD)/gen/onnx.pb.h
 	@clang-format --dry-run -Werror $(SOURCES) $(HEADERS) $(TESTS)
 	scripts/check-includes
+	scripts/check-architecture
 	shellcheck $(SCRIPTS)
 	@scripts/tidy $(filter-out $(SIMD_FILES),$(SOURCES)) -- $(BASE)
 	@echo "check: done"
