@@ -8,8 +8,8 @@
 int passes_run(struct graph *g)
 {
     int (*const pass[])(struct graph *) = {
-        pass_dead,        pass_flatten_gemm, pass_reshape_pairs,   pass_pad,      pass_taps,
-        pass_clip,        pass_hard_swish,   pass_power,           pass_gelu,     pass_fold_affine,
+        pass_dead,        pass_flatten_gemm, pass_reshape_pairs,   pass_clip,     pass_pad,
+        pass_taps,        pass_hard_swish,   pass_power,           pass_gelu,     pass_fold_affine,
         pass_fold_before, pass_silu,         pass_fuse_activation, pass_residual, pass_dead,
     };
     for (size_t i = 0; i < sizeof pass / sizeof pass[0]; i++) {

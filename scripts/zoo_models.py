@@ -190,7 +190,48 @@ class YOLO(nn.Module):
         return torch.cat([self.decode(m, s) for m, s in zip(maps, self.STRIDES)], 1)
 
 
+class HandHardSigmoid(nn.Module):
+    def forward(self, x):
+        return nn.functional.relu6(x + 3) / 6
+
+
+class HandHardSwish(nn.Module):
+    def forward(self, x):
+        return x * nn.functional.relu6(x + 3) * (1 / 6)
+
+
+class TensorFlowStyle(nn.Module):
+    """A network as TensorFlow's exporters write it: channels last outside, padding "SAME" as an
+    operator of its own that adds more below and to the right, hard-swish by hand."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                new = self.rewritten(child)
+                if new is not None:
+                    setattr(parent, name, new)
+
+    @staticmethod
+    def rewritten(module):
+        if isinstance(module, nn.Hardswish):
+            return HandHardSwish()
+        if isinstance(module, nn.Hardsigmoid):
+            return HandHardSigmoid()
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2) and module.padding[0] > 0:
+            before, after = module.padding[0] - 1, module.padding[0]
+            module.padding = (0, 0)
+            return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), module)
+        return None
+
+    def forward(self, x):
+        return self.model(x.permute(0, 3, 1, 2))
+
+
 OWN = {
+    "mobilenet_v3_small_tf":
+        lambda: TensorFlowStyle(torchvision_network("mobilenet_v3_small")),
     "unet": UNet,
     "unet_bilinear": lambda: UNet(transposed=False),
     "yolo": YOLO,
