@@ -88,10 +88,11 @@ enum {
     BLOCK_OVERHEAD = 12,       /* a block of a product of depth k takes the time of depth k + 12 */
 };
 
+/* Weights are fetched while others are used: the slower of the two counts. */
 static double product_cost(double pixels, double depth, double cout)
 {
-    return 2 * pixels * (depth + BLOCK_OVERHEAD) * cout +
-           FLOPS_PER_BYTE * (double)sizeof(float) * depth * cout;
+    return fmax(2 * pixels * (depth + BLOCK_OVERHEAD) * cout,
+                FLOPS_PER_BYTE * (double)sizeof(float) * depth * cout);
 }
 
 static double direct_cost(const struct conv *c)
@@ -256,6 +257,8 @@ void conv_block(const struct conv_run *run, const struct conv_panels *l, int32_t
     const float *w = weights + (ptrdiff_t)at * l->depth, *b = bias ? bias + at : NULL;
     const float *in = run->in + first * run->block.in_pixel;
     struct simd_block block = run->block;
+    block.ahead_step = (ptrdiff_t)vectors * l->width;
+    block.ahead = w + CONV_STEPS_AHEAD * block.ahead_step;
     if (run->lo > at || run->hi < end) {
         block_beside(run, &block, vectors, in, w, b, at, first, n);
         return;

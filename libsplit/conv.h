@@ -101,6 +101,10 @@ static inline int64_t conv_panels_size(const struct conv_panels *l)
 /* Where channels may be cut so that no panel is computed twice: see struct kernel. */
 int32_t conv_cut_panels(const struct conv *c, const struct simd *simd, int32_t at);
 
+/* Weights pass by once, faster than hardware fetches them from memory: a block asks for those of
+ * so many steps later, which is longer than memory takes. */
+enum { CONV_STEPS_AHEAD = 48 };
+
 /* A run of pixels to multiply: pixel i is `block.in_pixel` after pixel i - 1, and so on. */
 struct conv_run {
     const struct simd *simd;

@@ -258,7 +258,7 @@ static void multiply(const struct job *j, int32_t q, int32_t p, int32_t tiles)
         j->wg->weights + q * conv_panels_size(l) + (ptrdiff_t)v0 * l->width * l->depth;
     const float *in = j->in + q * j->tiles.in_position;
     float *out = j->out + q * j->tiles.out_position + (ptrdiff_t)v0 * l->width;
-    const struct simd_block b = {
+    struct simd_block b = {
         .rows = 1,
         .runs = 1,
         .len = l->depth,
@@ -267,9 +267,15 @@ static void multiply(const struct job *j, int32_t q, int32_t p, int32_t tiles)
         .last = l->width,
     };
     const int32_t count = ceil_div(tiles, j->simd->pixels[vectors]);
+    /* All blocks but the first find the panel in the cache: together they fetch the next one,
+     * which follows it in memory. */
+    const ptrdiff_t step = (ptrdiff_t)vectors * l->width;
+    b.ahead_step = step / count;
     for (int32_t i = 0; i < count; i++) {
         const int32_t first = conv_block_at(tiles, count, i);
         const int32_t pixels = conv_block_at(tiles, count, i + 1) - first;
+        b.ahead =
+            weights + (count > 1 ? l->depth * (step + i * b.ahead_step) : CONV_STEPS_AHEAD * step);
         j->simd->block[vectors][pixels](&b, in + first * b.in_pixel, weights,
                                         out + first * b.out_pixel, NULL, NULL);
     }

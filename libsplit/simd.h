@@ -53,6 +53,10 @@ struct simd_block {
     ptrdiff_t in_pixel, out_pixel, add_pixel;
     int32_t last; /* channels of the last vector that exist, 1..width; no others are touched */
     struct simd_act act;
+    /* Weights to fetch into the cache meanwhile, of this panel or the next: every step asks for
+     * the vectors * width floats at `ahead`, then moves on by ahead_step.  Any address will do. */
+    const float *ahead;
+    ptrdiff_t ahead_step;
 };
 
 typedef void simd_block_fn(const struct simd_block *b, const float *in, const float *w, float *out,

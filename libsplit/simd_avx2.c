@@ -49,11 +49,7 @@ static inline vec v_leaky(vec x, float slope)
     const vec negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
     return _mm256_blendv_ps(x, _mm256_mul_ps(x, _mm256_set1_ps(slope)), negative);
 }
-/* `offset` floats after x, which may well be after the end of the weights. */
-static inline void v_prefetch(const float *x, ptrdiff_t offset)
-{
-    __builtin_prefetch((const void *)((uintptr_t)x + (uintptr_t)offset * sizeof(float)), 0, 2);
-}
+static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { __builtin_prefetch(x, 1); }
 /* Makes the compiler forget what `x` is made of. */
 #define v_keep(x) __asm__("" : "+r"(x))

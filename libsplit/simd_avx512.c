@@ -45,11 +45,7 @@ static inline vec v_leaky(vec x, float slope)
     const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
     return _mm512_mask_mul_ps(x, negative, x, _mm512_set1_ps(slope));
 }
-/* `offset` floats after x, which may well be after the end of the weights. */
-static inline void v_prefetch(const float *x, ptrdiff_t offset)
-{
-    __builtin_prefetch((const void *)((uintptr_t)x + (uintptr_t)offset * sizeof(float)), 0, 2);
-}
+static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { _mm_prefetch((const char *)x, _MM_HINT_ET0); }
 /* Makes the compiler forget what `x` is made of. */
 #define v_keep(x) __asm__("" : "+r"(x))

@@ -45,11 +45,7 @@ static inline vec v_leaky(vec x, float slope)
 {
     return vbslq_f32(vcltq_f32(x, vdupq_n_f32(0)), vmulq_n_f32(x, slope), x);
 }
-/* `offset` floats after x, which may well be after the end of the weights. */
-static inline void v_prefetch(const float *x, ptrdiff_t offset)
-{
-    __builtin_prefetch((const void *)((uintptr_t)x + (uintptr_t)offset * sizeof(float)), 0, 2);
-}
+static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { __builtin_prefetch(x, 1); }
 
 #define SIMD_KERNELS_FILE "simd_neon_kernels.h"

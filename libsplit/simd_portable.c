@@ -50,11 +50,7 @@ static inline float clamp(float x, float lo, float hi)
 }
 static inline vec v_clamp(vec x, float lo, float hi) { EACH(clamp(x.at[i], lo, hi)); }
 static inline vec v_leaky(vec x, float slope) { EACH(x.at[i] < 0 ? slope * x.at[i] : x.at[i]); }
-static inline void v_prefetch(const float *x, ptrdiff_t offset)
-{
-    (void)x;
-    (void)offset;
-}
+static inline void v_prefetch(uintptr_t at) { (void)at; }
 static inline void v_prefetch_write(const float *x) { (void)x; }
 #define v_keep(x) ((void)(x))
 
