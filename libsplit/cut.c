@@ -18,7 +18,7 @@ static int64_t work_of(const struct geometry *geo, int32_t op, struct box region
     return work < 1e18 ? (int64_t)work : (int64_t)1e18;
 }
 
-/* Values of the maps that the operator reads and writes. */
+/* Bytes of the maps that the operator reads and writes. */
 static double map_bytes(const struct geometry *geo, int32_t op, struct box region)
 {
     double values = (double)box_values(region);
@@ -34,8 +34,8 @@ static int32_t part_begin(const struct cut *cut, const struct graph *g, const st
                           struct box region, int32_t i)
 {
     const int32_t lo = region.lo[cut->axis], len = box_len(region, cut->axis);
-    if (i == cut->parts)
-        return lo + len;
+    if (i == 0 || i == cut->parts)
+        return i == 0 ? lo : lo + len;
     if (cut->axis == ROW) {
         const int64_t units = (len + cut->align - 1) / cut->align;
         return lo + (int32_t)(units * i / cut->parts) * cut->align;

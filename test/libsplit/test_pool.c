@@ -171,11 +171,13 @@ static void wide_net(struct net *n, uint64_t seed)
     net_output(n, net_conv(n, t, net_between(n, 1, 200), 1, window_of(1, 1, 0)));
 }
 
-static struct box random_region(struct net *random, const int32_t dim[AXES], int32_t align)
+/* Some of the rows, or some of the channels. */
+static struct box random_region(struct net *random, const int32_t dim[AXES])
 {
     struct box r = box_whole(dim);
-    r.lo[ROW] = net_between(random, 0, dim[ROW] - 1) / align * align;
-    r.hi[ROW] = net_between(random, r.lo[ROW] + 1, dim[ROW]);
+    const enum axis a = net_random(random, 2) ? ROW : CHAN;
+    r.lo[a] = net_between(random, 0, dim[a] - 1);
+    r.hi[a] = net_between(random, r.lo[a] + 1, dim[a]);
     return r;
 }
 
@@ -193,7 +195,7 @@ Test(cut, parts_are_the_region, .timeout = 60)
         struct pool *p = make_pool(2 + (int32_t)(seed % 7), 1);
         for (int32_t o = 0; o < n.g.nops; o++) {
             const struct op *op = &n.g.op[o];
-            const struct box region = random_region(&n, geo.tensor[op->output].dim, 1);
+            const struct box region = random_region(&n, geo.tensor[op->output].dim);
             const struct cut c = cut_choose(&n.g, &geo, o, region, p);
             struct box all = box_none();
             int64_t values = 0;
@@ -260,15 +262,13 @@ static struct values make_values(struct net *n, const struct port *port, int32_t
     return v;
 }
 
-static struct values run_on(struct net *n, int32_t nodes, int32_t threads, const struct values *in)
+static struct values run_on(struct net *n, const struct plan_options *o, int32_t threads,
+                            const struct values *in)
 {
-    struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes };
-    for (int32_t i = 0; i < nodes; i++)
-        o.weight[i] = 1 + i % 2;
     const struct local_options local = { .threads = threads, .part_work = 1 };
     struct split_session *s = NULL;
     struct diag why = { "" };
-    cr_assert_eq(session_open_graph(&s, &n->g, &o, &local, &why), 0, "%s", why.text);
+    cr_assert_eq(session_open_graph(&s, &n->g, o, &local, &why), 0, "%s", why.text);
     const struct values out = make_values(n, n->out, n->g.noutputs);
     for (int frame = 0; frame < 2; frame++) /* the second finds what the first left behind */
         cr_assert_eq(split_run(s, (const float *const *)in->port, out.port, NULL, &why), 0, "%s",
@@ -282,9 +282,12 @@ static void check_threads(struct net *n, uint64_t seed)
 {
     const struct values in = make_values(n, n->in, n->g.ninputs);
     const int32_t nodes = 1 + (int32_t)(seed % 3);
-    const struct values want = run_on(n, nodes, 1, &in);
+    struct plan_options o = { .placement = seed % 2 ? PLAN_MIXED : PLAN_ROWS, .nodes = nodes };
+    for (int32_t i = 0; i < nodes; i++)
+        o.weight[i] = 1 + i % 2;
+    const struct values want = run_on(n, &o, 1, &in);
     for (int32_t threads = 2; threads <= 4; threads++) {
-        const struct values got = run_on(n, nodes, threads, &in);
+        const struct values got = run_on(n, &o, threads, &in);
         for (int32_t i = 0; i < n->g.noutputs; i++)
             cr_assert_arr_eq(
                 got.port[i], want.port[i], (size_t)net_values(n, n->out[i].tensor) * sizeof(float),
