@@ -1,4 +1,6 @@
-/* ONNX files: whatever is accepted must make a graph whose geometry, plan and programs hold. */
+/* ONNX files: whatever is accepted must make a graph whose geometry, plan and programs hold, and
+ * no file of a few hundred KB may make the loader ask for more than scripts/fuzz allows in one
+ * piece (64 MB). */
 #include <stdint.h>
 #include <stdlib.h>
 
