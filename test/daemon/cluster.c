@@ -337,9 +337,18 @@ uint8_t *cluster_plan_body(struct cluster *c, int32_t node, int32_t depth, size_
     return body;
 }
 
+/* Both kinds of bands, so that sessions hold parts of rows and parts of weights. */
+static enum axis by_turns(void *ctx, int32_t tensor)
+{
+    (void)ctx;
+    return tensor % 2 ? CHAN : ROW;
+}
+
 void cluster_plan(struct cluster *c, uint32_t epoch, uint32_t number, int32_t depth)
 {
-    struct plan_options o = { .placement = PLAN_ROWS, .nodes = c->config.nnodes };
+    struct plan_options o = { .placement = PLAN_MIXED,
+                              .nodes = c->config.nnodes,
+                              .along = by_turns };
 
     free_plan(c);
     for (int32_t i = 0; i < o.nodes; i++)
