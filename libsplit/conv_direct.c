@@ -294,7 +294,7 @@ static bool rows_merge(const struct conv *c, const struct kernel_call *call)
     if (w->kernel[ROW] != 1 || w->kernel[COL] != 1 || w->stride[ROW] != 1 || w->stride[COL] != 1 ||
         conv_is_padded(c))
         return false;
-    for (int32_t i = 0; i < 1 + call->op->ninputs; i++)
+    for (int32_t i = 0; i < (call->op->ninputs > 1 ? 3 : 2); i++)
         if (v[i]->row_stride != cols * v[i]->pixel_stride)
             return false;
     return true;
