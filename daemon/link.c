@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <uv.h>
+
+#include "libsplit/clock.h"
+#include "libsplit/futex.h"
 
 enum {
     /* One read takes what the kernel has up to here, so that a small message costs one
@@ -35,6 +37,9 @@ struct copy {
     struct mesh_slot slot; /* first: what is queued is the slot */
     uint8_t body[];
 };
+
+/* A slot's `busy`; AWAITED: somebody sleeps until it is free. */
+enum { SLOT_FREE, SLOT_BUSY, SLOT_AWAITED };
 
 /* Who receives, and may touch `struct incoming`. */
 enum receiver {
@@ -83,7 +88,7 @@ struct link {
     bool sending; /* the send aio is under way */
 };
 
-static int64_t now_ms(void) { return (int64_t)(uv_hrtime() / 1000000); }
+static int64_t now_ms(void) { return clock_ns() / 1000000; }
 
 /* The first reason counts: what follows from it says less.  `lock` is held. */
 static void lose_locked(struct link *l, const char *why)
@@ -382,7 +387,7 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
         if (t != TAKE_MORE)
             break;
         const int64_t before_ns = seen_ns;
-        seen_ns = in->in_payload ? (int64_t)uv_hrtime() : 0;
+        seen_ns = in->in_payload ? clock_ns() : 0;
         if (before_ns && seen_ns)
             nap(in, nng_aio_count(l->pull), seen_ns - before_ns);
     }
@@ -445,6 +450,12 @@ bool link_next(struct link *l, struct header *h, uint8_t **body)
 
 /* ---- sending */
 
+static void free_slot(struct mesh_slot *s)
+{
+    if (atomic_exchange(&s->busy, SLOT_FREE) == SLOT_AWAITED)
+        futex_wake_all(&s->busy); /* no access: the slot itself may be gone */
+}
+
 /* `lock` is held.  Gives the slot back, or frees the copy. */
 static void release(struct link *l, struct mesh_slot *s)
 {
@@ -454,7 +465,7 @@ static void release(struct link *l, struct mesh_slot *s)
         l->copied_bytes -= HEADER_BYTES + s->header.length;
         free(s);
     } else {
-        atomic_store_explicit(&s->busy, false, memory_order_release);
+        free_slot(s);
     }
 }
 
@@ -611,14 +622,28 @@ int link_send(struct link *l, const struct header *h, const void *body)
 
 int link_send_slot(struct link *l, struct mesh_slot *s)
 {
-    if (atomic_exchange_explicit(&s->busy, true, memory_order_acquire))
+    uint32_t was = SLOT_FREE;
+    if (!atomic_compare_exchange_strong(&s->busy, &was, SLOT_BUSY))
         return -EBUSY;
     pthread_mutex_lock(&l->lock);
     const int err = enqueue(l, s);
     pthread_mutex_unlock(&l->lock);
     if (err < 0)
-        atomic_store_explicit(&s->busy, false, memory_order_release);
+        free_slot(s);
     return err;
+}
+
+bool link_slot_wait(struct mesh_slot *s, int64_t until_ns)
+{
+    for (;;) {
+        uint32_t was = SLOT_BUSY;
+        (void)atomic_compare_exchange_strong(&s->busy, &was, SLOT_AWAITED);
+        if (was == SLOT_FREE)
+            return true;
+        if (clock_ns() >= until_ns)
+            return false;
+        futex_wait(&s->busy, SLOT_AWAITED, until_ns);
+    }
 }
 
 /* ---- state */

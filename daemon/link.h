@@ -76,9 +76,10 @@ const char *link_lost(struct link *l);
 bool link_other_version(struct link *l);
 bool link_garbage(struct link *l); /* lost, because the peer broke the protocol */
 
-/* As mesh_send() and mesh_send_slot().  -ENOTCONN after the link was lost. */
+/* As the functions of the mesh.  -ENOTCONN after the link was lost. */
 int link_send(struct link *l, const struct header *h, const void *body);
 int link_send_slot(struct link *l, struct mesh_slot *s);
+bool link_slot_wait(struct mesh_slot *s, int64_t until_ns);
 
 /* Bytes that were taken and have not left this process. */
 size_t link_backlog(struct link *l);

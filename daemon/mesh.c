@@ -401,6 +401,8 @@ int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s)
     return err;
 }
 
+bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns) { return link_slot_wait(s, until_ns); }
+
 bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx)
 {
     struct peer *p = &m->peer[node];

@@ -59,11 +59,11 @@ bool mesh_is_up(const struct mesh *m, int32_t node); /* self is always up */
 int mesh_send(struct mesh *m, int32_t node, const struct header *h, const void *body);
 
 /* A message whose bytes stay with the sender: set up once, sent many times, nothing copied or
- * allocated.  `payload` must stay untouched from mesh_send_slot() until `busy` is false. */
+ * allocated.  `payload` must stay untouched from mesh_send_slot() until `busy` is 0. */
 struct mesh_slot {
     struct header header;
     const uint8_t *payload;      /* header.length bytes */
-    _Atomic bool busy;           /* in the link's queue */
+    _Atomic uint32_t busy;       /* not 0: in the link's queue */
     struct mesh_slot *next;      /* private */
     uint8_t bytes[HEADER_BYTES]; /* private: the encoded header */
     bool copied;                 /* private: made by mesh_send(), freed when sent */
@@ -72,6 +72,9 @@ struct mesh_slot {
  * Any thread; hold no lock that `claim` or `arrived` takes, for they come at once when `node`
  * is self. */
 int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s);
+/* Sleeps until the slot is not busy, at most until `until_ns` of CLOCK_MONOTONIC.  Returns whether
+ * it is free.  For the thread that sends it. */
+bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns);
 
 /* Receives from `node` on the caller's thread, for one that has nothing else to do: cheaper than
  * to be woken when NNG's threads have received.  Claims and arrivals of everything that `node`

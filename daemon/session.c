@@ -1,14 +1,16 @@
 #include "daemon/session.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libsplit/clock.h"
 
-enum { NONE = -1 };
+enum {
+    NONE = -1,
+    LOOK_AROUND_NS = 20 * 1000 * 1000, /* whether the frame was cancelled */
+};
 
 /* More memory than any machine has, and small enough that sums of such do not overflow. */
 #define MOST_BYTES (INT64_C(1) << 44)
@@ -25,12 +27,13 @@ static struct mesh_slot *out_of(struct lane *l, int32_t transfer)
 
 /* The message of an earlier frame has reached its receiver, or that frame would not have ended;
  * all that can be missing is NNG's word that it left. */
-static bool wait_until_sent(struct lane *l, const struct mesh_slot *slot)
+static bool wait_until_sent(const struct lane *l, struct mesh_slot *slot)
 {
-    while (atomic_load_explicit(&slot->busy, memory_order_acquire)) {
-        if (atomic_load(&l->cancelled) || clock_ns() >= l->deadline_ns)
+    while (atomic_load(&slot->busy)) {
+        const int64_t now = clock_ns(), soon = now + LOOK_AROUND_NS;
+        if (atomic_load(&l->cancelled) || now >= l->deadline_ns)
             return false;
-        sched_yield();
+        (void)mesh_slot_wait(slot, soon < l->deadline_ns ? soon : l->deadline_ns);
     }
     return true;
 }

@@ -219,8 +219,8 @@ static int push(struct side *s, int size)
 {
     struct mesh_slot *slot = &s->slot[size];
 
-    while (atomic_load_explicit(&slot->busy, memory_order_acquire))
-        sched_yield();
+    if (!mesh_slot_wait(slot, now_ns() + PATIENCE_S * INT64_C(1000000000)))
+        return -ETIMEDOUT;
     slot->header.frame = ++s->frame;
     return mesh_send_slot(s->mesh, 1 - s->self, slot);
 }
