@@ -8,13 +8,15 @@
 
 #include "cli/parse.h"
 
-enum { KEY_LOCAL = 256, KEY_THREADS, KEY_WEIGHTS, KEY_SHAPE, KEY_SIDECAR };
+enum { KEY_LOCAL = 256, KEY_THREADS, KEY_WEIGHTS, KEY_HALO, KEY_SHAPE, KEY_SIDECAR };
 
 static const struct argp_option options[] = {
     { "local", KEY_LOCAL, "N", 0, "Number of nodes, 1 to 16 (default 1)", 0 },
     { "threads", KEY_THREADS, "T", 0, "Threads of each node, 1 to 64 (default 1)", 0 },
     { "weights", KEY_WEIGHTS, "W,...", 0,
       "Relative speed of each node, whole numbers 1 to 1000000 (default: all equal)", 0 },
+    { "halo", KEY_HALO, "MODE", 0,
+      "How exactly values travel between nodes: f32 (the default, exact), f16, q8 or q4", 0 },
     { "shape", KEY_SHAPE, "[NAME=]DIMS", 0,
       "Extents of an input whose shape the model leaves open, such as 1x3x224x224", 0 },
     { "sidecar", KEY_SIDECAR, "FILE", 0,
@@ -31,6 +33,15 @@ static void add_shape(struct local_options *o, char *arg, struct argp_state *sta
                    arg);
     else
         o->nshapes++;
+}
+
+static void set_halo(struct local_options *o, const char *arg, struct argp_state *state)
+{
+    const int halo = halo_parse(arg);
+    if (halo < 0)
+        argp_error(state, "--halo: '%s' is not f32, f16, q8 or q4", arg);
+    else
+        o->halo = (enum halo)halo;
 }
 
 static void check(struct local_options *o, struct argp_state *state)
@@ -62,6 +73,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
                        "--weights: '%s' is not a list such as 5,3,1 of 1 to %d whole numbers from "
                        "1 to 1000000",
                        arg, PLAN_MAX_NODES);
+        return 0;
+    case KEY_HALO:
+        set_halo(o, arg, state);
         return 0;
     case KEY_SHAPE:
         add_shape(o, arg, state);
@@ -358,6 +372,7 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
         .inputs = shape,
         .ninputs = nshapes,
         .pixels = !f || f->pixels ? &m->sidecar.pixels : NULL,
+        .halo = o->halo,
     };
     return split_open(s, m->split, &so, why);
 }

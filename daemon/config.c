@@ -106,6 +106,16 @@ static int set_size(const struct place *p, const struct key *k, const cJSON *v, 
     return 0;
 }
 
+static int set_halo(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    const int mode = cJSON_IsString(v) ? halo_parse(v->valuestring) : -EINVAL;
+    if (mode < 0)
+        return fail(p, k->name, "expected %s", k->meaning);
+    const enum halo halo = (enum halo)mode;
+    memcpy((char *)object + k->off, &halo, sizeof halo);
+    return 0;
+}
+
 /* Fills `object` from `json` by the rows of `keys`. */
 static int fill(const struct place *p, const struct key *keys, int nkeys, const cJSON *json,
                 void *object)
@@ -339,6 +349,7 @@ static const struct key top_keys[] = {
     { "lost_ms", set_int, FIELD(config, lost_ms), 10, 10000, false, "milliseconds" },
     { "request_timeout_ms", set_int, FIELD(config, request_timeout_ms), 100, 600000, false,
       "milliseconds" },
+    { "halo", set_halo, FIELD(config, halo), 0, 0, false, "\"f32\", \"f16\", \"q8\" or \"q4\"" },
     { "queue", set_int, FIELD(config, queue), 1, 4096, false, "requests that may wait" },
 };
 _Static_assert(sizeof top_keys / sizeof top_keys[0] <= MAX_KEYS, "a key has no place in seen[]");

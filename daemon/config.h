@@ -14,6 +14,7 @@
  *     "insecure": false,                       true allows addresses beyond loopback without TLS
  *     "heartbeat_ms": 100, "lost_ms": 300,     10..10000; lost at least twice heartbeat
  *     "request_timeout_ms": 30000,             100..600000
+ *     "halo": "f32",                           between nodes: f32 (exact), f16, q8 or q4
  *     "queue": 64 }                            requests that may wait, 1..4096
  *
  * cluster, coordinator and nodes are required; the values above are the defaults of the rest,
@@ -29,11 +30,12 @@
 #include <stdint.h>
 
 #include "libsplit/diag.h"
+#include "tiling/halo.h"
 
 enum {
     CONFIG_MAX_NODES = 16,
     CONFIG_MAX_MODELS = 64,
-    CONFIG_NAME_MAX = 64,  /* bytes without the NUL, as proto/hello.h */
+    CONFIG_NAME_MAX = 64, /* bytes without the NUL, as proto/hello.h */
     CONFIG_PATH_MAX = 1023,
     CONFIG_ADDRESS_MAX = 127,
     CONFIG_MAX_FILE_BYTES = 1 << 20,
@@ -63,6 +65,7 @@ struct config {
     uint16_t http_port;
     bool insecure;
     int32_t heartbeat_ms, lost_ms, request_timeout_ms, queue;
+    enum halo halo;  /* how exactly values travel between nodes */
     uint8_t sha[32]; /* SHA-256 of the file's bytes */
 };
 

@@ -197,7 +197,9 @@ static int prepare(struct deployment *d, struct diag *why)
 {
     const struct network *n = d->network;
     const char *file = n->model->config->file;
-    struct plan_options options = { .placement = PLAN_MIXED, .nodes = d->nodes };
+    struct plan_options options = { .placement = PLAN_MIXED,
+                                    .nodes = d->nodes,
+                                    .halo = d->c->config->halo };
     int32_t tensor = -1;
 
     memcpy(options.weight, d->weight, sizeof options.weight);

@@ -292,21 +292,43 @@ static size_t message_values(const struct exec *e, const struct step *s)
     return (size_t)box_values(s->box) * (size_t)e->geo->tensor[s->what].batch;
 }
 
-static int send_box(const struct exec *e, const struct step *s, struct exchange *x,
-                    struct exec_stats *stats)
+enum codec_mode exec_codec(enum halo halo)
+{
+    static const enum codec_mode mode[HALO_MODES] = {
+        [HALO_F32] = CODEC_F32,
+        [HALO_F16] = CODEC_F16,
+        [HALO_Q8] = CODEC_Q8,
+        [HALO_Q4] = CODEC_Q4,
+    };
+    return mode[halo];
+}
+
+/* Encodes `n` values, the box of SEND step `s`.  Returns the bytes written. */
+static size_t encode_box(const struct exec *e, const struct step *s, size_t n, uint8_t *to)
 {
     const struct buffer *b = program_buffer(e->pr, s->what);
     const float *from = e->data[b - e->pr->buffer];
+    const int32_t batch = e->geo->tensor[s->what].batch;
+    const enum codec_mode mode = exec_codec((enum halo)s->halo);
+    struct codec_range range = { 0 };
+    struct runs r;
+    if (mode != CODEC_F32)
+        for (bool more = runs_begin(&r, b->box, s->box, batch); more; more = runs_next(&r))
+            codec_range_add(&range, from + r.offset, r.len);
+    const size_t len = codec_begin(to, mode, &range, n);
+    for (bool more = runs_begin(&r, b->box, s->box, batch); more; more = runs_next(&r))
+        codec_set_run(to, r.first, from + r.offset, r.len);
+    return len;
+}
+
+static int send_box(const struct exec *e, const struct step *s, struct exchange *x,
+                    struct exec_stats *stats)
+{
     const size_t n = message_values(e, s);
     uint8_t *to = x->reserve(x, s->peer, s->transfer, codec_bound(n));
     if (!to)
         return -ECANCELED;
-    codec_set_mode(to, CODEC_F32);
-    struct runs r;
-    for (bool more = runs_begin(&r, b->box, s->box, e->geo->tensor[s->what].batch); more;
-         more = runs_next(&r))
-        codec_set_f32(to, r.first, from + r.offset, r.len);
-    const size_t len = codec_len(CODEC_F32, n);
+    const size_t len = encode_box(e, s, n, to);
     stats->sent_bytes += (int64_t)len;
     stats->sent_messages++;
     if (s->peer != e->pr->nodes)

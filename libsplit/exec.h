@@ -35,6 +35,9 @@ void exec_free(struct exec *e);
  * -EBADMSG (a message does not decode). */
 int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
 
+/* The mode of messages between nodes. */
+enum codec_mode exec_codec(enum halo halo);
+
 /* Bytes of the arena (activations, and scratch for each of `threads`), without weights.  Needs no
  * executor: used to say before loading what a program will take.  -ENOMEM or -EOVERFLOW when they
  * cannot be planned. */

@@ -162,7 +162,7 @@ int split_open(struct split_session **to, const struct split_model *m,
     if (nodes < 1 || nodes > PLAN_MAX_NODES)
         return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", nodes,
                     PLAN_MAX_NODES);
-    struct plan_options options = { .placement = PLAN_MIXED, .nodes = nodes };
+    struct plan_options options = { .placement = PLAN_MIXED, .nodes = nodes, .halo = o->halo };
     for (int32_t n = 0; n < nodes; n++)
         options.weight[n] = o->weights ? o->weights[n] : 1;
 

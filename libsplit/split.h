@@ -26,6 +26,7 @@ struct split_options {
     const struct graph_input *inputs; /* extents that the model leaves open; may be NULL */
     int32_t ninputs;
     const struct codec_pixels *pixels; /* needed by split_run_pixels() */
+    enum halo halo;                    /* of what nodes send each other; 0 is exact */
 };
 
 int split_load(struct split_model **m, const char *file, struct diag *why);

@@ -42,6 +42,7 @@ static void put_step(struct writer *w, const struct step *s)
 
     put_u8(w, (uint8_t)s->kind);
     put_u8(w, moves ? (uint8_t)s->peer : 0);
+    put_u8(w, moves ? s->halo : 0);
     put_i32(w, s->what);
     put_i32(w, moves ? s->transfer : 0);
     put_box(w, &s->box);
@@ -212,18 +213,19 @@ static bool get_step(struct reader *r, const struct program *pr, struct step *s)
     const uint8_t kind = get_u8(r);
 
     s->peer = get_u8(r);
+    s->halo = get_u8(r);
     switch (kind) {
     case STEP_RUN:
         s->kind = STEP_RUN;
         /* Every operator yields a tensor of its own: there are no more operators. */
-        return get_index(r, &s->what, GEO_MAX_TENSORS) && s->peer == 0 &&
+        return get_index(r, &s->what, GEO_MAX_TENSORS) && s->peer == 0 && s->halo == 0 &&
                get_index(r, &s->transfer, 1) && get_box(r, &s->box);
     case STEP_SEND:
     case STEP_RECV:
         s->kind = (enum step_kind)kind;
         return get_index(r, &s->what, GEO_MAX_TENSORS) && s->peer <= pr->nodes &&
-               s->peer != pr->node && get_index(r, &s->transfer, pr->ntransfers) &&
-               get_box(r, &s->box);
+               s->peer != pr->node && s->halo < HALO_MODES &&
+               get_index(r, &s->transfer, pr->ntransfers) && get_box(r, &s->box);
     default:
         return false;
     }

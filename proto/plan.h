@@ -9,8 +9,8 @@
  *             members          per plan node: its index in cluster.json u8
  *             ntransfers u32, nbuffers u32, nsteps u32
  *             buffers          tensor u32, box 6 x i32
- *             steps            kind u8, peer u8, what u32, transfer u32, box 6 x i32
- *                              (RUN: peer and transfer are 0)
+ *             steps            kind u8, peer u8, halo u8, what u32, transfer u32,
+ *                              box 6 x i32 (RUN: peer, halo and transfer are 0)
  *   PLAN_ACK  status i32 (0 or a negative errno), arena u64, weights u64 (bytes), detail
  *             (u16 length, then a text of proto/text.h)
  *
@@ -26,7 +26,7 @@
 
 enum { PLAN_MAX_DEPTH = 8, PLAN_MAX_INPUTS = 8, PLAN_MAX_RANK = 8, PLAN_DETAIL_MAX = 512 };
 enum { PLAN_MAX_TRANSFERS = 1 << 20 }; /* of a whole plan */
-enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 4 + 4 + 24 };
+enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 1 + 4 + 4 + 24 };
 enum {
     PLAN_HEAD_MAX_BYTES = SHA256_BYTES + 1 + (1 + 4 + 4 * 8) +
                           (1 + PLAN_MAX_INPUTS * (1 + 4 * PLAN_MAX_RANK)) + (2 + PLAN_MAX_NODES) +
@@ -66,9 +66,9 @@ int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap);
  * Returns 0 (then program_done(&m->program)), -EBADMSG (length does not fit), -EPROTO (a field is
  * out of range) or -ENOMEM; `*m` is written only on success.  After 0 every float is finite, std
  * is not 0, every input's dimensions are within tiling/box.h and so is every box; indices are
- * below the caps of tiling, transfer < ntransfers, peer <= nodes and not the node itself.  The
- * program still has to pass program_check(), and member[] is for the receiver to compare with its
- * cluster.json. */
+ * below the caps of tiling, transfer < ntransfers, halo < HALO_MODES, peer <= nodes and not the
+ * node itself.  The program still has to pass program_check(), and member[] is for the receiver to
+ * compare with its cluster.json. */
 int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len);
 
 /* Like those of proto/model.h; status is 0 or a negative errno, -4095 at the least. */

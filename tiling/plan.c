@@ -47,7 +47,8 @@ static bool costs_ok(const struct plan_costs *c)
 
 static int options_check(const struct plan_options *o, const struct geometry *g)
 {
-    if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES || o->nodes != g->nodes)
+    if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES || o->nodes != g->nodes ||
+        (unsigned)o->halo >= HALO_MODES)
         return -EINVAL;
     switch (o->placement) {
     case PLAN_WHOLE:
@@ -146,7 +147,7 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
     if (r)
         return r;
 
-    struct plan made = { .geo = g, .nodes = o->nodes };
+    struct plan made = { .geo = g, .nodes = o->nodes, .halo = o->halo };
     made.share = calloc((size_t)g->ntensors * (size_t)(o->nodes + 1) + 1, sizeof(*made.share));
     if (!made.share)
         return -ENOMEM;
@@ -179,6 +180,15 @@ void plan_done(struct plan *p)
     free(p->share);
     free(p->transfer);
     *p = (struct plan){ 0 };
+}
+
+enum halo plan_halo(const struct plan *p, const struct plan_transfer *m)
+{
+    const bool with_host = m->from == p->nodes || m->to == p->nodes;
+    /* Errors of sums add up, and a tensor of one row is no border but all there is. */
+    const bool is_border =
+        !geometry_is_partial(p->geo, m->tensor) && p->geo->tensor[m->tensor].dim[ROW] > 1;
+    return is_border && !with_host ? p->halo : HALO_F32;
 }
 
 void plan_traffic(const struct plan *p, struct plan_traffic *t)

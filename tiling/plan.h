@@ -17,6 +17,7 @@
 #define TILING_PLAN_H
 
 #include "tiling/geometry.h"
+#include "tiling/halo.h"
 
 enum { PLAN_MAX_NODES = 16 };
 
@@ -41,6 +42,7 @@ struct plan_options {
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
     struct plan_costs costs;        /* PLAN_MIXED */
+    enum halo halo;                 /* of what nodes send each other; 0 is exact */
     /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
      * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
      * channels).  For tests: any function that rises from 0 to `len` is legal, any other
@@ -67,6 +69,7 @@ struct plan_share {
 struct plan {
     const struct geometry *geo; /* borrowed; outlives the plan */
     int32_t nodes;
+    enum halo halo; /* of the options; plan_halo() says what it means for a transfer */
     int32_t ntransfers;
     struct plan_share *share; /* [tensor][node], nodes + 1 to a row: use plan_share() */
     struct plan_transfer *transfer;
@@ -89,6 +92,9 @@ int32_t plan_cut_aligned(const int32_t *weight, int32_t nodes, int32_t len, int3
 /* Returns 0, -EINVAL (an option is out of range) or -ENOMEM.  On success plan_done() frees. */
 int plan_build(struct plan *p, const struct geometry *g, const struct plan_options *o);
 void plan_done(struct plan *p);
+
+/* How exactly the values of a transfer travel. */
+enum halo plan_halo(const struct plan *p, const struct plan_transfer *m);
 
 /* What `node` (not the host) reads of input `i` of `op` to compute its run box. */
 struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node);

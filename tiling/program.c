@@ -46,13 +46,24 @@ static void run_all(struct compiler *c, int32_t op, const struct box *b, int cou
         run(c, op, b[i]);
 }
 
+static void append_message(struct compiler *c, enum step_kind kind, int32_t transfer, int32_t peer)
+{
+    const struct plan_transfer *m = &c->plan->transfer[transfer];
+    append(c, (struct step){ .kind = kind,
+                             .what = m->tensor,
+                             .transfer = transfer,
+                             .peer = peer,
+                             .box = m->box,
+                             .halo = (uint8_t)plan_halo(c->plan, m) });
+}
+
 /* Sends what nodes [lo, hi) wait for of tensor `t`. */
 static void send_to(struct compiler *c, int32_t t, int32_t lo, int32_t hi)
 {
     for (int32_t i = c->first_transfer[t]; i < c->first_transfer[t + 1]; i++) {
         const struct plan_transfer *m = &c->plan->transfer[i];
         if (m->from == c->node && m->to >= lo && m->to < hi)
-            append(c, (struct step){ STEP_SEND, t, i, m->to, m->box });
+            append_message(c, STEP_SEND, i, m->to);
     }
 }
 
@@ -92,7 +103,7 @@ static void receive(struct compiler *c, int32_t t)
     for (int32_t i = c->first_transfer[t]; i < c->first_transfer[t + 1]; i++) {
         const struct plan_transfer *m = &c->plan->transfer[i];
         if (m->to == c->node)
-            append(c, (struct step){ STEP_RECV, t, i, m->from, m->box });
+            append_message(c, STEP_RECV, i, m->from);
     }
 }
 

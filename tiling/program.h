@@ -22,6 +22,7 @@ struct step {
     /* SEND, RECV: part of the tensor.  RUN: part of the output; but of a GEO_PARTIAL the
      * node's share of the *input*, which may be box_none(): see program_output(). */
     struct box box;
+    uint8_t halo; /* SEND, RECV: enum halo, HALO_F32 to and from the host */
 };
 
 /* A tensor's storage on this node; `box` holds everything it computes or receives. */
@@ -73,9 +74,9 @@ struct program_names {
     const void *ctx;
 };
 /* One line per step: "RUN conv1 rows 0..14 of 112", "SEND conv1 rows 13..14 of 112 to node 1
- * (7168 bytes)"; a GEO_PARTIAL also says what its share is: "RUN mean rows 0..1 of 2 over rows
- * 0..14 of 112".  Columns and channels are named where a box does not hold all of them.
- * `names` may be NULL. */
+ * (7168 bytes)", or "(1792 bytes of q8)"; a GEO_PARTIAL also says what its share is: "RUN mean rows
+ * 0..1 of 2 over rows 0..14 of 112".  Columns and channels are named where a box does not hold all
+ * of them. `names` may be NULL. */
 void program_dump(const struct program *pr, const struct geometry *g,
                   const struct program_names *names, FILE *to);
 

@@ -101,11 +101,19 @@ static bool claim_transfer(struct written *w, const struct step *s)
     return true;
 }
 
+/* The host sends and takes exact values only. */
+static bool halo_ok(const struct program *pr, const struct step *s)
+{
+    const bool with_host = pr->node == pr->nodes || s->peer == pr->nodes;
+    return with_host ? s->halo == HALO_F32 : s->halo < HALO_MODES;
+}
+
 static bool message_ok(struct written *w, const struct step *s)
 {
     const struct program *pr = w->pr;
     return s->what >= 0 && s->what < w->g->ntensors && part_of(w->g, s->what, s->box) &&
-           s->peer >= 0 && s->peer <= pr->nodes && s->peer != pr->node && claim_transfer(w, s);
+           s->peer >= 0 && s->peer <= pr->nodes && s->peer != pr->node && halo_ok(pr, s) &&
+           claim_transfer(w, s);
 }
 
 static bool step_ok(struct written *w, int32_t i)

@@ -57,7 +57,11 @@ static void print_message(const struct program *pr, const struct geometry *g,
         fputs("host", to);
     else
         fprintf(to, "node %" PRId32, s->peer);
-    fprintf(to, " (%" PRId64 " bytes)", box_values(s->box) * t->batch * (int64_t)sizeof(float));
+    const enum halo halo = (enum halo)s->halo;
+    fprintf(to, " (%" PRId64 " bytes", halo_bytes(halo, box_values(s->box) * t->batch));
+    if (halo != HALO_F32)
+        fprintf(to, " of %s", halo_name(halo));
+    fputc(')', to);
 }
 
 void program_dump(const struct program *pr, const struct geometry *g,

@@ -126,6 +126,7 @@ usage() {
     misused "weights: text" "'a,b' is not a list" plan $superres --local 2 --weights a,b
     misused "weights: comma at the end" "'1,2,' is not a list" plan $superres --weights 1,2,
     misused "weights: too large" "is not a list" plan $superres --local 1 --weights 1000001
+    misused "halo" "'q5' is not f32, f16, q8 or q4" plan $superres --halo q5
     misused "shape" "'3x' is not a shape" plan $superres --shape 3x
     misused "shape of 0" "'1x3x0x4' is not a shape" plan $superres --shape 1x3x0x4
     misused "shape of 9 axes" "is not a shape" plan $superres --shape 1x1x1x1x1x1x1x1x1
@@ -247,6 +248,10 @@ comparing() {
         # shellcheck disable=SC2086  # two words
         succeeds "compare $how" "upscaled .* holds$" compare $superres --input $in --expect $out $how
     done
+    succeeds "compare with coarse halos" "upscaled .* holds$" \
+        compare $superres --input $in --expect $out --local 3 --halo q8 --tolerance 0.02
+    fails "coarse halos are not exact" "differs by more than" \
+        compare $superres --input $in --expect $out --local 3 --halo q4
     succeeds "compare by names" "upscaled .* holds$" \
         compare $superres --input image=$in --expect upscaled=$out
     succeeds "compare fashion" " holds$" compare $fashion --input test/fixtures/fashion_in.npy \
@@ -274,6 +279,8 @@ planning() {
     succeeds "plan of one of four" "node 2" plan $superres --local 4 --shape 1x3x180x180 --node 2
     did_not_print "plan of one node shows no other" "node 1"
     succeeds "programs" "^ *RUN " plan $superres --local 2 --shape 1x3x180x180 --programs
+    succeeds "programs with coarse halos" "SEND .* to node 1 \([0-9]+ bytes of q4\)" \
+        plan $superres --local 2 --shape 1x3x180x180 --programs --halo q4
     succeeds "plan as JSON" '"halo_bytes":' plan $superres --local 2 --shape 1x3x180x180 --json
     succeeds "more nodes than rows" "node 15" plan $superres --local 16 --shape 1x3x5x5
 }

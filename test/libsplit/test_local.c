@@ -401,3 +401,61 @@ Test(local, statistics_add_up)
     graph_unpack(&n.g);
     net_done(&n);
 }
+
+/* Three convolutions, so that what is coarse spreads. */
+static void deep_net(struct net *n)
+{
+    const struct window w = { { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 } };
+    net_init(n, 5);
+    const int32_t wide = net_conv(n, net_conv(n, net_input(n, 24, 20, 3, 1), 16, 1, w), 16, 1, w);
+    net_output(n, net_conv(n, wide, 4, 1, w));
+}
+
+/* The coarser the halos, the fewer their bytes and the larger the error; rows that no halo reaches
+ * stay exact, and so do the host's messages. */
+Test(local, coarse_halos_are_short_and_nearly_the_same)
+{
+    static const double tolerance[HALO_MODES] = { 0, 2e-3, 2e-2, 4e-1 };
+    struct net n;
+    deep_net(&n);
+    struct values in = random_inputs(&n), exact = { 0 };
+    int64_t exact_halo = 0, exact_sent = 0;
+    for (int h = HALO_F32; h < HALO_MODES; h++) {
+        struct split_session *s = NULL;
+        struct exec_stats stats[2];
+        const struct plan_options o = {
+            .placement = PLAN_ROWS, .nodes = 2, .weight = { 1, 1 }, .halo = (enum halo)h
+        };
+        cr_assert_eq(session_open_graph(&s, &n.g, &o, NULL, NULL), 0);
+        struct values out = make_values(&n, n.out, 1);
+        cr_assert_eq(split_run(s, (const float *const *)in.port, out.port, stats, NULL), 0);
+        const int64_t halo = stats[0].halo_sent_bytes, sent = stats[0].sent_bytes;
+        split_close(s);
+        if (h == HALO_F32) {
+            exact = out;
+            exact_halo = halo;
+            exact_sent = sent;
+            continue;
+        }
+        /* Each of 24 rows of 20, channels outermost; row 12 and its neighbours within 3 rows of
+         * the cut are what halos reach. */
+        double error = 0, largest = 0;
+        for (int64_t i = 0; i < net_values(&n, n.out[0].tensor); i++) {
+            const int64_t row = i / 20 % 24;
+            const double e = fabs((double)out.port[0][i] - (double)exact.port[0][i]);
+            if (row < 9 || row >= 15)
+                cr_assert_eq(e, 0, "%s, row %d", halo_name((enum halo)h), (int)row);
+            error = fmax(error, e);
+            largest = fmax(largest, fabs((double)exact.port[0][i]));
+        }
+        cr_assert(error > 0 && error <= tolerance[h] * largest, "%s: %g of %g",
+                  halo_name((enum halo)h), error, largest);
+        cr_assert_eq(exact_sent - exact_halo, sent - halo, "to the host");
+        cr_assert_leq(halo, halo_bytes((enum halo)h, exact_halo / 4) + 2 * CODEC_SCALED_HEAD);
+        free_values(&out);
+    }
+    free_values(&exact);
+    free_values(&in);
+    graph_unpack(&n.g);
+    net_done(&n);
+}

@@ -128,6 +128,7 @@ static const uint8_t sample_bytes[] = {
     /* RECV tensor 7, transfer 5, from the host */
     3,
     2,
+    0,
     7,
     0,
     0,
@@ -164,6 +165,7 @@ static const uint8_t sample_bytes[] = {
     1,
     0,
     0,
+    0,
     1,
     0,
     0,
@@ -195,9 +197,10 @@ static const uint8_t sample_bytes[] = {
     0,
     0,
     0,
-    /* SEND tensor 8, transfer 4, to node 0 */
+    /* SEND tensor 8, transfer 4, to node 0, by 4 bits */
     2,
     0,
+    3,
     8,
     0,
     0,
@@ -250,17 +253,20 @@ enum {
     AT_STEPS = AT_BUFFER + PLAN_BUFFER_BYTES,
     AT_RUN = AT_STEPS + PLAN_STEP_BYTES,
     STEP_PEER = 1,
-    STEP_WHAT = 2,
-    STEP_TRANSFER = 6,
-    STEP_BOX = 10,
+    STEP_HALO = 2,
+    STEP_WHAT = 3,
+    STEP_TRANSFER = 7,
+    STEP_BOX = 11,
 };
 
 static struct buffer sample_buffer = { .tensor = 7, .box = { { 13, 0, 0 }, { 28, 300, 1 } } };
 static struct step sample_steps[] = {
     { STEP_RECV, .what = 7, .transfer = 5, .peer = 2, .box = { { 13, 0, 0 }, { 28, 300, 1 } } },
-    /* A RUN has neither peer nor transfer: what stands there must not reach the wire. */
-    { STEP_RUN, .what = 256, .transfer = -1, .peer = -1, .box = { { 14, 0, 0 }, { 15, 300, 4 } } },
-    { STEP_SEND, .what = 8, .transfer = 4, .peer = 0, .box = { { 14, 0, 0 }, { 15, 300, 4 } } },
+    /* A RUN has no peer, transfer or halo: what stands there must not reach the wire. */
+    { STEP_RUN, .what = 256, .transfer = -1, .peer = -1, .box = { { 14, 0, 0 }, { 15, 300, 4 } },
+      .halo = 9 },
+    { STEP_SEND, .what = 8, .transfer = 4, .peer = 0, .box = { { 14, 0, 0 }, { 15, 300, 4 } },
+      .halo = HALO_Q4 },
 };
 
 static struct msg_plan sample(void)
@@ -322,6 +328,7 @@ static void assert_same(const struct msg_plan *a, const struct msg_plan *b)
         cr_assert(box_same(&s->box, &t->box));
         if (s->kind != STEP_RUN) {
             cr_assert_eq(s->peer, t->peer);
+            cr_assert_eq(s->halo, t->halo);
             cr_assert_eq(s->transfer, t->transfer);
         }
     }
@@ -400,6 +407,7 @@ static void random_program(struct rng *g, struct program *pr)
             /* Any node but this one, or the host. */
             .peer = (pr->node + 1 + (int32_t)rng_below(g, (uint32_t)pr->nodes)) % (pr->nodes + 1),
             .box = random_box(g),
+            .halo = (uint8_t)rng_below(g, HALO_MODES),
         };
 }
 
@@ -531,12 +539,15 @@ Test(plan, steps_and_buffers_name_things_that_can_exist)
     cr_assert_eq(decode_with_u8(AT_STEPS, 4), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_STEPS + STEP_PEER, 1), -EPROTO, "itself");
     cr_assert_eq(decode_with_u8(AT_STEPS + STEP_PEER, 3), -EPROTO, "past the host");
+    cr_assert_eq(decode_with_u8(AT_STEPS + STEP_HALO, HALO_MODES - 1), 0);
+    cr_assert_eq(decode_with_u8(AT_STEPS + STEP_HALO, HALO_MODES), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_STEPS + STEP_WHAT, GEO_MAX_TENSORS), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_STEPS + STEP_TRANSFER, 6), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_NTRANSFERS, 5), -EPROTO, "transfer 5 of 5");
 
     cr_assert_eq(decode_with_u32(AT_RUN + STEP_WHAT, GEO_MAX_TENSORS), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_RUN + STEP_PEER, 1), -EPROTO);
+    cr_assert_eq(decode_with_u8(AT_RUN + STEP_HALO, 1), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_RUN + STEP_TRANSFER, 1), -EPROTO);
 }
 

@@ -236,6 +236,50 @@ Test(program, check_names_the_first_bad_step)
     REFUSED(pr.step[4].what = 3, 4);
     REFUSED(pr.step[4].kind = STEP_SEND, 4);
     REFUSED(pr.step[6].transfer = INT32_MAX, 6);
+    REFUSED(pr.step[0].halo = HALO_F16, 0); /* the host sends exact values */
+    REFUSED(pr.step[2].halo = HALO_MODES, 2);
+    REFUSED(pr.step[6].halo = HALO_Q4, 6); /* and takes no others */
+}
+
+/* Two convolutions, sums over their rows, and layers on what is left: one row. */
+static struct net with_sums(void)
+{
+    struct net net;
+    net_init(&net, 3);
+    const int32_t map = net_conv(&net, net_input(&net, 9, 4, 2), 3, 1, 1, 16);
+    const int32_t sums = net_reduce(&net, net_conv(&net, map, 3, 1, 1, 16));
+    net_dense(&net, net_dense(&net, sums, 16), 16);
+    net_finish(&net);
+    return net;
+}
+
+/* Only borders of maps travel coarsely: neither sums, nor tensors of one row, nor what the host
+ * sends or takes. */
+Test(program, only_halos_are_coarse)
+{
+    struct net net = with_sums();
+    struct plan p = even_plan(&net);
+    int32_t coarse = 0, exact = 0;
+    p.halo = HALO_Q8;
+    for (int32_t n = 0; n <= 3; n++) {
+        struct program pr = compiled(&net, &p, n);
+        for (int32_t i = 0; i < pr.nsteps; i++) {
+            const struct step *s = &pr.step[i];
+            if (s->kind == STEP_RUN)
+                continue;
+            const bool with_host = n == 3 || s->peer == 3;
+            const bool small =
+                geometry_is_partial(&net.g, s->what) || net.g.tensor[s->what].dim[ROW] == 1;
+            cr_assert_eq(s->halo, with_host || small ? HALO_F32 : HALO_Q8);
+            coarse += s->halo == HALO_Q8;
+            exact += s->halo == HALO_F32 && !with_host;
+        }
+        program_done(&pr);
+    }
+    cr_assert_gt(coarse, 0);
+    cr_assert_gt(exact, 0);
+    plan_done(&p);
+    net_done(&net);
 }
 
 Test(program, border_rows_are_sent_before_the_rest_is_computed)
@@ -355,7 +399,7 @@ Test(program, check_bounds_the_pieces_of_a_tensor)
     struct step step[ROWS];
     struct buffer buffer = { 0, geometry_whole(&net.g, 0) };
     for (int32_t i = 0; i < ROWS; i++)
-        step[i] = (struct step){ STEP_RECV, 0, i, 1, box_rows(buffer.box, i, i + 1) };
+        step[i] = (struct step){ STEP_RECV, 0, i, 1, box_rows(buffer.box, i, i + 1), HALO_F32 };
     struct program pr = { .nodes = 1,
                           .ntransfers = ROWS,
                           .nbuffers = 1,
