@@ -291,7 +291,7 @@ checking() {
         check $superres --local 4 --shape 1x3x180x180
     printed "its operators are cut into rows" "Conv +Conv +rows +4[0-9] of 180 rows +6 +1 "
     printed "its activations are folded" "Relu +folded"
-    printed "its nodes have memory" "^3 +[0-9.]+ +[0-9.]+$"
+    printed "its nodes have memory" "^3 +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+$"
     refuses "check: open extents" "superres.onnx cannot run: .*axis 2" check $superres
     refuses "check: missing" "none.onnx cannot run: .*No such file" check "$tmp/none.onnx"
     sed 's/\x04Relu/\x04Rolu/' $fashion >"$tmp/rolu.onnx"

@@ -321,5 +321,6 @@ int main(void)
         if (node[i].halos == 0 || node[i].messages == 0 || node[i].damaged > 0)
             return 1;
     }
+    printf("%d passed, 0 failed\n", ROUNDS);
     return 0;
 }
