@@ -78,7 +78,8 @@ struct link {
     bool other_version, garbage;
 
     enum receiver receiver;
-    bool wanted; /* a thread waits in link_pull() for the callback to leave off */
+    int64_t left_ms; /* BETWEEN: since when */
+    bool wanted;     /* a thread waits in link_pull() for the callback to leave off */
     struct message *first, **last;
     size_t in_count, in_bytes;
 
@@ -283,6 +284,20 @@ static bool answered(struct link *l, nng_aio *aio)
     return true;
 }
 
+/* `lock` is held.  From here on nobody receives... */
+static void leave(struct link *l)
+{
+    l->receiver = BETWEEN;
+    l->left_ms = now_ms();
+}
+
+/* ...until here.  In between the peer could not be heard: that was no silence. */
+static void enter(struct link *l, enum receiver who)
+{
+    l->receiver = who;
+    atomic_fetch_add_explicit(&l->heard_ms, now_ms() - l->left_ms, memory_order_relaxed);
+}
+
 /* Takes what has come and has the callback receive the rest, unless somebody wants to pull. */
 static void receive(struct link *l)
 {
@@ -290,7 +305,7 @@ static void receive(struct link *l)
         return;
     pthread_mutex_lock(&l->lock);
     if (l->wanted)
-        l->receiver = BETWEEN;
+        leave(l);
     else
         ask(l, l->recv);
     pthread_mutex_unlock(&l->lock);
@@ -302,7 +317,7 @@ static void on_received(void *arg)
 
     if (nng_aio_result(l->recv) == NNG_ECANCELED) { /* with nothing received */
         pthread_mutex_lock(&l->lock);
-        l->receiver = BETWEEN;
+        leave(l);
         pthread_mutex_unlock(&l->lock);
     } else if (answered(l, l->recv)) {
         receive(l);
@@ -339,7 +354,7 @@ static bool take_over(struct link *l)
     }
     const bool mine = l->receiver == BETWEEN && !l->why[0];
     if (mine)
-        l->receiver = PULLED;
+        enter(l, PULLED);
     pthread_mutex_unlock(&l->lock);
     return mine;
 }
@@ -393,7 +408,7 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
     }
     pthread_mutex_lock(&l->lock);
     if (l->receiver == PULLED) /* the loop may hold it, or have gone on already */
-        l->receiver = BETWEEN;
+        leave(l);
     pthread_mutex_unlock(&l->lock);
     return true;
 }
@@ -402,8 +417,7 @@ void link_give_back(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
     if (l->receiver == BETWEEN && !l->why[0]) {
-        l->receiver = BY_NNG;
-        atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
+        enter(l, BY_NNG);
         ask(l, l->recv);
     }
     pthread_mutex_unlock(&l->lock);

@@ -441,6 +441,29 @@ Test(mesh, a_puller_looks_around_when_nudged)
     stage_close(&s);
 }
 
+/* A node that computes for longer than lost_ms has not heard its peer, but nor has it listened. */
+Test(mesh, time_between_pulls_is_no_silence)
+{
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 1);
+    raw_halo(s.loop, fd, 1, 3000);
+    end_puller(&p);
+    usleep(700 * 1000); /* the loop, too */
+    p = (struct puller){ .stage = &s, .want = 2 };
+    cr_assert_eq(pthread_create(&p.thread, NULL, pull_on, &p), 0);
+    usleep(20 * 1000);
+    pump(s.loop, 50);
+    cr_assert_eq(s.node.downs, 0, "%s", s.node.down_why);
+    raw_halo(s.loop, fd, 2, 3000);
+    end_puller(&p);
+    close(fd);
+    stage_close(&s);
+}
+
 static bool has_message(void *ctx) { return ((struct node *)ctx)->messages > 0; }
 
 Test(mesh, what_a_puller_leaves_is_read_all_the_same)
