@@ -9,7 +9,7 @@ comma := ,
 CC ?= gcc
 SAN ?=
 BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
-CFLAGS ?= -O2 -g
+CFLAGS ?= $(if $(SAN),-O1,-O2) -g
 VERSION := 0.1.0
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
@@ -107,6 +107,22 @@ test-$(1): $$(BUILD)/test-$(1)
 	$$(BUILD)/test-$(1)
 endef
 $(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
+
+# ---- the kernels of 64-bit ARM under qemu, as a Raspberry Pi 4 and 5 would run them: their tests
+# without Criterion and all of libsplit that needs no library.  Needs gcc-aarch64-linux-gnu,
+# libc6-dev-arm64-cross and qemu-user-static; takes minutes.
+PLAIN := $(filter-out libsplit/image_jpeg.c libsplit/image_png.c libsplit/onnx_wire.c \
+                      libsplit/sidecar%.c libsplit/gemm.c,$(call src,libsplit)) $(call src,tiling)
+ARM64_TESTS := test/arm64/main.c test/libsplit/test_conv.c test/libsplit/net.c
+.PHONY: test-arm64
+test-arm64:
+	@$(MAKE) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD=build/arm64 build/arm64/test-arm64
+	for cpu in cortex-a72 cortex-a76; do QEMU_CPU=$$cpu qemu-aarch64-static build/arm64/test-arm64 || exit 1; done
+$(BUILD)/libplain.a: $(call obj,$(PLAIN))
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(BUILD)/test-arm64: SIMD_FLAGS := -Itest/arm64
+$(BUILD)/test-arm64: $(call obj,$(ARM64_TESTS)) $(BUILD)/libplain.a
+	$(Q)$(CC) -static -o $@ $^ -pthread -lm
 
 # ---- the two commands of the README: everything they need is installed first
 .PHONY: demo test
