@@ -113,7 +113,7 @@ $(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
 # libc6-dev-arm64-cross and qemu-user-static; takes minutes.
 PLAIN := $(filter-out libsplit/image_jpeg.c libsplit/image_png.c libsplit/onnx_wire.c \
                       libsplit/sidecar%.c libsplit/gemm.c,$(call src,libsplit)) $(call src,tiling)
-ARM64_TESTS := test/arm64/main.c test/libsplit/test_conv.c test/libsplit/net.c
+ARM64_TESTS := test/arm64/main.c test/libsplit/test_conv.c test/libsplit/test_simd.c test/libsplit/net.c
 .PHONY: test-arm64
 test-arm64:
 	@$(MAKE) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD=build/arm64 build/arm64/test-arm64

@@ -102,7 +102,8 @@ static double direct_cost(const struct conv *c)
 
 static double winograd_cost(const struct conv *c, int32_t m)
 {
-    const double tiles = (double)((c->out[ROW] + m - 1) / m) * ((c->out[COL] + m - 1) / m);
+    const int32_t down = (c->out[ROW] + m - 1) / m, across = (c->out[COL] + m - 1) / m;
+    const double tiles = (double)down * across;
     const double positions = (m + 2) * (m + 2);
     const double transform = m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4;
     return positions *
