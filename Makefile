@@ -9,7 +9,8 @@ comma := ,
 CC ?= gcc
 SAN ?=
 BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
-CFLAGS ?= $(if $(SAN),-O1,-O2) -g
+# Variable tracking of instrumented, unrolled kernels takes gcc minutes.
+CFLAGS ?= $(if $(SAN),-O1 $(if $(findstring clang,$(CC)),,-fno-var-tracking),-O2) -g
 VERSION := 0.1.0
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \

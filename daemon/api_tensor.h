@@ -26,8 +26,8 @@ int api_shape(const cJSON *json, const char *name, struct shape *s, struct diag 
 /* Reads `n` values from JSON numbers in arrays of any nesting, row-major.  `*values` is
  * allocated.  Returns 0, -EINVAL (another number of values, one that is no number or that FP32
  * cannot hold) or -ENOMEM. */
-int api_values_json(const cJSON *data, enum api_type t, const char *name, int64_t n,
-                    float **values, struct diag *why);
+int api_values_json(const cJSON *data, enum api_type t, const char *name, int64_t n, float **values,
+                    struct diag *why);
 /* The same from `len` little-endian bytes. */
 int api_values_binary(const uint8_t *bytes, size_t len, enum api_type t, const char *name,
                       int64_t n, float **values, struct diag *why);

@@ -53,7 +53,7 @@ struct request {
 
     /* Valid in `render`, and in `done` with OUTCOME_OK. */
     int32_t noutputs;
-    struct request_tensor *output;   /* all outputs of the model */
+    struct request_tensor *output;      /* all outputs of the model */
     int32_t rows, cols;                 /* of the network's input */
     int32_t picture_rows, picture_cols; /* of the picture, once decoded; 0: tensors came */
     const struct sidecar *sidecar;
@@ -81,15 +81,16 @@ void coordinator_cancel(struct coordinator *c, struct request *r);
 /* For the API.  Loop thread; what is returned stays until the loop goes on. */
 struct model_info {
     const char *name;
-    bool ready;             /* all nodes that are up hold it and its plan */
-    const char *problem;    /* why it will never be ready, "" if it may */
+    bool ready;                    /* all nodes that are up hold it and its plan */
+    const char *problem;           /* why it will never be ready, "" if it may */
     const struct onnx_model *onnx; /* NULL while it loads */
-    const struct graph *graph; /* NULL where the input's size is open */
+    const struct graph *graph;     /* NULL where the input's size is open */
     const struct sidecar *sidecar;
 };
 int32_t coordinator_models(const struct coordinator *c);
 void coordinator_model(const struct coordinator *c, int32_t i, struct model_info *info);
-bool coordinator_ready(const struct coordinator *c); /* a node is up and no model is still loading */
+bool coordinator_ready(
+    const struct coordinator *c); /* a node is up and no model is still loading */
 
 /* Per node figures of the last frame of a model, for status and the demo's table. */
 struct node_info {
@@ -100,9 +101,9 @@ struct node_info {
     uint64_t arena_bytes, weight_bytes;
 };
 struct coordinator_counts {
-    int32_t waiting, running;            /* requests now */
-    uint64_t answered, refused, failed;  /* since the start: 200, 4xx and 503, the rest */
-    uint64_t frames, repeated;           /* frames started; of these, for another time */
+    int32_t waiting, running;           /* requests now */
+    uint64_t answered, refused, failed; /* since the start: 200, 4xx and 503, the rest */
+    uint64_t frames, repeated;          /* frames started; of these, for another time */
 };
 void coordinator_counts(const struct coordinator *c, struct coordinator_counts *counts);
 uint32_t coordinator_epoch(const struct coordinator *c);

@@ -26,18 +26,18 @@
 #include "proto/plan.h"
 
 enum {
-    DEPTH = 2,                  /* frames in flight per deployment */
-    NETWORKS_PER_MODEL = 8,     /* sizes kept of a model that takes any */
-    MAX_BATCH = 64,             /* pictures in one request, where the model leaves it open */
-    JOIN_MS = 200,              /* nodes that come within this time make one epoch */
-    START_MS = 2000,            /* how long the first plan waits for all nodes */
+    DEPTH = 2,              /* frames in flight per deployment */
+    NETWORKS_PER_MODEL = 8, /* sizes kept of a model that takes any */
+    MAX_BATCH = 64,         /* pictures in one request, where the model leaves it open */
+    JOIN_MS = 200,          /* nodes that come within this time make one epoch */
+    START_MS = 2000,        /* how long the first plan waits for all nodes */
     TICK_MS = 20,
-    PUMP_MS = 2,                /* model files move this often... */
-    PUMP_BYTES = 4 << 20,       /* ...with at most so much waiting in a node's link */
-    ACK_MS = 120000,            /* loading a program: packing weights on a slow node */
-    DRAIN_MS = 5000,            /* from CANCEL to the last FRAME_DONE */
-    RETRY_MS = 50,              /* pause before a frame that failed runs again */
-    MAX_FAILURES = 3,           /* of one request, where trying again may not help */
+    PUMP_MS = 2,          /* model files move this often... */
+    PUMP_BYTES = 4 << 20, /* ...with at most so much waiting in a node's link */
+    ACK_MS = 120000,      /* loading a program: packing weights on a slow node */
+    DRAIN_MS = 5000,      /* from CANCEL to the last FRAME_DONE */
+    RETRY_MS = 50,        /* pause before a frame that failed runs again */
+    MAX_FAILURES = 3,     /* of one request, where trying again may not help */
 };
 
 /* Extents of a model's inputs, in the order of onnx_model.input[]. */
@@ -52,15 +52,15 @@ struct job {
     struct coordinator *c;
     struct request *r;
     struct model *model;
-    struct network *network;          /* NULL until its size is known */
-    struct flight *flight;            /* JOB_FLYING */
-    struct job *next, **link;         /* in coordinator.jobs or coordinator.ended */
-    struct job *next_waiting;         /* in network.waiting */
+    struct network *network;  /* NULL until its size is known */
+    struct flight *flight;    /* JOB_FLYING */
+    struct job *next, **link; /* in coordinator.jobs or coordinator.ended */
+    struct job *next_waiting; /* in network.waiting */
     enum {
         JOB_NEW,
-        JOB_WORKING, /* on the pool */
+        JOB_WORKING,  /* on the pool */
         JOB_BUILDING, /* waits for its network's graph */
-        JOB_WAITING, /* in network.waiting */
+        JOB_WAITING,  /* in network.waiting */
         JOB_FLYING,
         JOB_ENDED
     } state;
@@ -70,18 +70,18 @@ struct job {
     int32_t failures;
     bool flew;
     enum outcome outcome;
-    struct diag fate; /* the sentence to the outcome */
-    struct diag why;  /* of the last work function */
-    uint64_t started_ns;             /* uv_hrtime() */
+    struct diag fate;                    /* the sentence to the outcome */
+    struct diag why;                     /* of the last work function */
+    uint64_t started_ns;                 /* uv_hrtime() */
     uint64_t deadline_ms, not_before_ms; /* uv_now() */
     uv_work_t work;
 
     struct extents extents;
     int32_t picture_rows, picture_cols; /* as decoded */
-    uint8_t *pixels;                 /* either these ... */
-    float *values[PLAN_MAX_INPUTS];  /* ... or these, NHWC, indexed like graph.input[] */
-    float **output;                  /* [graph.noutputs], NHWC; NULL before the first frame */
-    struct request_tensor *answer;   /* request.output */
+    uint8_t *pixels;                    /* either these ... */
+    float *values[PLAN_MAX_INPUTS];     /* ... or these, NHWC, indexed like graph.input[] */
+    float **output;                     /* [graph.noutputs], NHWC; NULL before the first frame */
+    struct request_tensor *answer;      /* request.output */
     int32_t nanswers;
 };
 
@@ -89,18 +89,18 @@ struct flight {
     struct deployment *deployment;
     enum {
         FLIGHT_FREE,
-        FLIGHT_PACKING,    /* a work function writes the messages of the inputs */
+        FLIGHT_PACKING, /* a work function writes the messages of the inputs */
         FLIGHT_RUNNING,
         FLIGHT_COLLECTING, /* a work function reads the messages of the outputs */
         FLIGHT_DRAINING    /* given up: waits until nobody uses its memory */
     } state;
     struct job *job; /* NULL once given up */
     uint32_t frame;
-    uint32_t done;   /* nodes of the deployment whose FRAME_DONE has come, by plan node */
+    uint32_t done; /* nodes of the deployment whose FRAME_DONE has come, by plan node */
     uint64_t drain_ms;
-    bool working;    /* `work` is with the pool */
+    bool working; /* `work` is with the pool */
     uv_work_t work;
-    int32_t status;  /* of the work */
+    int32_t status; /* of the work */
     struct mailbox *inbox;
     struct mesh_slot *slot; /* [nsends] of the deployment */
     uint8_t *payload;       /* of all slots */
@@ -142,8 +142,8 @@ struct network {
     struct model *model;
     struct extents extents;
     enum { NETWORK_BUILDING, NETWORK_BUILT, NETWORK_FAILED } state;
-    bool fixed;     /* the only size of a model that leaves none open; never evicted */
-    int32_t users;  /* jobs, deployments and works */
+    bool fixed;    /* the only size of a model that leaves none open; never evicted */
+    int32_t users; /* jobs, deployments and works */
     struct graph graph;
     struct diag why; /* NETWORK_FAILED */
     int32_t status;
@@ -194,7 +194,7 @@ struct coordinator {
 
     uv_timer_t tick, join, pump; /* deadlines; next epoch; model transfer */
     uv_async_t wake;             /* messages arrived, requests ended */
-    bool starting; /* the first plan is held back for nodes that are still missing */
+    bool starting;               /* the first plan is held back for nodes that are still missing */
     bool closing, closed;
     int32_t open_handles;
     void (*closed_cb)(void *ctx);
@@ -217,13 +217,12 @@ void coordinator_tick_on(struct coordinator *c);
 void coordinator_replan_soon(struct coordinator *c);
 void coordinator_pump_on(struct coordinator *c); /* calls models_pump() until off */
 void coordinator_pump_off(struct coordinator *c);
-int coordinator_send(struct coordinator *c, int32_t node, const struct header *h,
-                     const void *body);
+int coordinator_send(struct coordinator *c, int32_t node, const struct header *h, const void *body);
 
 /* coordinator_models.c */
 void models_load(struct coordinator *c);
 void models_free(struct coordinator *c);
-void models_offer(struct coordinator *c, int32_t node); /* the node came up */
+void models_offer(struct coordinator *c, int32_t node);  /* the node came up */
 void models_forget(struct coordinator *c, int32_t node); /* it went down */
 void models_forget_all(struct coordinator *c);           /* ends every transfer */
 void models_reoffer(struct model *m, int32_t node);      /* it lost its copy */
@@ -236,8 +235,8 @@ struct model *models_find(struct coordinator *c, const char *name);
 /* coordinator_plans.c */
 /* The network of `m` for `e`, made if needed.  NULL when memory is short. */
 struct network *network_get(struct model *m, const struct extents *e);
-struct network *network_new(struct model *m); /* zeroed, NETWORK_BUILDING, in no list */
-void network_release(struct network *n); /* a user less */
+struct network *network_new(struct model *m);         /* zeroed, NETWORK_BUILDING, in no list */
+void network_release(struct network *n);              /* a user less */
 bool network_takes_pictures(const struct network *n); /* built: one input that is a picture */
 void network_free_all(struct model *m);
 /* Those of a model that leaves none open but the batch, which becomes 1. */
@@ -272,9 +271,9 @@ void flights_tick(struct deployment *d);
 void job_advance(struct job *j);
 void job_wait(struct job *j, bool front); /* into network.waiting */
 void job_unwait(struct job *j);
-int job_outputs(struct job *j);           /* pool: makes room for them; 0 or -ENOMEM */
-void job_collected(struct job *j);        /* its outputs have come */
-void job_over(struct job *j);             /* j->over is set and no work uses it any more */
+int job_outputs(struct job *j);    /* pool: makes room for them; 0 or -ENOMEM */
+void job_collected(struct job *j); /* its outputs have come */
+void job_over(struct job *j);      /* j->over is set and no work uses it any more */
 void job_end(struct job *j, enum outcome outcome, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void jobs_tick(struct coordinator *c);
