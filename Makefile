@@ -133,7 +133,7 @@ demo:
 	@scripts/demo
 
 # ASan's reports go to files: a leak does not fail a Criterion test (scripts/run-tests looks).
-SAN_ENV := $(if $(findstring address,$(SAN)),ASAN_OPTIONS=log_path=$(BUILD)/asan:handle_segv=0 SAN_REPORTS=$(BUILD)/asan)
+SAN_ENV := $(if $(findstring address,$(SAN)),ASAN_OPTIONS=log_path=$(BUILD)/asan:handle_segv=0 LSAN_OPTIONS=suppressions=test/lsan.supp:print_suppressions=0 SAN_REPORTS=$(BUILD)/asan)
 UNIT_PROGRAMS := $(foreach d,$(UNITS),$(BUILD)/test-$(d))
 
 .PHONY: test-units test-threads test-all
