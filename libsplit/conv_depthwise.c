@@ -128,19 +128,6 @@ static void gather_pixels(const struct job *j, int32_t y, int32_t lo, int32_t hi
         gather_pixel(j, y, x);
 }
 
-/* Output coordinates of axis `a` in `s` whose whole window lies on the map. */
-static struct span whole_windows(const struct conv *c, enum axis a, struct span s)
-{
-    const struct window *w = &c->win;
-    const int32_t reach = (w->kernel[a] - 1) * w->dilation[a];
-    const int32_t first = (w->pad[a] + w->stride[a] - 1) / w->stride[a];
-    const int32_t room = c->in[a] - 1 - reach + w->pad[a];
-    const int32_t end = room < 0 ? 0 : room / w->stride[a] + 1;
-    s.lo = max_i32(s.lo, first);
-    s.hi = max_i32(min_i32(s.hi, end), s.lo);
-    return s;
-}
-
 /* `rows` (1 or 2) rows of `pixels` windows that lie on the map, from (y, x) on. */
 static void fast_rows(const struct job *j, int32_t y, int32_t x, int32_t rows, int32_t pixels)
 {
@@ -219,8 +206,8 @@ static void depthwise_run(const struct conv *c, const struct simd *simd, const v
     j.w = j.x + taps_of(c);
     struct span ys = { r->lo[ROW], r->lo[ROW] }, xs = { r->lo[COL], r->lo[COL] };
     if (has_fast_rows(&c->win)) {
-        ys = whole_windows(c, ROW, (struct span){ r->lo[ROW], r->hi[ROW] });
-        xs = whole_windows(c, COL, (struct span){ r->lo[COL], r->hi[COL] });
+        ys = windows_inside(&c->win, ROW, c->in[ROW], r);
+        xs = windows_inside(&c->win, COL, c->in[COL], r);
     }
     if (ys.lo < ys.hi && xs.lo < xs.hi)
         fast_box(&j, ys, xs.lo, xs.hi);

@@ -84,4 +84,16 @@ static inline int32_t clamp_i32(int32_t x, int32_t lo, int32_t hi)
     return x < lo ? lo : x > hi ? hi : x;
 }
 
+/* The output coordinates of region `r` on axis `a` whose whole window lies on the map, `len` long.
+ */
+static inline struct span windows_inside(const struct window *w, enum axis a, int32_t len,
+                                         const struct box *r)
+{
+    const int32_t first = (w->pad[a] + w->stride[a] - 1) / w->stride[a];
+    const int32_t room = len - 1 - (w->kernel[a] - 1) * w->dilation[a] + w->pad[a];
+    const int32_t end = room < 0 ? 0 : room / w->stride[a] + 1;
+    const int32_t lo = clamp_i32(first, r->lo[a], r->hi[a]);
+    return (struct span){ lo, max_i32(min_i32(r->hi[a], end), lo) };
+}
+
 #endif

@@ -66,8 +66,11 @@ static float divisor_of(const struct op *op, struct taps rows, struct taps cols)
 }
 
 static void pool_pixel(const struct kernel_call *call, const struct simd *simd, pool_taps pool,
-                       float *to, struct taps rows, struct taps cols)
+                       int32_t y, int32_t at, struct taps rows)
 {
+    const struct window *w = &call->op->u.pool.win;
+    const struct taps cols = taps_at(w, COL, at, input_dim(call, 0)[COL]);
+    float *to = view_at(&call->out, y, at, call->region.lo[CHAN]);
     const int32_t n = box_len(call->region, CHAN);
     const float *x[MAX_TAPS];
     int32_t taps = 0;
@@ -83,17 +86,45 @@ static void pool_pixel(const struct kernel_call *call, const struct simd *simd, 
     pool(simd, x, taps, divisor_of(call->op, rows, cols), to, n);
 }
 
+/* Windows at columns `xs` of row `y`, all on the map: from one to the next, all taps move alike. */
+static void pool_whole(const struct kernel_call *call, const struct simd *simd, pool_taps pool,
+                       int32_t y, struct taps rows, struct span xs)
+{
+    const struct window *w = &call->op->u.pool.win;
+    const struct taps cols = taps_at(w, COL, xs.lo, input_dim(call, 0)[COL]);
+    const float divisor = divisor_of(call->op, rows, cols);
+    const ptrdiff_t step = w->stride[COL] * call->in[0].pixel_stride;
+    const int32_t n = box_len(call->region, CHAN);
+    const float *x[MAX_TAPS];
+    int32_t taps = 0;
+    for (int32_t ky = rows.lo; ky < rows.hi; ky++)
+        for (int32_t kx = cols.lo; kx < cols.hi; kx++)
+            x[taps++] = under(call, rows, cols, ky, kx);
+    float *to = view_at(&call->out, y, xs.lo, call->region.lo[CHAN]);
+    for (int32_t i = xs.lo; i < xs.hi; i++, to += call->out.pixel_stride) {
+        for (int32_t t = 0; t < taps && i > xs.lo; t++)
+            x[t] += step;
+        pool(simd, x, taps, divisor, to, n);
+    }
+}
+
 static void run(const struct kernel_call *call, pool_taps pool)
 {
     const struct window *w = &call->op->u.pool.win;
     const struct simd *simd = simd_best();
     const int32_t *dim = input_dim(call, 0);
     const struct box *r = &call->region;
+    struct span whole = { r->lo[COL], r->lo[COL] };
+    if ((int64_t)w->kernel[ROW] * w->kernel[COL] <= MAX_TAPS)
+        whole = windows_inside(w, COL, dim[COL], r);
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
         const struct taps rows = taps_at(w, ROW, y, dim[ROW]);
-        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++)
-            pool_pixel(call, simd, pool, view_at(&call->out, y, x, r->lo[CHAN]), rows,
-                       taps_at(w, COL, x, dim[COL]));
+        for (int32_t x = r->lo[COL]; x < whole.lo; x++)
+            pool_pixel(call, simd, pool, y, x, rows);
+        if (whole.lo < whole.hi)
+            pool_whole(call, simd, pool, y, rows, whole);
+        for (int32_t x = whole.hi; x < r->hi[COL]; x++)
+            pool_pixel(call, simd, pool, y, x, rows);
     }
     act_region(call);
 }
