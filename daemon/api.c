@@ -2,6 +2,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,7 +177,7 @@ static void get_model_ready(struct api *a, struct http_call *call, const struct 
 
 /* ---- status */
 
-static double ms(uint64_t ns) { return (double)(ns / 1000) / 1000.0; }
+static double ms(uint64_t ns) { return round((double)ns / 1e3) / 1e3; }
 
 static void add_figures(cJSON *list, const char *model, const struct node_info *n)
 {
@@ -520,7 +521,8 @@ static void handle_model(struct api *a, struct http_call *call, const char *meth
     struct model_info m;
     const char *rest = split_model_path(path, name);
 
-    if (!rest || (strcmp(rest, "") && strcmp(rest, "/ready") && strcmp(rest, "/infer"))) {
+    if (!rest ||
+        (strcmp(rest, "") != 0 && strcmp(rest, "/ready") != 0 && strcmp(rest, "/infer") != 0)) {
         reply_error(call, NOT_FOUND, "no such page");
         return;
     }

@@ -2,6 +2,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -430,7 +431,7 @@ static bool add_head(cJSON *root, const struct infer_request *q, const struct re
            cJSON_AddStringToObject(root, "model_version", "1") &&
            (q->id[0] == '\0' || cJSON_AddStringToObject(root, "id", q->id)) &&
            (p = cJSON_AddObjectToObject(root, "parameters")) != NULL &&
-           cJSON_AddNumberToObject(p, "splitd_ms", (double)(r->elapsed_ns / 1000) / 1000.0) &&
+           cJSON_AddNumberToObject(p, "splitd_ms", round((double)r->elapsed_ns / 1e3) / 1e3) &&
            cJSON_AddNumberToObject(p, "splitd_nodes", r->nodes) &&
            cJSON_AddNumberToObject(p, "splitd_epoch", r->epoch) &&
            cJSON_AddNumberToObject(p, "splitd_frame", r->frame);

@@ -126,7 +126,7 @@ int api_values_json(const cJSON *data, enum api_type t, const char *name, int64_
     if (found != n)
         return diag(why, -EINVAL, "input \"%.64s\": data has %lld values, its shape %lld", name,
                     (long long)found, (long long)n);
-    float *made = malloc((size_t)n * sizeof *made), *at = made;
+    float *made = malloc(((size_t)n + 1) * sizeof *made), *at = made; /* n may be 0 */
     if (!made)
         return diag(why, -ENOMEM, "input \"%.64s\": out of memory", name);
     const cJSON *bad = flatten(data, t, &at);

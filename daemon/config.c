@@ -529,7 +529,7 @@ int32_t config_threads(const struct config *c, int32_t self)
 {
     char host[CONFIG_ADDRESS_MAX + 1], other[CONFIG_ADDRESS_MAX + 1];
     cpu_set_t set;
-    int32_t sharers = 0;
+    int32_t sharers = 1; /* of this machine's processors: this node... */
 
     if (c->node[self].threads > 0)
         return c->node[self].threads;
@@ -538,7 +538,7 @@ int32_t config_threads(const struct config *c, int32_t self)
     host_of(c->node[self].address, host);
     for (int32_t i = 0; i < c->nnodes; i++) {
         host_of(c->node[i].address, other);
-        sharers += strcmp(host, other) == 0;
+        sharers += i != self && strcmp(host, other) == 0; /* ...and others on the same host */
     }
     const int32_t threads = CPU_COUNT(&set) / sharers;
     return threads < 1 ? 1 : threads > POOL_MAX_THREADS ? POOL_MAX_THREADS : threads;

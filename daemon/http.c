@@ -222,7 +222,8 @@ static const char *framing_doubt(const struct framing *f)
         return "Content-Length and Transfer-Encoding exclude each other";
     if (f->lengths > 1)
         return "more than one Content-Length";
-    if (f->codings > 1 || (f->codings == 1 && (!f->coding || strcasecmp(f->coding, "chunked"))))
+    if (f->codings > 1 ||
+        (f->codings == 1 && (!f->coding || strcasecmp(f->coding, "chunked") != 0)))
         return "the only Transfer-Encoding that is known here is chunked";
     if (f->lengths == 1 &&
         (!f->length || f->length[0] == '\0' || f->length[strspn(f->length, "0123456789")] != '\0'))

@@ -160,7 +160,7 @@ static int route_transfers(struct session *s, struct diag *why)
     const struct program *pr = &s->plan.program;
 
     s->send_of = malloc(((size_t)pr->ntransfers + 1) * sizeof *s->send_of);
-    s->from = malloc((size_t)pr->ntransfers + 1);
+    s->from = malloc(((size_t)pr->ntransfers + 1) * sizeof(*s->from));
     s->by_host = calloc((size_t)pr->ntransfers + 1, sizeof *s->by_host);
     if (!s->send_of || !s->from || !s->by_host)
         return diag(why, -ENOMEM, "out of memory for %d transfers", pr->ntransfers);
@@ -176,7 +176,7 @@ static int route_transfers(struct session *s, struct diag *why)
             continue;
         s->by_host[st->transfer] = st->peer == pr->nodes;
         s->from[st->transfer] =
-            (int8_t)(st->peer == pr->nodes ? s->coordinator : s->plan.member[st->peer]);
+            (int16_t)(st->peer == pr->nodes ? s->coordinator : s->plan.member[st->peer]);
     }
     return 0;
 }

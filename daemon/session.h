@@ -68,7 +68,7 @@ struct session {
     struct lane lane[PLAN_MAX_DEPTH];
     int32_t nsends;
     int32_t *send_of; /* [ntransfers] index in lane.out, -1: not sent by this program */
-    int8_t *from;     /* [ntransfers] index in cluster.json of the sender, -1: not received */
+    int16_t *from;    /* [ntransfers] index in cluster.json of the sender, -1: not received */
     bool *by_host;    /* [ntransfers] it is the host that sends it */
     int64_t arena_bytes, weight_bytes; /* of all lanes, messages included; of the weights */
 };

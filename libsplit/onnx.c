@@ -63,20 +63,20 @@ void onnx_close(struct onnx_model *m)
     struct store *store = m->store;
     store_free(&store);
     if (m->map)
-        munmap((void *)(uintptr_t)m->map, m->map_bytes);
+        munmap((uint8_t *)m->map, m->map_bytes);
     *m = (struct onnx_model){ .ninputs = 0 };
 }
 
 void onnx_forget(const struct onnx_model *m, const struct onnx_tensor *t)
 {
-    const uintptr_t map = (uintptr_t)m->map, data = (uintptr_t)t->data;
-    if (!m->map || data < map || data >= map + m->map_bytes)
+    const uint8_t *data = t->data;
+    if (!m->map || data < m->map || data >= m->map + m->map_bytes)
         return;
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t first = (data + page - 1) / page * page;
-    const uintptr_t end = (data + t->bytes) / page * page;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE); /* the map begins on a page */
+    const size_t at = (size_t)(data - m->map);
+    const size_t first = (at + page - 1) / page * page, end = (at + t->bytes) / page * page;
     if (first < end)
-        madvise((void *)first, end - first, MADV_DONTNEED);
+        madvise((uint8_t *)m->map + first, end - first, MADV_DONTNEED);
 }
 
 size_t onnx_type_bytes(enum onnx_type t)
