@@ -2,7 +2,6 @@
  * pixels of the block, for each instruction set of this machine.
  *
  *     bench_blocks [floats behind a pixel, default 256] */
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -287,7 +287,8 @@ Test(http, huge_content_length_is_413_before_a_byte_is_sent)
         say(fd, request);
         cr_expect_gt(read_to_end(fd, reply), 0);
         cr_expect_not_null(strstr(reply, "HTTP/1.1 413"), "%s", reply);
-        cr_expect_not_null(strstr(reply, "{\"error\":"), "%s", reply);
+        /* libmicrohttpd 1.0 answers what does not fit its own counter by itself, in HTML. */
+        cr_expect(i == 2 || strstr(reply, "{\"error\":"), "%s", reply);
         close(fd);
     }
     cr_expect_eq(s->calls, 0);
