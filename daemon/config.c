@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "libsplit/file.h"
@@ -499,20 +500,65 @@ int config_load(struct config *c, const char *file, struct diag *why)
     return rc;
 }
 
+/* Whether `host`, an address in numbers, is one of this machine's: only those can be bound. */
+static bool is_own_address(const char *host)
+{
+    struct sockaddr_in v4 = { .sin_family = AF_INET };
+    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+    const bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
+
+    if (!is_v4 && inet_pton(AF_INET6, host, &v6.sin6_addr) != 1)
+        return false;
+    const int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    const int rc = is_v4 ? bind(fd, (struct sockaddr *)&v4, sizeof v4)
+                         : bind(fd, (struct sockaddr *)&v6, sizeof v6);
+    close(fd);
+    return rc == 0;
+}
+
+/* The only node whose address is one of this machine's; -ENOENT if there are none or several. */
+static int find_own_address(const struct config *c)
+{
+    char host[CONFIG_ADDRESS_MAX + 1];
+    uint16_t port;
+    int found = -ENOENT;
+
+    for (int32_t i = 0; i < c->nnodes; i++) {
+        const char *address = c->node[i].address;
+        if (split_host_port(address + strlen("tcp://"), host, sizeof host, &port) < 0 ||
+            !is_own_address(host))
+            continue;
+        if (found >= 0)
+            return -ENOENT;
+        found = i;
+    }
+    return found;
+}
+
 int config_self(const struct config *c, const char *name, struct diag *why)
 {
     char host[256] = "", names[240];
+    int i;
 
-    if (!name) {
-        if (gethostname(host, sizeof host - 1) < 0)
-            return diag(why, -errno, "the host has no name: say --node NAME");
-        name = host;
+    if (name) {
+        i = find_node(c, name);
+        if (i < 0)
+            return diag(why, -ENOENT, "node \"%s\" is not one of the nodes of cluster \"%s\": %s",
+                        name, c->cluster, node_names(c, names, sizeof names));
+        return i;
     }
-    const int i = find_node(c, name);
+    if (gethostname(host, sizeof host - 1) < 0)
+        return diag(why, -errno, "the host has no name: say --node NAME");
+    i = find_node(c, host);
     if (i < 0)
-        return diag(why, -ENOENT, "%s \"%s\" is not one of the nodes of cluster \"%s\": %s",
-                    host[0] ? "host name" : "node", name, c->cluster,
-                    node_names(c, names, sizeof names));
+        i = find_own_address(c);
+    if (i < 0)
+        return diag(why, -ENOENT,
+                    "no node of cluster \"%s\" is called like this host (%s), and not exactly one "
+                    "has an address of it: %s; say --node NAME",
+                    c->cluster, host, node_names(c, names, sizeof names));
     return i;
 }
 

@@ -75,8 +75,9 @@ int config_parse(struct config *c, const char *json, size_t len, const char *fil
                  struct diag *why);
 int config_load(struct config *c, const char *file, struct diag *why);
 
-/* The index of the node called `name`; `name` NULL: the one called like this host.  -ENOENT
- * with a sentence that lists the names. */
+/* The index of the node called `name`; `name` NULL: the one called like this host or, if none is,
+ * the only one whose address (in numbers) is this host's.  -ENOENT with a sentence that lists the
+ * names. */
 int config_self(const struct config *c, const char *name, struct diag *why);
 
 /* Threads that compute on node `self`, which this process is: what the file says, else the

@@ -2,9 +2,12 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +28,7 @@ struct rate {
 static struct {
     pthread_mutex_t lock;
     enum log_level least;
-    int journal; /* the journal wants a priority before each line */
+    bool journal; /* it journal wants a priority before each line */
     struct rate rate[EVENT_WORDS];
 } logger = { .lock = PTHREAD_MUTEX_INITIALIZER, .least = LOG_INFO };
 
@@ -39,11 +42,25 @@ static const struct {
     [LOG_ERROR] = { "error", 3 },
 };
 
+/* The variable names the journal's end of a socket; whoever started us may have put something else
+ * in place of it and left the variable. */
+static bool stderr_is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    char mine[64];
+    struct stat s;
+
+    if (!stream || fstat(STDERR_FILENO, &s) < 0)
+        return false;
+    snprintf(mine, sizeof mine, "%ju:%ju", (uintmax_t)s.st_dev, (uintmax_t)s.st_ino);
+    return strcmp(stream, mine) == 0;
+}
+
 void log_init(enum log_level least)
 {
     pthread_mutex_lock(&logger.lock);
     logger.least = least;
-    logger.journal = getenv("JOURNAL_STREAM") != NULL;
+    logger.journal = stderr_is_journal();
     pthread_mutex_unlock(&logger.lock);
 }
 
@@ -112,6 +129,16 @@ __attribute__((format(printf, 3, 4))) static void addf(char *line, size_t *at, c
     va_end(args);
 }
 
+/* One write a line, so that lines of several threads do not mix.  There is nobody to tell when
+ * stderr is gone. */
+static void end_line(char *line, size_t at)
+{
+    replace_controls(line);
+    line[at++] = '\n';
+    if (write(STDERR_FILENO, line, at) < 0)
+        return;
+}
+
 void log_event(enum log_level level, const char *event, const char *fmt, ...)
 {
     char line[LINE_BYTES];
@@ -121,7 +148,7 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...)
 
     pthread_mutex_lock(&logger.lock);
     const int wanted = level >= logger.least && admit(event, &left_out);
-    const int journal = logger.journal;
+    const bool journal = logger.journal;
     pthread_mutex_unlock(&logger.lock);
     if (!wanted)
         return;
@@ -137,10 +164,19 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...)
     }
     if (left_out > 0)
         addf(line, &at, " left_out=%u", left_out);
-    replace_controls(line);
-    line[at++] = '\n';
-    /* One write a line, so that lines of several threads do not mix.  There is nobody to
-     * tell when stderr is gone. */
-    if (write(STDERR_FILENO, line, at) < 0)
-        return;
+    end_line(line, at);
+}
+
+void log_failure(const char *sentence)
+{
+    char line[LINE_BYTES];
+    size_t at = 0;
+
+    pthread_mutex_lock(&logger.lock);
+    const bool journal = logger.journal;
+    pthread_mutex_unlock(&logger.lock);
+    if (journal)
+        addf(line, &at, "<%d>", levels[LOG_ERROR].priority);
+    addf(line, &at, "splitd: %s", sentence);
+    end_line(line, at);
 }

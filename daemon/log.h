@@ -2,9 +2,9 @@
  *
  *     warn node-lost node=pi3 silent_ms=512 action=replan
  *
- * Under systemd (JOURNAL_STREAM set) each line starts with its priority <N>.  Lines of one
- * event word are limited to 20 a second; what was left out is counted in the next line.
- * Any thread. */
+ * Where stderr is the journal ($JOURNAL_STREAM) each line starts with its priority <N>.  Lines of
+ * one event word are limited to 20 a second; what was left out is counted in the next line. Any
+ * thread. */
 #ifndef DAEMON_LOG_H
 #define DAEMON_LOG_H
 
@@ -16,5 +16,8 @@ void log_init(enum log_level least); /* once, before any thread */
  * outside go through %s only; control characters are replaced by '?'. */
 __attribute__((format(printf, 3, 4))) void log_event(enum log_level level, const char *event,
                                                      const char *fmt, ...);
+
+/* Why the process ends: "splitd: <sentence>". */
+void log_failure(const char *sentence);
 
 #endif

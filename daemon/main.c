@@ -8,13 +8,19 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "daemon/api.h"
 #include "daemon/log.h"
-#include "daemon/mesh.h"
-#include "daemon/store.h"
-#include "daemon/worker.h"
+#include "daemon/node.h"
+#include "daemon/notify.h"
 
-enum { STOP_MS = 900 }; /* after which a part that does not close is left behind */
+enum {
+    STOP_MS = 900,   /* after which a part that does not close is left behind */
+    DRAIN_MS = 5000, /* requests that a reload lets end */
+    TELL_MS = 1000,  /* systemd hears of a new status as often */
+    STATUS_BYTES = 256,
+};
+
+/* A configuration that is refused stays refused: debian/splitd.service does not try again. */
+enum { EXIT_USAGE = 2 };
 
 struct options {
     const char *config, *node, *state;
@@ -24,20 +30,23 @@ struct options {
 
 struct app {
     struct options options;
-    struct config config;
-    int32_t self;
+    struct config config[2]; /* the one in use, and room for the next */
+    int current, self;
     uv_loop_t loop;
-    uv_signal_t terminate, interrupt;
-    uv_timer_t watchdog;
-    struct store *store;
-    struct worker *worker;
-    struct mesh *mesh;
-    struct coordinator *coordinator; /* these three: on the coordinator's node */
-    struct api *api;
-    struct http_server *http;
-    bool stopping;
-    int to_close; /* parts whose `closed` has not come, and one for who counts them */
-    int status;
+    uv_signal_t terminate, interrupt, hangup;
+    uv_timer_t limit; /* of stopping */
+    uv_timer_t tell;  /* systemd */
+    int64_t watchdog_ms;
+    char told[STATUS_BYTES];
+    struct node *node;
+    enum {
+        RUNNING,
+        RELOADING, /* the node is closing; the next configuration comes then */
+        REVERTING, /* so is the one of a configuration that did not work */
+        STOPPING
+    } state;
+    bool again; /* SIGHUP came while reloading */
+    int status; /* of the process */
 };
 
 /* ---- options */
@@ -90,7 +99,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option option_table[] = {
     { "config", 'c', "FILE", 0, "The cluster's cluster.json, the same on every node", 0 },
-    { "node", 'n', "NAME", 0, "The node to be (default: the one called like this host)", 0 },
+    { "node", 'n', "NAME", 0,
+      "The node to be (default: the one called like this host, or with its address)", 0 },
     { "state", OPTION_STATE, "DIR", 0,
       "Where models are kept (default: $STATE_DIRECTORY, else /var/lib/splitd)", 0 },
     { "log", OPTION_LOG, "LEVEL", 0, "debug, info, warn or error (default: info)", 0 },
@@ -102,7 +112,9 @@ static const struct argp argp = {
     .options = option_table,
     .parser = parse_option,
     .doc = "Runs one node of a cluster that computes a neural network together.\v"
-           "Exit status: 0 after SIGTERM or SIGINT, 1 after a failure, 2 for wrong usage.",
+           "SIGHUP: read the configuration again.\n"
+           "Exit status: 0 after SIGTERM or SIGINT, 1 after a failure, 2 for wrong usage or a "
+           "configuration that is refused.",
 };
 
 static const char *state_dir(const struct options *o)
@@ -113,177 +125,178 @@ static const char *state_dir(const struct options *o)
     return systemd && systemd[0] ? systemd : "/var/lib/splitd";
 }
 
-/* ---- who gets what from the mesh */
+/* ---- systemd */
 
-static bool is_for_coordinator(const struct header *h)
+static void tell_status(struct app *app)
 {
-    return h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE;
-}
+    char text[STATUS_BYTES] = "";
 
-static void on_up(void *ctx, int32_t node, const struct msg_hello *hello)
-{
-    struct app *app = ctx;
-    if (app->coordinator)
-        coordinator_up(app->coordinator, node, hello);
-}
-
-static void on_down(void *ctx, int32_t node, const char *why)
-{
-    struct app *app = ctx;
-    worker_down(app->worker, node);
-    if (app->coordinator)
-        coordinator_down(app->coordinator, node, why);
-}
-
-static void on_message(void *ctx, int32_t node, const struct header *h, const uint8_t *body)
-{
-    struct app *app = ctx;
-
-    if (!is_for_coordinator(h))
-        worker_message(app->worker, node, h, body);
-    else if (app->coordinator)
-        coordinator_message(app->coordinator, node, h, body);
-    else
-        log_event(LOG_WARN, "message-dropped", "node=%s type=%d reason=\"not the coordinator\"",
-                  app->config.node[node].name, (int)h->type);
-}
-
-static uint8_t *on_claim(void *ctx, int32_t node, const struct header *h)
-{
-    struct app *app = ctx;
-
-    if (h->flags & HEADER_TO_HOST)
-        return app->coordinator ? coordinator_claim(app->coordinator, node, h) : NULL;
-    return worker_claim(app->worker, node, h);
-}
-
-static void on_arrived(void *ctx, int32_t node, const struct header *h)
-{
-    struct app *app = ctx;
-    if (h->flags & HEADER_TO_HOST)
-        coordinator_arrived(app->coordinator, node, h);
-    else
-        worker_arrived(app->worker, node, h);
-}
-
-static void on_failed(void *ctx, int32_t node, const struct header *h)
-{
-    struct app *app = ctx;
-    if (h->flags & HEADER_TO_HOST)
-        coordinator_failed(app->coordinator, node, h);
-    else
-        worker_failed(app->worker, node, h);
-}
-
-/* ---- stopping.  First the clients get their answers and the peers our leave; then nothing
- * comes from the mesh any more and the rest can close. */
-
-static void stop_end(void *ctx)
-{
-    struct app *app = ctx;
-
-    if (--app->to_close > 0)
+    if (app->state != RUNNING)
         return;
-    mesh_free(app->mesh);
-    coordinator_free(app->coordinator);
-    api_free(app->api);
-    store_close(app->store);
-    uv_close((uv_handle_t *)&app->terminate, NULL);
-    uv_close((uv_handle_t *)&app->interrupt, NULL);
-    uv_close((uv_handle_t *)&app->watchdog, NULL);
+    node_status(app->node, text, sizeof text);
+    if (strcmp(text, app->told) != 0)
+        notify("STATUS=%s", text);
+    memcpy(app->told, text, sizeof text);
 }
 
-static void stop_rest(void *ctx)
+/* That this timer fires shows that the loop goes round. */
+static void on_tell(uv_timer_t *t)
 {
-    struct app *app = ctx;
+    struct app *app = t->data;
 
-    if (--app->to_close > 0)
-        return;
-    app->to_close = 1 + (app->http != NULL) + (app->worker != NULL);
-    if (app->http)
-        http_close(app->http, stop_end, app);
-    if (app->worker)
-        worker_close(app->worker, stop_end, app);
-    stop_end(app);
+    if (app->watchdog_ms > 0)
+        notify("WATCHDOG=1");
+    tell_status(app);
 }
 
-static void on_watchdog(uv_timer_t *t)
+static void tell_ready(struct app *app)
+{
+    notify("READY=1");
+    app->told[0] = '\0';
+    tell_status(app);
+}
+
+/* ---- stopping */
+
+static void close_handles(struct app *app)
+{
+    uv_handle_t *const handles[] = { (uv_handle_t *)&app->terminate, (uv_handle_t *)&app->interrupt,
+                                     (uv_handle_t *)&app->hangup, (uv_handle_t *)&app->limit,
+                                     (uv_handle_t *)&app->tell };
+    for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++)
+        uv_close(handles[i], NULL);
+}
+
+static void on_limit(uv_timer_t *t)
 {
     const struct app *app = t->data;
     log_event(LOG_WARN, "stop-forced", "after_ms=%d", STOP_MS);
     _exit(app->status);
 }
 
+static void on_stopped(void *ctx)
+{
+    struct app *app = ctx;
+    app->node = NULL;
+    close_handles(app);
+}
+
 static void stop(struct app *app)
 {
-    app->stopping = true;
-    uv_timer_start(&app->watchdog, on_watchdog, STOP_MS, 0);
-    app->to_close = 1 + (app->coordinator != NULL) + (app->mesh != NULL);
-    if (app->api)
-        api_stop(app->api);
-    if (app->coordinator)
-        coordinator_close(app->coordinator, stop_rest, app);
-    if (app->mesh)
-        mesh_close(app->mesh, stop_rest, app);
-    stop_rest(app);
+    app->state = STOPPING;
+    notify("STOPPING=1");
+    uv_timer_start(&app->limit, on_limit, STOP_MS, 0);
+    if (app->node)
+        node_close(app->node, 0, on_stopped, app);
+    else
+        on_stopped(app);
 }
 
 static void on_signal(uv_signal_t *s, int signum)
 {
     struct app *app = s->data;
 
-    if (app->stopping)
+    if (app->state == STOPPING)
         _exit(128 + signum);
     log_event(LOG_INFO, "stopping", "signal=%s", signum == SIGTERM ? "SIGTERM" : "SIGINT");
     stop(app);
 }
 
-/* ---- starting */
+/* ---- reading the configuration again.  Everything in the file may change: the node closes, once
+ * what clients wait for has been answered, and a new one opens in the same process.  A file that
+ * is refused changes nothing, and one that does not work (a port is taken) is given up for the
+ * one before. */
 
-static int start_coordinator(struct app *app, struct diag *why)
+static int open_node(struct app *app, struct diag *why)
 {
-    int rc = coordinator_new(&app->coordinator, &app->loop, &app->config, why);
-    if (rc == 0 && api_new(&app->api, &app->loop, app->coordinator, &app->config) < 0)
-        rc = diag(why, -ENOMEM, "out of memory");
-    return rc;
+    return node_open(&app->node, &app->loop, &app->config[app->current], app->self,
+                     state_dir(&app->options), why);
 }
 
-static int start(struct app *app, struct diag *why)
+/* Reads the file into `config`.  Returns the index of this node in it or a negative errno. */
+static int load(const struct options *o, struct config *config, struct diag *why)
 {
-    const struct config *config = &app->config;
-    const struct mesh_events events = { .ctx = app,
-                                        .up = on_up,
-                                        .down = on_down,
-                                        .message = on_message,
-                                        .claim = on_claim,
-                                        .arrived = on_arrived,
-                                        .failed = on_failed };
-    const bool coordinates = app->self == config->coordinator;
+    const int rc = config_load(config, o->config, why);
+    return rc < 0 ? rc : config_self(config, o->node, why);
+}
 
-    int rc = store_open(&app->store, state_dir(&app->options), why);
-    if (rc == 0)
-        rc = worker_new(&app->worker, &app->loop, config, app->self, app->store, why);
-    if (rc == 0 && coordinates)
-        rc = start_coordinator(app, why);
-    if (rc < 0)
-        return rc;
+static void reload(struct app *app);
 
-    rc = mesh_open(&app->mesh, &app->loop, config, app->self, &events, why);
-    if (rc < 0)
-        return rc;
-    worker_attach(app->worker, app->mesh);
-    if (!coordinates) {
-        log_event(LOG_INFO, "ready", "node=%s", config->node[app->self].name);
-        return 0;
+static void reloaded(struct app *app)
+{
+    const struct config *config = &app->config[app->current];
+
+    if (app->state == RELOADING)
+        log_event(LOG_INFO, "reloaded", "cluster=%s nodes=%d models=%d", config->cluster,
+                  config->nnodes, config->nmodels);
+    app->state = RUNNING;
+    tell_ready(app);
+    if (app->again)
+        reload(app);
+}
+
+static void on_node_closed(void *ctx)
+{
+    struct app *app = ctx;
+    struct diag why = { "" };
+
+    app->node = NULL;
+    app->current = !app->current;
+    app->self = config_self(&app->config[app->current], app->options.node, &why);
+    if (app->self >= 0 && open_node(app, &why) == 0) {
+        reloaded(app);
+    } else if (app->state == RELOADING) {
+        log_event(LOG_ERROR, "reload-failed",
+                  "reason=\"%s\" action=\"back to the configuration before\"", why.text);
+        app->state = REVERTING;
+        if (app->node)
+            node_close(app->node, 0, on_node_closed, app);
+        else
+            on_node_closed(app);
+    } else {
+        log_event(LOG_ERROR, "start-failed", "reason=\"%s\"", why.text);
+        app->status = EXIT_FAILURE;
+        stop(app);
     }
-    coordinator_attach(app->coordinator, app->mesh);
-    rc = http_open(&app->http, &app->loop, config->http_host, config->http_port, API_MAX_BODY,
-                   api_handle, app->api, why);
-    if (rc == 0)
-        log_event(LOG_INFO, "ready", "node=%s http=%s:%u", config->node[app->self].name,
-                  config->http_host, http_port(app->http));
-    return rc;
 }
+
+static void reload(struct app *app)
+{
+    struct diag why = { "" };
+
+    app->again = false;
+    notify_reloading();
+    const struct config *now = &app->config[app->current];
+    struct config *next = &app->config[!app->current];
+    const int self = load(&app->options, next, &why);
+
+    if (self < 0) {
+        log_event(LOG_ERROR, "reload-refused", "reason=\"%s\" action=\"the old one stays\"",
+                  why.text);
+        tell_ready(app);
+    } else if (memcmp(now->sha, next->sha, sizeof now->sha) == 0) {
+        log_event(LOG_INFO, "reload-unneeded", "file=%s reason=\"it has not changed\"",
+                  app->options.config);
+        tell_ready(app);
+    } else {
+        log_event(LOG_INFO, "reloading", "file=%s", app->options.config);
+        app->state = RELOADING;
+        node_close(app->node, DRAIN_MS, on_node_closed, app);
+    }
+}
+
+static void on_hangup(uv_signal_t *s, int signum)
+{
+    struct app *app = s->data;
+    (void)signum;
+
+    if (app->state == RUNNING)
+        reload(app);
+    else
+        app->again = true;
+}
+
+/* ---- starting */
 
 static int open_loop(struct app *app, struct diag *why)
 {
@@ -291,13 +304,25 @@ static int open_loop(struct app *app, struct diag *why)
 
     if (rc < 0)
         return diag(why, rc, "no event loop: %s", uv_strerror(rc));
-    uv_timer_init(&app->loop, &app->watchdog);
+    uv_timer_init(&app->loop, &app->limit);
+    uv_timer_init(&app->loop, &app->tell);
     uv_signal_init(&app->loop, &app->terminate);
     uv_signal_init(&app->loop, &app->interrupt);
-    app->watchdog.data = app->terminate.data = app->interrupt.data = app;
+    uv_signal_init(&app->loop, &app->hangup);
+    app->limit.data = app->tell.data = app->terminate.data = app->interrupt.data =
+        app->hangup.data = app;
     uv_signal_start(&app->terminate, on_signal, SIGTERM);
     uv_signal_start(&app->interrupt, on_signal, SIGINT);
+    uv_signal_start(&app->hangup, on_hangup, SIGHUP);
     return 0;
+}
+
+static void tell_regularly(struct app *app)
+{
+    app->watchdog_ms = notify_watchdog_ms();
+    const uint64_t half = (uint64_t)app->watchdog_ms / 2;
+    const uint64_t every = half > 0 && half < TELL_MS ? half : TELL_MS;
+    uv_timer_start(&app->tell, on_tell, every, every);
 }
 
 static int run(struct app *app, struct diag *why)
@@ -305,10 +330,13 @@ static int run(struct app *app, struct diag *why)
     int rc = open_loop(app, why);
     if (rc < 0)
         return rc;
-    rc = start(app, why);
+    rc = open_node(app, why);
     if (rc < 0) {
         app->status = EXIT_FAILURE;
         stop(app);
+    } else {
+        tell_ready(app);
+        tell_regularly(app);
     }
     (void)uv_run(&app->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&app->loop); /* the loop ended because nothing is open in it */
@@ -326,21 +354,23 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     app->options.log = LOG_INFO;
-    argp_err_exit_status = 2;
+    argp_err_exit_status = EXIT_USAGE;
     argp_parse(&argp, argc, argv, 0, NULL, &app->options);
     log_init(app->options.log);
     signal(SIGPIPE, SIG_IGN);
 
-    rc = config_load(&app->config, app->options.config, &why);
-    if (rc == 0)
-        rc = app->self = config_self(&app->config, app->options.node, &why);
-    if (rc >= 0 && app->options.check)
-        printf("%s: cluster \"%s\", %d nodes, %d models: fine\n", app->options.config,
-               app->config.cluster, app->config.nnodes, app->config.nmodels);
-    else if (rc >= 0)
-        rc = run(app, &why);
+    const struct config *config = &app->config[app->current];
+    rc = app->self = load(&app->options, &app->config[app->current], &why);
     if (rc < 0)
-        fprintf(stderr, "splitd: %s\n", why.text);
+        app->status = EXIT_USAGE;
+    else if (app->options.check)
+        printf("%s: cluster \"%s\", %d nodes, %d models: fine\n", app->options.config,
+               config->cluster, config->nnodes, config->nmodels);
+    else if ((rc = run(app, &why)) < 0)
+        app->status = EXIT_FAILURE;
+    if (rc < 0)
+        log_failure(why.text);
+    rc = app->status;
     free(app);
-    return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return rc;
 }

@@ -110,6 +110,8 @@ done
 . "$here/tasks.sh"
 # shellcheck source=test/cluster/loss.sh
 . "$here/loss.sh"
+# shellcheck source=test/cluster/reload.sh
+. "$here/reload.sh"
 
 own=("superres=$PWD/conf/demo/superres.onnx" "fashion=$PWD/conf/demo/fashion.onnx")
 prepare_answers
@@ -123,6 +125,7 @@ done
 tasks_like_one_node
 with_cluster http tcp 2 "${own[@]}" -- http_answers http_refuses_requests http_refuses_framing
 with_cluster links tcp 2 "${own[@]}" -- links_survive_strangers ports_in_use
+with_cluster reload tcp 3 "${own[@]}" -- reloads
 with_cluster loss tcp 4 "${own[@]}" -- answers_survive_losses
 config_errors
 

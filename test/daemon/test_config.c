@@ -305,7 +305,27 @@ Test(config, self_by_name)
     cr_expect_eq(config_self(&c, "pi2", &why), 1);
     cr_expect_eq(config_self(&c, "pi3", &why), -ENOENT);
     cr_expect_not_null(strstr(why.text, "pi1, pi2"), "%s", why.text);
+    snprintf(c.node[0].address, sizeof c.node[0].address, "tcp://192.0.2.1:7070");
     cr_expect_eq(config_self(&c, NULL, &why), -ENOENT, "no host is called like that");
     gethostname(c.node[1].name, sizeof c.node[1].name - 1);
     cr_expect_eq(config_self(&c, NULL, &why), 1);
+}
+
+/* Fresh Raspberry Pis are all called raspberrypi. */
+Test(config, self_by_address)
+{
+    static struct config c;
+    struct diag why = { "" };
+
+    cr_assert_eq(parse(&c,
+                       HEAD "\"insecure\": true, \"nodes\": ["
+                            "{ \"name\": \"pi1\", \"address\": \"tcp://192.0.2.1:7070\" },"
+                            "{ \"name\": \"pi2\", \"address\": \"tcp://127.0.0.1:7070\" },"
+                            "{ \"name\": \"pi3\", \"address\": \"ipc:///tmp/pi3\" } ] }",
+                       &why),
+                 0, "%s", why.text);
+    cr_expect_eq(config_self(&c, NULL, &why), 1);
+    snprintf(c.node[0].address, sizeof c.node[0].address, "tcp://127.0.0.2:7070");
+    cr_expect_eq(config_self(&c, NULL, &why), -ENOENT, "two are here");
+    cr_expect_not_null(strstr(why.text, "--node"), "%s", why.text);
 }

@@ -2,9 +2,11 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int saved, reading;
@@ -64,10 +66,30 @@ Test(log, lines_below_the_level_are_left_out)
 
 Test(log, the_journal_gets_priorities)
 {
-    setenv("JOURNAL_STREAM", "8:123", 1);
+    char stream[64];
+    struct stat s;
+
+    cr_assert_eq(fstat(STDERR_FILENO, &s), 0);
+    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)s.st_dev, (uintmax_t)s.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
     log_init(LOG_INFO);
     log_event(LOG_ERROR, "broken", "a=%d", 1);
     cr_assert_str_eq(log_text(), "<3>error broken a=1\n");
+    log_event(LOG_WARN, "odd", "%s", "");
+    cr_assert_str_eq(log_text(), "<4>warn odd \n");
+    log_failure("cluster.json: not JSON");
+    cr_assert_str_eq(log_text(), "<3>splitd: cluster.json: not JSON\n");
+}
+
+/* The variable is inherited by everything that a service starts. */
+Test(log, what_is_not_the_journal_gets_none)
+{
+    setenv("JOURNAL_STREAM", "8:123", 1);
+    log_init(LOG_INFO);
+    log_event(LOG_ERROR, "broken", "a=%d", 1);
+    cr_assert_str_eq(log_text(), "error broken a=1\n");
+    log_failure("it is over");
+    cr_assert_str_eq(log_text(), "splitd: it is over\n");
 }
 
 /* A peer's name must not forge a line or move the cursor of a terminal. */
