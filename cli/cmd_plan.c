@@ -195,32 +195,62 @@ static int print_table(const struct view *v, struct diag *why)
     return 0;
 }
 
-static cJSON *node_json(const struct view *v, int32_t tensor, int32_t node)
+static void add_box(cJSON *o, struct box b)
 {
-    const struct box b = shown_box(v, tensor, node);
     const int32_t rows[2] = { b.lo[ROW], b.hi[ROW] };
     const int32_t channels[2] = { b.lo[CHAN], b.hi[CHAN] };
-    cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, "node", node);
     cJSON_AddItemToObject(o, "rows", cJSON_CreateIntArray(rows, 2));
     cJSON_AddItemToObject(o, "channels", cJSON_CreateIntArray(channels, 2));
+}
+
+static cJSON *node_json(const struct view *v, int32_t tensor, int32_t node)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "node", node);
+    add_box(o, shown_box(v, tensor, node));
+    add_box(cJSON_AddObjectToObject(o, "owns"), plan_share(v->p, tensor, node)->part);
     cJSON_AddNumberToObject(o, "halo_bytes", (double)received(v, tensor, node, false));
     cJSON_AddNumberToObject(o, "host_bytes", (double)received(v, tensor, node, true));
     return o;
 }
 
+/* What nodes send each other of `tensor`. */
+static cJSON *messages_json(const struct view *v, int32_t tensor)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int32_t i = 0; i < v->p->ntransfers; i++) {
+        const struct plan_transfer *t = &v->p->transfer[i];
+        const bool is_host = t->from == v->p->nodes || t->to == v->p->nodes;
+        if (t->tensor != tensor || is_host || !shows(v, t->to))
+            continue;
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddNumberToObject(o, "from", t->from);
+        cJSON_AddNumberToObject(o, "to", t->to);
+        add_box(o, t->box);
+        cJSON_AddNumberToObject(o, "bytes", (double)traffic_bytes(v->p, v->g, t, v->pixels));
+        cJSON_AddItemToArray(list, o);
+    }
+    return list;
+}
+
 static cJSON *tensor_json(const struct view *v, int32_t tensor)
 {
     const struct tensor *gt = &v->g->tensor[tensor];
+    const struct op *op = gt->op == GEO_NO_OP ? NULL : &v->g->op[gt->op];
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "name", gt->op == GEO_NO_OP ? gt->name : v->g->op[gt->op].name);
-    cJSON_AddStringToObject(o, "type",
-                            gt->op == GEO_NO_OP ? "input" : op_type_name(v->g->op[gt->op].type));
+    cJSON_AddStringToObject(o, "name", op ? op->name : gt->name);
+    cJSON_AddStringToObject(o, "type", op ? op_type_name(op->type) : "input");
+    cJSON_AddStringToObject(o, "tensor", gt->name);
+    /* Entries of this list, which holds every tensor in its place. */
+    cJSON *inputs = cJSON_AddArrayToObject(o, "inputs");
+    for (int32_t i = 0; op && i < op->ninputs; i++)
+        cJSON_AddItemToArray(inputs, cJSON_CreateNumber(op->input[i]));
     cJSON_AddItemToObject(o, "dim", cJSON_CreateIntArray(v->p->geo->tensor[tensor].dim, AXES));
     cJSON *nodes = cJSON_AddArrayToObject(o, "nodes");
     for (int32_t n = 0; n < v->p->nodes; n++)
         if (shows(v, n))
             cJSON_AddItemToArray(nodes, node_json(v, tensor, n));
+    cJSON_AddItemToObject(o, "messages", messages_json(v, tensor));
     return o;
 }
 
