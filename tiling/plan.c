@@ -3,14 +3,26 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "tiling/placement.h"
+#include "tiling/choose.h"
 
 enum { MAX_WEIGHT = 1000000, MAX_COST = 1000000 };
 
-static struct plan_share *share_of(struct plan *p, int32_t tensor, int32_t node)
+static const char *const policies[] = {
+    [PLAN_AUTO] = "auto",
+    [PLAN_EXCHANGE] = "exchange",
+    [PLAN_RECOMPUTE] = "recompute",
+};
+
+const char *plan_policy_name(enum plan_policy p) { return policies[p]; }
+
+int plan_policy_parse(const char *name)
 {
-    return &p->share[(int64_t)tensor * (p->nodes + 1) + node];
+    for (int p = PLAN_AUTO; p <= PLAN_RECOMPUTE; p++)
+        if (strcmp(policies[p], name) == 0)
+            return p;
+    return -EINVAL;
 }
 
 int32_t plan_cut(const int32_t *weight, int32_t nodes, int32_t len, int32_t n)
@@ -48,7 +60,7 @@ static bool costs_ok(const struct plan_costs *c)
 static int options_check(const struct plan_options *o, const struct geometry *g)
 {
     if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES || o->nodes != g->nodes ||
-        (unsigned)o->halo >= HALO_MODES)
+        (unsigned)o->halo >= HALO_MODES || (unsigned)o->policy > PLAN_RECOMPUTE)
         return -EINVAL;
     switch (o->placement) {
     case PLAN_WHOLE:
@@ -63,25 +75,6 @@ static int options_check(const struct plan_options *o, const struct geometry *g)
     return -EINVAL;
 }
 
-/* The parts, and what follows from them alone. */
-static void place(struct plan *p, const struct placement *where)
-{
-    const struct geometry *g = p->geo;
-    for (int32_t t = 0; t < g->ntensors; t++) {
-        struct plan_share *host = share_of(p, t, p->nodes);
-        for (int32_t n = 0; n < p->nodes; n++) {
-            struct plan_share *s = share_of(p, t, n);
-            s->part = placement_part(where, t, n);
-            if (!geometry_is_input(g, t))
-                s->own = s->run = s->part;
-        }
-        if (geometry_is_input(g, t))
-            host->own = host->run = geometry_whole(g, t);
-        if (g->tensor[t].output)
-            host->want = geometry_whole(g, t);
-    }
-}
-
 struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node)
 {
     const struct geo_op *it = &p->geo->op[op];
@@ -90,52 +83,17 @@ struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node)
     return geometry_need(p->geo, op, i, plan_share(p, it->out, node)->run);
 }
 
-/* Fixes run and want of all tensors.  When the walk comes to an operator, all readers of its
- * output have been there, so what is wanted of the output is known. */
-static void demand(struct plan *p, const struct placement *where)
-{
-    const struct geometry *g = p->geo;
-    for (int32_t o = g->nops - 1; o >= 0; o--) {
-        const struct geo_op *op = &g->op[o];
-        const bool replicated = placement_replicates(where, o);
-        for (int32_t n = 0; n < p->nodes; n++) {
-            struct plan_share *out = share_of(p, op->out, n);
-            if (replicated && !box_empty(out->want))
-                out->run = geometry_whole(g, op->out);
-            for (int32_t i = 0; i < op->ninputs; i++) {
-                struct plan_share *in = share_of(p, g->input[op->first + i].tensor, n);
-                in->want = box_hull(in->want, plan_reads(p, o, i, n));
-            }
-        }
-    }
-}
-
-/* Writes the transfers of `t` to node `to`, unless `out` is NULL, and returns how many. */
-static int32_t list_transfers(const struct plan *p, int32_t t, int32_t to,
-                              struct plan_transfer *out)
-{
-    const struct plan_share *receiver = plan_share(p, t, to);
-    struct box missing[BOX_SUBTRACT_MAX];
-    const int pieces = box_subtract(receiver->want, receiver->run, missing);
-    int32_t count = 0;
-    for (int i = 0; i < pieces; i++)
-        for (int32_t from = 0; from <= p->nodes; from++) {
-            const struct box b = box_intersect(missing[i], plan_share(p, t, from)->own);
-            if (box_empty(b))
-                continue;
-            if (out)
-                out[count] = (struct plan_transfer){ t, (int16_t)from, (int16_t)to, b };
-            count++;
-        }
-    return count;
-}
-
 static int32_t list_all_transfers(const struct plan *p, struct plan_transfer *out)
 {
+    struct plan_transfer some[DEMAND_MAX_TRANSFERS];
     int32_t count = 0; /* at most GEO_MAX_TENSORS * 17 * 6 * 17 < 2^27 */
     for (int32_t t = 0; t < p->geo->ntensors; t++)
-        for (int32_t to = 0; to <= p->nodes; to++)
-            count += list_transfers(p, t, to, out ? out + count : NULL);
+        for (int32_t to = 0; to <= p->nodes; to++) {
+            const int32_t n = demand_transfers(p, t, to, some);
+            if (out)
+                memcpy(out + count, some, (size_t)n * sizeof(*out));
+            count += n;
+        }
     return count;
 }
 
@@ -148,15 +106,17 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
         return r;
 
     struct plan made = { .geo = g, .nodes = o->nodes, .halo = o->halo };
-    made.share = calloc((size_t)g->ntensors * (size_t)(o->nodes + 1) + 1, sizeof(*made.share));
-    if (!made.share)
-        return -ENOMEM;
     struct placement where = { 0 };
-    r = placement_init(&where, g, o);
+    struct readers readers = { 0 };
+    made.share = calloc((size_t)g->ntensors * (size_t)(o->nodes + 1) + 1, sizeof(*made.share));
+    made.recomputed = calloc((size_t)g->ntensors + 1, sizeof(*made.recomputed));
+    r = made.share && made.recomputed ? placement_init(&where, g, o) : -ENOMEM;
+    if (!r)
+        r = readers_init(&readers, g);
+    if (!r)
+        r = choose(&made, &where, &readers, o);
     if (r)
         goto out;
-    place(&made, &where);
-    demand(&made, &where);
 
     made.ntransfers = list_all_transfers(&made, NULL);
     made.transfer = calloc((size_t)made.ntransfers + 1, sizeof(*made.transfer));
@@ -167,6 +127,7 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
     list_all_transfers(&made, made.transfer);
 
 out:
+    readers_done(&readers);
     placement_done(&where);
     if (r)
         plan_done(&made);
@@ -178,6 +139,7 @@ out:
 void plan_done(struct plan *p)
 {
     free(p->share);
+    free(p->recomputed);
     free(p->transfer);
     *p = (struct plan){ 0 };
 }

@@ -7,7 +7,8 @@
  *          nodes without the host, together the whole tensor.  It is what n contributes to a
  *          GEO_PARTIAL
  *   own    the part n sends to others: part, but the host owns all of the network's inputs
- *   run    the part n computes, own or more (a replicated or recomputed tensor)
+ *   run    the part n computes, own or more: a recomputed tensor is computed by whoever reads
+ *          it, so that no node sends it to another
  *   want   the part n's own operators read, and, for the host, what it asked for
  *
  * and from them the transfers: want minus run, each piece sent by its owner.  The host
@@ -27,8 +28,19 @@ enum plan_placement {
     PLAN_MIXED, /* of every tensor bands of rows or of channels: tiling/placement.h */
 };
 
-/* What PLAN_MIXED weighs against each other, each 0..1000000; 0 stands for the default, which
- * is about a Raspberry Pi 4 with all cores at work, on gigabit Ethernet. */
+/* What a node does about values that it reads and does not own: tiling/choose.h. */
+enum plan_policy {
+    PLAN_AUTO,      /* whatever costs less, for every tensor */
+    PLAN_EXCHANGE,  /* receives them; but one-row tensors behind a reduction run everywhere */
+    PLAN_RECOMPUTE, /* computes them from the inputs of the network, from partial sums at most */
+};
+/* "auto", "exchange" or "recompute". */
+const char *plan_policy_name(enum plan_policy p);
+/* The policy of that name, or -EINVAL. */
+int plan_policy_parse(const char *name);
+
+/* What PLAN_MIXED and PLAN_AUTO weigh against each other, each 0..1000000; 0 stands for the
+ * default, which is about a Raspberry Pi 4 with all cores at work, on gigabit Ethernet. */
 struct plan_costs {
     int32_t macs_per_us;         /* 20000 */
     int32_t weight_bytes_per_us; /* 4000: weights come from memory in every frame */
@@ -41,8 +53,10 @@ struct plan_options {
     int32_t nodes;                  /* 1..PLAN_MAX_NODES, equal to geometry.nodes */
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
-    struct plan_costs costs;        /* PLAN_MIXED */
-    enum halo halo;                 /* of what nodes send each other; 0 is exact */
+    enum plan_policy policy;
+    struct plan_costs costs;
+    bool pixels;    /* the host sends inputs as bytes, not floats */
+    enum halo halo; /* of what nodes send each other; 0 is exact */
     /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
      * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
      * channels).  For tests: any function that rises from 0 to `len` is legal, any other
@@ -52,6 +66,9 @@ struct plan_options {
     /* PLAN_MIXED: the axis that `tensor` is cut along, ROW or CHAN, any other -EINVAL; NULL:
      * the one that costs less.  For tests; `ctx` is cut_ctx. */
     enum axis (*along)(void *ctx, int32_t tensor);
+    /* In place of the policy: is `tensor` recomputed?  Inputs of the network and the shares of a
+     * reduction never are.  For tests; `ctx` is cut_ctx. */
+    bool (*recompute)(void *ctx, int32_t tensor);
 };
 
 /* One message: box of `tensor` from its owner to a node that reads it.  The index in
@@ -72,6 +89,7 @@ struct plan {
     enum halo halo; /* of the options; plan_halo() says what it means for a transfer */
     int32_t ntransfers;
     struct plan_share *share; /* [tensor][node], nodes + 1 to a row: use plan_share() */
+    bool *recomputed;         /* [tensor] */
     struct plan_transfer *transfer;
 };
 
@@ -100,9 +118,9 @@ enum halo plan_halo(const struct plan *p, const struct plan_transfer *m);
 struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node);
 
 /* The invariant of every plan: owned boxes are disjoint and cover their tensor; run holds
- * own; everything an operator reads to compute its run box is in run or received, exactly
- * once; every transfer comes from its owner.  Returns 0 or -EPROTO, with the first broken
- * tensor in `*tensor` (may be NULL). */
+ * own, and of a recomputed tensor want; everything an operator reads to compute its run box is in
+ * run or received, exactly once; every transfer comes from its owner.  Returns 0 or -EPROTO, with
+ * the first broken tensor in `*tensor` (may be NULL). */
 int plan_check(const struct plan *p, int32_t *tensor);
 
 /* Values that cross between nodes, and between nodes and the host, for one frame. */
@@ -111,6 +129,10 @@ struct plan_traffic {
     int64_t host_values, host_messages;
 };
 void plan_traffic(const struct plan *p, struct plan_traffic *t);
+
+/* Microseconds for a frame by the costs of `o`, from which the plan was built: a rough figure
+ * (tiling/cost.h) to compare plans of one network by. */
+double plan_estimate_us(const struct plan *p, const struct plan_options *o);
 
 /* The most that the plan can speed up a frame over one node when messages cost nothing and nodes
  * are equally fast: all multiply-adds of the network over the sum, for every operator, of those

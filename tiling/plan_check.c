@@ -27,6 +27,8 @@ static bool share_ok(const struct plan *p, int32_t t, int32_t n)
         return false;
     if (geometry_is_input(p->geo, t) != host && !box_empty(s->run))
         return false;
+    if (p->recomputed[t] && !host && !box_inside(s->want, s->run))
+        return false;
     if (geometry_is_partial(p->geo, t) && !host) {
         const struct box row = box_rows(whole, n, n + 1);
         return box_equal(s->own, row) && box_equal(s->run, row);

@@ -101,6 +101,14 @@ static enum axis random_axis(void *ctx, int32_t tensor)
     return net_random(&source, 2) ? CHAN : ROW;
 }
 
+static bool random_recompute(void *ctx, int32_t tensor)
+{
+    const struct cuts *c = ctx;
+    struct net source;
+    net_init(&source, c->seed ^ (uint64_t)tensor * 104729);
+    return net_random(&source, 2) != 0;
+}
+
 static void expect_same(const struct net *n, const struct values *got, const struct values *want,
                         bool exact, uint64_t seed, const struct plan_options *o)
 {
@@ -160,17 +168,20 @@ static void chain_case(uint64_t seed)
     struct values want = run_on(&n, &one, &in);
     expect_reference(&n, &want, &nhwc, seed);
 
-    for (int way = 0; way < 5; way++) {
+    for (int way = 0; way < 8; way++) {
         struct plan_options o = { .placement = way < 3 ? PLAN_ROWS : PLAN_MIXED };
         o.nodes = net_random(&n, 8) ? net_between(&n, 2, 8) : PLAN_MAX_NODES;
         for (int32_t i = 0; i < o.nodes; i++)
             o.weight[i] = way == 0 ? 1 : net_between(&n, 1, 9);
         struct cuts cuts = { seed, o.nodes };
         o.cut_ctx = &cuts;
-        if (way == 2 || way == 4)
+        o.policy = (enum plan_policy)(way % 3);
+        if (way % 2 == 0)
             o.cut = cut_with_ends;
         if (way >= 3)
             o.along = random_axis;
+        if (way >= 5)
+            o.recompute = random_recompute;
         struct values got = run_on(&n, &o, &in);
         expect_same(&n, &got, &want, !reduces, seed, &o);
         free_values(&got);
@@ -424,7 +435,7 @@ Test(local, coarse_halos_are_short_and_nearly_the_same)
         struct split_session *s = NULL;
         struct exec_stats stats[2];
         const struct plan_options o = {
-            .placement = PLAN_ROWS, .nodes = 2, .weight = { 1, 1 }, .halo = (enum halo)h
+            .policy = PLAN_EXCHANGE, .nodes = 2, .weight = { 1, 1 }, .halo = (enum halo)h
         };
         cr_assert_eq(session_open_graph(&s, &n.g, &o, NULL, NULL), 0);
         struct values out = make_values(&n, n.out, 1);

@@ -27,7 +27,7 @@ struct compiled {
 
 static void compile(struct compiled *c, int32_t nodes)
 {
-    struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes };
+    struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes, .policy = PLAN_EXCHANGE };
     for (int32_t i = 0; i < nodes; i++)
         o.weight[i] = 1;
     cr_assert_eq(graph_geometry(&c->net.g, nodes, &c->geo), 0);

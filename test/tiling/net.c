@@ -80,6 +80,18 @@ int32_t net_conv(struct net *net, int32_t in, int32_t kernel, int32_t stride, in
     return out;
 }
 
+int32_t net_conv_to(struct net *net, int32_t in, int32_t kernel, int32_t chans, bool depthwise)
+{
+    const int32_t *d = dims(net, in);
+    const struct rule win = {
+        .kind = RULE_WINDOW, .kernel = kernel, .stride = 1, .dilation = 1, .pad = kernel / 2
+    };
+    const struct rule rule[AXES] = { win, win, depthwise ? same : all(d[CHAN]) };
+    const int32_t out = add_op(net, (int32_t[]){ d[ROW], d[COL], chans }, 0);
+    add_reader(net, in, rule);
+    return out;
+}
+
 int32_t net_reduce(struct net *net, int32_t in)
 {
     const int32_t *d = dims(net, in);
@@ -385,6 +397,12 @@ static enum axis random_axis(void *seed, int32_t tensor)
     return rng_chance(&r, 50) ? ROW : CHAN;
 }
 
+static bool random_recompute(void *seed, int32_t tensor)
+{
+    struct rng r = { *(const uint64_t *)seed ^ (uint64_t)tensor * 104729u };
+    return rng_chance(&r, 40);
+}
+
 /* Costs at which now rows, now channels are cheaper. */
 static struct plan_costs random_costs(struct rng *r)
 {
@@ -410,11 +428,15 @@ struct plan_options net_options(struct rng *r, int32_t nodes, uint64_t *seed)
     /* The four highest bits tell random_cut() the number of nodes. */
     *seed = rng_next(r) >> 4 | (uint64_t)(nodes - 1) << 60;
     o.cut_ctx = seed;
+    o.policy = (enum plan_policy)rng_int(r, PLAN_AUTO, PLAN_RECOMPUTE);
+    o.costs = random_costs(r);
+    o.pixels = rng_chance(r, 50);
+    if (rng_chance(r, 30))
+        o.recompute = random_recompute;
     if (rng_chance(r, 40))
         o.cut = random_cut;
     if (rng_chance(r, 60)) {
         o.placement = PLAN_MIXED;
-        o.costs = random_costs(r);
         if (rng_chance(r, 70))
             o.along = random_axis;
     }

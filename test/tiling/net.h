@@ -27,6 +27,9 @@ int32_t net_input(struct net *net, int32_t rows, int32_t cols, int32_t chans);
 /* Square convolution without change of the number of channels; padded on all sides. */
 int32_t net_conv(struct net *net, int32_t in, int32_t kernel, int32_t stride, int32_t pad,
                  int64_t weight_bytes);
+/* The same, stride 1, with as many rows as before and any number of channels; `depthwise`: each
+ * channel from the one of the same number. */
+int32_t net_conv_to(struct net *net, int32_t in, int32_t kernel, int32_t chans, bool depthwise);
 /* The sum over rows and columns, one value a channel: two operators. */
 int32_t net_reduce(struct net *net, int32_t in);
 /* A layer that reads all of `in`, with one row and column and the same channels. */
@@ -36,7 +39,7 @@ int32_t net_binary(struct net *net, int32_t a, int32_t b);
 void net_finish(struct net *net);
 
 /* Random options for `nodes` nodes: weights, PLAN_WHOLE now and then, rows and channels, any
- * legal cuts.  The options keep `seed`. */
+ * legal cuts, all policies and any tensors recomputed.  The options keep `seed`. */
 struct plan_options net_options(struct rng *r, int32_t nodes, uint64_t *seed);
 
 #endif

@@ -242,9 +242,11 @@ Test(plan, check_finds_every_injected_fault)
     cr_assert_gt(faults, 2000);
 }
 
+/* A plan that exchanges whatever is missing. */
 static struct plan plan_of(const struct net *net, struct plan_options o)
 {
     struct plan p;
+    o.policy = PLAN_EXCHANGE;
     o.nodes = net->g.nodes;
     for (int32_t n = 0; n < o.nodes; n++)
         o.weight[n] = o.weight[n] ? o.weight[n] : 1;
@@ -535,6 +537,7 @@ Test(plan, options_out_of_range)
     REFUSED(weight[1], 0);
     REFUSED(weight[0], 1000001);
     REFUSED(placement, 9);
+    REFUSED(policy, PLAN_RECOMPUTE + 1);
     o = good;
     o.placement = PLAN_WHOLE;
     o.whole = 2;

@@ -16,7 +16,7 @@ static struct program compiled(const struct net *net, const struct plan *p, int3
 
 static struct plan even_plan(const struct net *net)
 {
-    struct plan_options o = { .nodes = net->g.nodes };
+    struct plan_options o = { .nodes = net->g.nodes, .policy = PLAN_EXCHANGE };
     struct plan p;
     for (int32_t n = 0; n < o.nodes; n++)
         o.weight[n] = 1;

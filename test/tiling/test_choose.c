@@ -1,0 +1,240 @@
+/* Exchange or recompute: what nodes do about values that they lack. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "sim.h"
+
+enum { NODES = 4 };
+
+static struct plan_options options(enum plan_policy policy, int32_t nodes)
+{
+    struct plan_options o = { .placement = PLAN_MIXED, .policy = policy, .nodes = nodes };
+    for (int32_t n = 0; n < nodes; n++)
+        o.weight[n] = 1;
+    return o;
+}
+
+static struct plan plan_of(const struct net *net, const struct plan_options *o)
+{
+    struct plan p;
+    cr_assert_eq(plan_build(&p, &net->g, o), 0);
+    cr_assert_eq(plan_check(&p, NULL), 0);
+    return p;
+}
+
+/* Values of `tensor` that nodes send each other. */
+static int64_t sent(const struct plan *p, int32_t tensor)
+{
+    int64_t values = 0;
+    for (int32_t i = 0; i < p->ntransfers; i++)
+        if (p->transfer[i].tensor == tensor && p->transfer[i].from < p->nodes &&
+            p->transfer[i].to < p->nodes)
+            values += box_values(p->transfer[i].box);
+    return values;
+}
+
+/* A convolution as a network has it, with its weights and its work. */
+static int32_t conv(struct net *net, int32_t in, int32_t kernel, int32_t channels)
+{
+    const int32_t from = net->g.tensor[in].dim[CHAN];
+    const bool depthwise = from == channels && kernel > 1;
+    const int32_t out = net_conv_to(net, in, kernel, channels, depthwise);
+    const struct geo_tensor *t = &net->g.tensor[out];
+    struct geo_op *op = &net->g.op[t->op];
+    const int64_t taps = (int64_t)kernel * kernel * (depthwise ? 1 : from);
+    op->weight_bytes = taps * channels * 4;
+    op->macs = taps * t->dim[ROW] * t->dim[COL] * channels;
+    return out;
+}
+
+/* An inverted residual block: a convolution of one pixel widens the map, one that looks at
+ * neighbours follows channel by channel, a third narrows it again. */
+struct block {
+    int32_t narrow, wide, filtered, out;
+};
+
+static struct block block(struct net *net, int32_t narrow)
+{
+    const int32_t channels = net->g.tensor[narrow].dim[CHAN];
+    struct block b = { .narrow = narrow };
+    b.wide = conv(net, narrow, 1, 6 * channels);
+    b.filtered = conv(net, b.wide, 3, 6 * channels);
+    b.out = net_binary(net, conv(net, b.filtered, 1, channels), narrow);
+    return b;
+}
+
+Test(choose, the_narrowest_map_is_exchanged)
+{
+    struct net net;
+    net_init(&net, NODES);
+    const struct block first = block(&net, conv(&net, net_input(&net, 56, 56, 256), 3, 24));
+    const struct block second = block(&net, first.out);
+    net_finish(&net);
+    struct plan_options o = options(PLAN_EXCHANGE, NODES);
+    o.costs = (struct plan_costs){ .message_us = 1 };
+    struct plan p = plan_of(&net, &o);
+    const int64_t rows = 2 * (NODES - 1), values = rows * 56 * 24;
+    cr_assert_eq(sent(&p, first.wide), 6 * values);
+    cr_assert_eq(sent(&p, first.narrow), 0);
+    plan_done(&p);
+    o.policy = PLAN_AUTO;
+    p = plan_of(&net, &o);
+    for (int i = 0; i < 2; i++) {
+        const struct block *b = i ? &second : &first;
+        cr_assert(p.recomputed[b->wide]);
+        cr_assert_eq(sent(&p, b->wide), 0);
+        cr_assert_eq(sent(&p, b->narrow), values);
+        cr_assert_not(p.recomputed[b->filtered]);
+        cr_assert_eq(sent(&p, b->filtered), 0);
+    }
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* Where messages cost much and computing little, several layers are fused: their halos are
+ * recomputed from a wider one in front of them. */
+Test(choose, rounds_are_saved_by_fusing_layers)
+{
+    enum { LAYERS = 4 };
+    struct net net;
+    net_init(&net, NODES);
+    int32_t layer[LAYERS + 1] = { conv(&net, net_input(&net, 64, 8, 3), 1, 8) };
+    for (int i = 0; i < LAYERS; i++)
+        layer[i + 1] = net_conv(&net, layer[i], 3, 1, 1, 0);
+    net_finish(&net);
+    struct plan_options o = options(PLAN_AUTO, NODES);
+    o.placement = PLAN_ROWS;
+    o.costs = (struct plan_costs){ .message_us = 1000 };
+    struct plan p = plan_of(&net, &o);
+    struct plan_traffic t;
+    plan_traffic(&p, &t);
+    cr_assert_eq(t.halo_messages, 2 * (NODES - 1), "one round");
+    for (int i = 1; i < LAYERS; i++)
+        cr_assert(p.recomputed[layer[i]]);
+    cr_assert_null(sim_cluster(&net, &p));
+    /* One row more for every layer. */
+    cr_assert_eq(box_len(plan_share(&p, layer[0], 1)->want, ROW), 16 + 2 * LAYERS);
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(choose, costly_layers_are_not_computed_twice)
+{
+    struct net net;
+    net_init(&net, NODES);
+    const int32_t map = conv(&net, net_input(&net, 28, 28, 128), 3, 256);
+    conv(&net, map, 3, 128);
+    net_finish(&net);
+    const struct plan_options o = options(PLAN_AUTO, NODES);
+    struct plan p = plan_of(&net, &o);
+    cr_assert_not(p.recomputed[map]);
+    cr_assert_gt(sent(&p, map), 0);
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* A layer that widens the map may be recomputed, but not at the price of holding all its weights
+ * on every node. */
+Test(choose, weights_stay_shared_out)
+{
+    struct net net;
+    net_init(&net, NODES);
+    const int32_t hidden = net_dense(&net, net_input(&net, 7, 7, 64), (int64_t)64 << 20);
+    net_dense(&net, hidden, (int64_t)64 << 20);
+    net_finish(&net);
+    struct plan_options o = options(PLAN_AUTO, NODES);
+    o.costs = (struct plan_costs){ .message_us = 100000, .weight_bytes_per_us = 1000000 };
+    struct plan p = plan_of(&net, &o);
+    cr_assert_not(p.recomputed[hidden]);
+    plan_done(&p);
+    net_done(&net);
+}
+
+Test(choose, recompute_leaves_nothing_to_exchange)
+{
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        struct rng r = { seed };
+        struct net net;
+        const int32_t nodes = rng_int(&r, 2, PLAN_MAX_NODES);
+        net_random(&net, &r, nodes);
+        const struct plan_options o = options(PLAN_RECOMPUTE, nodes);
+        struct plan p = plan_of(&net, &o);
+        for (int32_t i = 0; i < p.ntransfers; i++)
+            cr_assert(p.transfer[i].from == nodes || p.transfer[i].to == nodes ||
+                          geometry_is_partial(&net.g, p.transfer[i].tensor),
+                      "seed %d", (int)seed);
+        plan_done(&p);
+        net_done(&net);
+    }
+}
+
+/* Of the same placement, with whatever costs. */
+Test(choose, a_plan_is_never_slower_than_one_that_exchanges_everything)
+{
+    int recomputes = 0;
+    for (uint64_t seed = 1; seed <= 3000; seed++) {
+        struct rng r = { seed };
+        struct net net;
+        uint64_t cut_seed;
+        const int32_t nodes = rng_int(&r, 1, PLAN_MAX_NODES);
+        net_random(&net, &r, nodes);
+        struct plan_options o = net_options(&r, nodes, &cut_seed);
+        o.recompute = NULL;
+        o.policy = PLAN_EXCHANGE;
+        struct plan p = plan_of(&net, &o);
+        const double exchange = plan_estimate_us(&p, &o);
+        plan_done(&p);
+        o.policy = PLAN_AUTO;
+        p = plan_of(&net, &o);
+        const double chosen = plan_estimate_us(&p, &o);
+        cr_assert(chosen <= exchange * (1 + 1e-9) + 1e-6, "seed %d: %g us, exchange %g us",
+                  (int)seed, chosen, exchange);
+        recomputes += chosen < exchange;
+        plan_done(&p);
+        net_done(&net);
+    }
+    cr_assert_gt(recomputes, 500);
+}
+
+/* The estimate that choosing keeps up to date, step by step, is that of the plan: a second plan
+ * with the same choices told comes out the same. */
+static bool as_before(void *recomputed, int32_t tensor)
+{
+    return ((const bool *)recomputed)[tensor];
+}
+
+Test(choose, what_is_chosen_step_by_step_is_a_whole_plan)
+{
+    for (uint64_t seed = 1; seed <= 500; seed++) {
+        struct rng r = { seed };
+        struct net net;
+        const int32_t nodes = rng_int(&r, 2, PLAN_MAX_NODES);
+        net_random(&net, &r, nodes);
+        struct plan_options o = options(PLAN_AUTO, nodes);
+        o.placement = PLAN_ROWS;
+        o.costs = (struct plan_costs){ .macs_per_us = rng_int(&r, 0, 10000), .message_us = 10 };
+        struct plan p = plan_of(&net, &o), again;
+        o.recompute = as_before;
+        o.cut_ctx = p.recomputed;
+        again = plan_of(&net, &o);
+        cr_assert_eq(p.ntransfers, again.ntransfers, "seed %d", (int)seed);
+        for (int32_t t = 0; t < net.g.ntensors; t++)
+            for (int32_t n = 0; n <= nodes; n++) {
+                const struct plan_share *a = plan_share(&p, t, n), *b = plan_share(&again, t, n);
+                cr_assert(box_equal(a->run, b->run) && box_equal(a->want, b->want), "seed %d",
+                          (int)seed);
+            }
+        plan_done(&p);
+        plan_done(&again);
+        net_done(&net);
+    }
+}
+
+Test(choose, policies_have_names)
+{
+    for (int i = PLAN_AUTO; i <= PLAN_RECOMPUTE; i++)
+        cr_assert_eq(plan_policy_parse(plan_policy_name((enum plan_policy)i)), i);
+    cr_assert_eq(plan_policy_parse("none"), -EINVAL);
+    cr_assert_eq(plan_policy_parse(""), -EINVAL);
+}
