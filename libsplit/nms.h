@@ -8,6 +8,7 @@ struct detection {
     float row, col, row_end, col_end; /* half-open, pixels */
     float score;
     int32_t index;     /* of the class */
+    int32_t place;     /* of equal scores the lower comes first; 0 where nobody cares */
     const char *label; /* borrowed from the sidecar, "" if there is none */
 };
 
@@ -16,7 +17,8 @@ float nms_iou(const struct detection *a, const struct detection *b);
 
 /* Greedy non-maximum suppression: takes boxes by falling score and drops those that overlap a
  * taken one of their class by more than `iou`, until `limit` are taken.  They come first in
- * `d` then, best first; returns how many.  Scores are no NaN.  Takes n * limit steps. */
+ * `d` then, best first; returns how many.  Scores are no NaN.  Takes n * limit steps, allocates
+ * nothing. */
 int32_t nms(struct detection *d, int32_t n, float iou, int32_t limit);
 
 #endif

@@ -125,8 +125,13 @@ int decode_corners(struct decode *d, int32_t index, float score, float row, floa
     if (index < 0 || !(score >= d->how->score) || !isfinite(row) || !isfinite(col) ||
         !isfinite(row_end) || !isfinite(col_end))
         return 0;
-    return add(d, (struct detection){ row, col, row_end, col_end, score, index,
-                                      task_label(d->answer->sidecar, index) });
+    return add(d, (struct detection){ .row = row,
+                                      .col = col,
+                                      .row_end = row_end,
+                                      .col_end = col_end,
+                                      .score = score,
+                                      .index = index,
+                                      .label = task_label(d->answer->sidecar, index) });
 }
 
 int decode_centre(struct decode *d, int32_t index, float score, float row, float col, float rows,

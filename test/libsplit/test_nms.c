@@ -1,7 +1,6 @@
 #include "libsplit/nms.h"
 
 #include <criterion/criterion.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "test/tiling/rng.h"
@@ -9,7 +8,7 @@
 static struct detection box(float row, float col, float row_end, float col_end, float score,
                             int32_t index)
 {
-    return (struct detection){ row, col, row_end, col_end, score, index, "" };
+    return (struct detection){ row, col, row_end, col_end, score, index, 0, "" };
 }
 
 Test(nms, iou_of_known_boxes)
@@ -34,10 +33,17 @@ static struct detection random_box(struct rng *r)
                rng_int(r, 0, 2));
 }
 
+static int is_same(const struct detection *a, const struct detection *b)
+{
+    return a->row == b->row && a->col == b->col && a->row_end == b->row_end &&
+           a->col_end == b->col_end && a->score == b->score && a->index == b->index &&
+           a->place == b->place;
+}
+
 static int is_among(const struct detection *all, int32_t n, const struct detection *d)
 {
     for (int32_t i = 0; i < n; i++)
-        if (memcmp(&all[i], d, sizeof *d) == 0)
+        if (is_same(&all[i], d))
             return 1;
     return 0;
 }
@@ -84,7 +90,21 @@ Test(nms, order_of_candidates_does_not_matter)
         b[i] = a[39 - i];
     const int32_t n = nms(a, 40, 0.3f, 40);
     cr_assert_eq(nms(b, 40, 0.3f, 40), n);
-    cr_assert_eq(memcmp(a, b, (size_t)n * sizeof *a), 0);
+    for (int32_t i = 0; i < n; i++)
+        cr_assert(is_same(&a[i], &b[i]), "box %d differs", i);
+}
+
+/* As ONNX counts boxes. */
+Test(nms, of_equal_scores_the_lower_place_comes_first)
+{
+    struct detection d[] = { box(0, 0, 1, 1, 0.5f, 0), box(9, 9, 10, 10, 0.5f, 0),
+                             box(5, 5, 6, 6, 0.5f, 0) };
+
+    for (int32_t i = 0; i < 3; i++)
+        d[i].place = 2 - i;
+    cr_assert_eq(nms(d, 3, 0.5f, 3), 3);
+    for (int32_t i = 0; i < 3; i++)
+        cr_assert_eq(d[i].place, i);
 }
 
 Test(nms, limit_keeps_the_best)
