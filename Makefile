@@ -114,7 +114,8 @@ $(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
 # libc6-dev-arm64-cross and qemu-user-static; takes minutes.
 PLAIN := $(filter-out libsplit/image_jpeg.c libsplit/image_png.c libsplit/onnx_wire.c \
                       libsplit/sidecar%.c libsplit/gemm.c,$(call src,libsplit)) $(call src,tiling)
-ARM64_TESTS := test/arm64/main.c test/libsplit/test_conv.c test/libsplit/test_simd.c test/libsplit/net.c
+ARM64_TESTS := test/arm64/main.c test/libsplit/test_conv.c test/libsplit/test_simd.c test/libsplit/net.c \
+               test/libsplit/net_reference.c
 .PHONY: test-arm64
 test-arm64:
 	@$(MAKE) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD=build/arm64 build/arm64/test-arm64
@@ -146,7 +147,7 @@ THREAD_PROGRAMS := $(patsubst test/threads/%.c,$(BUILD)/%,$(call src,test/thread
 $(BUILD)/threads_%: $(BUILD)/obj/test/threads/threads_%.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 # Their random networks are those of the unit tests.
-$(BUILD)/threads_local $(BUILD)/threads_pool $(BUILD)/threads_memory: $(call obj,test/libsplit/net.c test/libsplit/chain.c)
+$(BUILD)/threads_local $(BUILD)/threads_pool $(BUILD)/threads_memory: $(call obj,test/libsplit/net.c test/libsplit/net_reference.c test/libsplit/chain.c)
 
 test-threads: $(THREAD_PROGRAMS)
 	@scripts/run-tests $(THREAD_PROGRAMS)

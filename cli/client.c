@@ -232,7 +232,7 @@ static bool read_shape(struct shape *s, const cJSON *list)
         if (rank == SHAPE_MAX_RANK || !cJSON_IsNumber(d))
             return false;
         const double x = d->valuedouble;
-        if (!(x >= 1 && x <= BOX_MAX_EXTENT) || floor(x) < x)
+        if (!(x >= 0 && x <= BOX_MAX_EXTENT) || floor(x) < x) /* 0: nothing was found */
             return false;
         dim[rank] = (int32_t)x;
         values *= dim[rank++];

@@ -107,6 +107,14 @@ static struct difference differ(const float *got, const float *expected, int64_t
     return d;
 }
 
+/* Answers of two runs; NaN if they have not found equally much. */
+static struct difference differ_answers(const struct port *out, const float *a, const float *b)
+{
+    const struct shape sa = port_shape(out, a), sb = port_shape(out, b);
+    return shape_same_dims(&sa, &sb) ? differ(a, b, shape_values(&sa))
+                                     : (struct difference){ 0, (double)NAN };
+}
+
 /* The error as a share of the largest value; of an output of zeros the error itself counts. */
 static double share(struct difference d) { return d.largest > 0 ? d.error / d.largest : d.error; }
 
@@ -154,24 +162,28 @@ static int load_expectations(struct expectation *e, const struct options *o, con
     return 0;
 }
 
-static int32_t free_output(const struct graph *g, const bool *taken, const struct shape *shape)
+static int32_t free_output(const struct graph *g, const struct answer *got, const bool *taken,
+                           const struct shape *shape)
 {
-    for (int32_t k = 0; k < g->noutputs; k++)
-        if (!taken[k] && (!shape || shape_same_dims(&g->output[k].shape, shape)))
+    for (int32_t k = 0; k < g->noutputs; k++) {
+        const struct shape have = port_shape(&g->output[k], got->values[k]);
+        if (!taken[k] && (!shape || shape_same_dims(&have, shape)))
             return k;
+    }
     return -1;
 }
 
 /* Gives every file without a name an output of its shape; those that fit nowhere get what is left,
  * so that the sentence about them names an output. */
-static void match_expectations(struct expectation *e, int n, const struct graph *g, bool *taken)
+static void match_expectations(struct expectation *e, int n, const struct graph *g,
+                               const struct answer *got, bool *taken)
 {
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < n; i++) {
             const struct shape shape = shape_make(e[i].values.rank, e[i].values.dim);
             if (e[i].output >= 0)
                 continue;
-            e[i].output = free_output(g, taken, pass == 0 ? &shape : NULL);
+            e[i].output = free_output(g, got, taken, pass == 0 ? &shape : NULL);
             if (e[i].output >= 0)
                 taken[e[i].output] = true;
         }
@@ -185,18 +197,19 @@ static int compare_output(const struct options *o, const struct port *out, const
     char expected_text[SHAPE_TEXT_BYTES], text[SHAPE_TEXT_BYTES];
 
     const struct shape shape = shape_make(e->values.rank, e->values.dim);
-    if (!shape_same_dims(&shape, &out->shape))
+    const struct shape have = port_shape(out, got);
+    if (!shape_same_dims(&shape, &have))
         return diag(why, -EINVAL, "%s: shape %s, but output '%s' of %s is %s", e->file,
                     shape_text(&shape, expected_text), out->name, o->model,
-                    shape_text(&out->shape, text));
-    const int64_t n = shape_values(&out->shape);
-    const struct difference d = differ(got, e->values.values, n);
-    const struct difference split = one_node ? differ(got, one_node, n) : (struct difference){ 0 };
+                    shape_text(&have, text));
+    const struct difference d = differ(got, e->values.values, shape_values(&have));
+    const struct difference split =
+        one_node ? differ_answers(out, got, one_node) : (struct difference){ 0 };
 
     /* Written so that NaN fails. */
     const bool holds = share(d) <= o->tolerance && share(split) <= o->tolerance;
     table_add(t, "%s", out->name);
-    table_add(t, "%s", shape_text(&out->shape, text));
+    table_add(t, "%s", shape_text(&have, text));
     table_add(t, "%.3g", d.error);
     table_add(t, "%.6g", d.largest);
     table_add(t, "%.3g", share(d));
@@ -244,7 +257,7 @@ static int compare_all(const struct options *o, const struct graph *g, const str
                     o->nexpect);
     int rc = load_expectations(e, o, g, taken, why);
     if (rc == 0) {
-        match_expectations(e, o->nexpect, g, taken);
+        match_expectations(e, o->nexpect, g, got, taken);
         rc = print_comparison(o, g, got, one_node, e, why);
     }
     expectations_done(e, o->nexpect);

@@ -212,12 +212,13 @@ static int give_tensors(const struct runner *r, const struct frame *f, const str
     }
     for (int32_t i = 0; i < g->noutputs; i++) {
         const struct port *out = &g->output[i];
-        tensor[i] = (struct result_tensor){ out->name, out->shape, a->values[i], NULL };
+        const struct shape shape = port_shape(out, a->values[i]);
+        tensor[i] = (struct result_tensor){ out->name, shape, a->values[i], NULL };
         if (!path)
             continue;
         rc = output_name(path[i], r->o->output_dir, f->file, out->name, ".npy", why);
         if (rc == 0)
-            rc = npy_save(path[i], out->shape.rank, out->shape.dim, a->values[i], why);
+            rc = npy_save(path[i], shape.rank, shape.dim, a->values[i], why);
         if (rc < 0)
             goto out;
         tensor[i].file = path[i];
@@ -241,7 +242,8 @@ static int give(const struct runner *r, const struct frame *f, const struct answ
         g->noutputs > RESULT_MAX_TENSORS)
         return give_tensors(r, f, a, res, why);
     for (int32_t i = 0; i < g->noutputs; i++)
-        tensor[i] = (struct task_tensor){ g->output[i].name, g->output[i].shape, a->values[i] };
+        tensor[i] = (struct task_tensor){ g->output[i].name,
+                                          port_shape(&g->output[i], a->values[i]), a->values[i] };
     struct finish x = { .r = r,
                         .f = f,
                         .answer = { .sidecar = &r->model.sidecar,

@@ -110,6 +110,8 @@ static void add_port(cJSON *list, const struct onnx_value *v, const struct port 
         for (int32_t a = 0; a < rank; a++)
             dim[a] = p->shape.dim[a];
     }
+    if (p && p->found && rank > 0)
+        dim[0] = -1;
     cJSON_AddStringToObject(json, "name", v->name);
     cJSON_AddStringToObject(json, "datatype", "FP32");
     add_shape(json, dim, rank < 0 ? 0 : rank < SHAPE_MAX_RANK ? rank : SHAPE_MAX_RANK);

@@ -348,7 +348,7 @@ static int arrange(struct job *j)
         shape_to_onnx(&p->shape, values, j->output[i]);
         free(j->output[i]);
         j->output[i] = NULL;
-        j->answer[i] = (struct request_tensor){ p->name, p->shape, values };
+        j->answer[i] = (struct request_tensor){ p->name, port_shape(p, values), values };
         j->nanswers = i + 1;
     }
     return 0;

@@ -114,6 +114,12 @@ static float g_and(float x, float y) { return x != 0 && y != 0 ? 1 : 0; }
 static float g_or(float x, float y) { return x != 0 || y != 0 ? 1 : 0; }
 static float g_xor(float x, float y) { return (x != 0) != (y != 0) ? 1 : 0; }
 
+static float g_mod(float x, float y)
+{
+    const float rest = fmodf(x, y);
+    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
+}
+
 binary_fn binary_function(enum binary_kind kind)
 {
     static const binary_fn table[BINARY_KINDS] = {
@@ -129,6 +135,8 @@ binary_fn binary_function(enum binary_kind kind)
         [BINARY_AND] = g_and,
         [BINARY_OR] = g_or,
         [BINARY_XOR] = g_xor,
+        [BINARY_MOD] = g_mod,
+        [BINARY_FMOD] = fmodf,
     };
     return table[kind];
 }

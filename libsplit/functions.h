@@ -18,7 +18,7 @@ typedef float (*act_fn)(float x, float a, float b);
 act_fn act_function(enum act_kind kind);
 
 /* NULL for the kinds before BINARY_POW.  PRELU: x < 0 ? y x : x.  Comparisons and logic yield
- * 0 or 1; what is not 0 is true. */
+ * 0 or 1; what is not 0 is true.  MOD: what a division that rounds down leaves; FMOD: towards 0. */
 typedef float (*binary_fn)(float x, float y);
 binary_fn binary_function(enum binary_kind kind);
 

@@ -1,6 +1,7 @@
 #include "libsplit/graph.h"
 
 #include <errno.h>
+#include <math.h>
 
 #include "libsplit/import.h"
 #include "libsplit/kernel.h"
@@ -33,8 +34,29 @@ const char *op_type_name(enum op_type t)
         [OP_LRN] = "LRN",
         [OP_SPACE_TO_DEPTH] = "SpaceToDepth",
         [OP_TOP_K] = "TopK",
+        [OP_GATHER] = "Gather",
+        [OP_NMS] = "NonMaxSuppression",
     };
     return (unsigned)t < OP_TYPES ? name[t] : "?";
+}
+
+static bool all_nan(const float *values, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isnan(values[i]))
+            return false;
+    return true;
+}
+
+struct shape port_shape(const struct port *p, const float *values)
+{
+    struct shape s = p->shape;
+    if (!p->found)
+        return s;
+    const int64_t row = shape_values(&s) / s.dim[0];
+    while (s.dim[0] > 0 && all_nan(values + (s.dim[0] - 1) * row, row))
+        s.dim[0]--;
+    return s;
 }
 
 int graph_build(struct graph *g, const struct onnx_model *m, const struct graph_input *inputs,

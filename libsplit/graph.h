@@ -40,7 +40,9 @@ enum op_type {
     OP_WHERE,    /* input 0 is not 0 ? input 1 : input 2, with broadcasting */
     OP_LRN,      /* local response normalization across channels */
     OP_SPACE_TO_DEPTH,
-    OP_TOP_K, /* values or indices */
+    OP_TOP_K,  /* values or indices */
+    OP_GATHER, /* values at places that the network computes */
+    OP_NMS,    /* which boxes non-maximum suppression leaves */
     OP_TYPES
 };
 /* "Conv", "MaxPool"...: for messages and dumps. */
@@ -137,6 +139,8 @@ enum binary_kind {
     BINARY_AND,
     BINARY_OR,
     BINARY_XOR,
+    BINARY_MOD,
+    BINARY_FMOD,
     BINARY_KINDS
 };
 enum pad_mode { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE };
@@ -247,6 +251,23 @@ struct op {
             bool indices;  /* yields places, else values */
         } top_k;
         struct {
+            /* Output (r, j, k) is input 0 at (r, place, k).  An index of `n` numbers stands for
+             * place sum(number[i] * step[i]), each in -len[i]..len[i]-1 and below 0 counted from
+             * the end; an index that is none yields NaN.  Input 1 holds the index of (r, j) in
+             * its channels, of (0, j) where it has one row; or, `each`, one number for every
+             * value of the output. */
+            bool each;
+            int32_t n, len[SHAPE_MAX_RANK], step[SHAPE_MAX_RANK];
+        } gather;
+        struct {
+            /* Inputs: boxes (images, boxes, 4 channels) and scores (images, classes, boxes). Yields
+             * one row of columns of 3 channels: image, class and box of each that is left, image
+             * by image, class by class, best first; after them NaN. */
+            bool centre;       /* a box is x, y, width, height, else y, x and y, x of two corners */
+            int32_t per_class; /* most boxes of a class of an image */
+            float iou, score;  /* a larger overlap drops a box; its score must be larger */
+        } nms;
+        struct {
             enum resize_mode mode;
             enum resize_coordinates coordinates;
             enum resize_nearest nearest;
@@ -272,7 +293,13 @@ struct port {
     const char *name; /* ONNX name */
     int32_t tensor;
     struct shape shape; /* as ONNX sees it */
+    bool found;         /* of an output: the first extent is room for what is found, see below */
 };
+
+/* The shape of an answer, given its values in ONNX's order.  How many boxes NonMaxSuppression finds
+ * differs from frame to frame: its output, and what follows row by row, has rows for the most that
+ * there can be, and those that were not found come last and hold NaN only. */
+struct shape port_shape(const struct port *p, const float *values);
 
 struct graph {
     const struct onnx_model *model; /* borrowed: weights point into it */

@@ -178,6 +178,18 @@ static void resize_reach(const struct op *op, const struct tensor *in, const str
             r[a] = resize_axis(op, (enum axis)a, in->dim[a], out->dim[a]);
 }
 
+/* Any place along the columns; an index is where its value goes. */
+static void gather_reach(const struct op *op, int32_t input, const struct tensor *in,
+                         const struct tensor *out, struct reach r[AXES])
+{
+    if (input == 0)
+        r[COL] = reach_all(in->dim[COL]);
+    else if (in->dim[ROW] != out->dim[ROW])
+        r[ROW] = reach_all(in->dim[ROW]);
+    if (input == 1 && !op->u.gather.each)
+        r[CHAN] = reach_all(in->dim[CHAN]);
+}
+
 static void op_reach(const struct graph *g, const struct op *op, int32_t input,
                      const struct geo_tensor *geo_in, struct reach r[AXES])
 {
@@ -248,6 +260,13 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
     case OP_TOP_K:
         r[op->u.top_k.axis] = reach_all(in->dim[op->u.top_k.axis]);
         break;
+    case OP_GATHER:
+        gather_reach(op, input, in, out, r);
+        break;
+    case OP_NMS:
+        for (int a = 0; a < AXES; a++)
+            r[a] = reach_all(in->dim[a]);
+        break;
     case OP_AFFINE:
     case OP_ACTIVATION:
     case OP_CONSTANT:
@@ -285,6 +304,8 @@ static int64_t taps(const struct graph *g, const struct op *op)
         return op->u.reduce.count;
     case OP_TOP_K: /* every result looks at all values again */
         return g->tensor[op->input[0]].dim[op->u.top_k.axis];
+    case OP_NMS: /* in the worst case a box meets all that are taken */
+        return g->tensor[op->input[0]].dim[COL];
     default:
         return 1;
     }
@@ -317,7 +338,7 @@ static int32_t channel_unit(const struct graph *g, const struct op *op)
     const int32_t channels = g->tensor[op->output].dim[CHAN];
     if (op->type == OP_CONV && op->u.conv.group > 1)
         return channels / op->u.conv.group;
-    return op->type == OP_CONV_TRANSPOSE ? channels : 1;
+    return op->type == OP_CONV_TRANSPOSE || op->type == OP_NMS ? channels : 1;
 }
 
 static void fill_tensors(const struct graph *g, int32_t nodes, struct geometry *geo)

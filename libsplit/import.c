@@ -66,6 +66,8 @@ static const struct importer importers[] = {
     { "Flatten", "axis:i", import_flatten, fold_reshape },
     { "Floor", "", import_function, NULL },
     { "Gather", "axis:i", import_gather, fold_gather },
+    { "GatherElements", "axis:i", import_gather_elements, NULL },
+    { "GatherND", "batch_dims:i", import_gather_nd, NULL },
     { "Gelu", "approximate:s", import_function, NULL },
     { "Gemm", "alpha:f beta:f broadcast:i transA:i transB:i", import_gemm, NULL },
     { "GlobalAveragePool", "", import_global_average_pool, NULL },
@@ -92,8 +94,10 @@ static const struct importer importers[] = {
     { "MeanVarianceNormalization", "axes:I", import_mean_variance_normalization, NULL },
     { "Min", "", import_min, fold_binary },
     { "Mish", "", import_function, NULL },
+    { "Mod", "fmod:i", import_mod, NULL },
     { "Mul", "axis:i broadcast:i", import_arithmetic, fold_binary },
     { "Neg", "", import_function, NULL },
+    { "NonMaxSuppression", "center_point_box:i", import_non_max_suppression, NULL },
     { "Not", "", import_function, NULL },
     { "Or", "axis:i broadcast:i", import_arithmetic, NULL },
     { "Pad", "mode:s paddings:I pads:I value:f", import_pad, NULL },
@@ -196,6 +200,11 @@ static struct value *find(const struct import *im, const char *name)
 {
     const int32_t *slot = find_slot(im, name);
     return *slot < 0 ? NULL : &im->value[*slot];
+}
+
+struct value *import_output(const struct import *im, int32_t i)
+{
+    return i < im->node->noutputs && im->node->output[i][0] ? find(im, im->node->output[i]) : NULL;
 }
 
 /* Room for every name that the model can define. */
@@ -549,7 +558,10 @@ static int import_node(struct import *im, const struct onnx_node *n)
         return r->fold ? r->fold(im) : fold_by_running(im, r->run);
     if (!r->run)
         return refuse(im, -ENOTSUP, "operator %s is supported on constants only", n->op_type);
-    return r->run(im);
+    rc = import_check_found(im);
+    if (rc == 0)
+        rc = r->run(im);
+    return rc ? rc : import_follow(im);
 }
 
 /* ---- ends of the network */
@@ -661,7 +673,8 @@ static int import_inputs(struct import *im, const struct graph_input *inputs, in
             rc = define_name(im, in->name, &v);
         if (rc)
             return rc;
-        g->input[g->ninputs++] = (struct port){ g->tensor[v.tensor].name, v.tensor, v.shape };
+        g->input[g->ninputs++] =
+            (struct port){ g->tensor[v.tensor].name, v.tensor, v.shape, false };
     }
     return 0;
 }
@@ -705,7 +718,7 @@ static int import_outputs(struct import *im)
         const char *copy = store_text(&im->store, name, strlen(name));
         if (!copy)
             return import_no_memory(im);
-        g->output[g->noutputs++] = (struct port){ copy, v.tensor, v.shape };
+        g->output[g->noutputs++] = (struct port){ copy, v.tensor, v.shape, v.found != 0 };
     }
     return 0;
 }

@@ -13,14 +13,18 @@
 #include "libsplit/graph.h"
 #include "libsplit/store.h"
 
-/* Integers up to here are exact as floats, which all tensors are. */
-enum { IMPORT_MAX_EXACT = 1 << 24 };
+/* Integers up to here are exact as floats, which all tensors are.  What is found has room for two
+ * rows at least, so that no extent of 1 is taken for it. */
+enum { IMPORT_MAX_EXACT = 1 << 24, IMPORT_MIN_FOUND = 2 };
 
 struct value {
     const char *name;
     const struct onnx_tensor *constant; /* known at load; NULL: a tensor of the graph */
     int32_t tensor;
     struct shape shape; /* also of a constant, with the usual axes */
+    bool integer;       /* ONNX calls its numbers integers: divisions round towards 0 */
+    int32_t found;      /* ONNX axis 0 counts what operator found-1 finds, a NonMaxSuppression; 0:
+                         * it is an axis like others */
 };
 
 struct import {
@@ -102,6 +106,8 @@ int import_emit(struct import *im, const struct op *op, const int32_t *input, in
                 const struct shape *shape, struct value *v);
 /* Defines output `i` of the node. */
 int import_define(struct import *im, int32_t i, const struct value *v);
+/* What it was defined as; NULL if it is left out or not defined yet. */
+struct value *import_output(const struct import *im, int32_t i);
 int import_define_constant(struct import *im, int32_t i, const struct onnx_tensor *t);
 /* One operator with one input is the whole node. */
 int import_simple(struct import *im, const struct op *op, const struct value *in,
@@ -118,6 +124,13 @@ int import_reduced(struct import *im, enum reduce_kind kind, struct value *v, ui
 int import_repeat(struct import *im, struct value *v, const int32_t *dim);
 /* A float constant, as import_constant(). */
 int import_weights(struct import *im, int32_t i, bool optional, const struct onnx_tensor **t);
+
+/* ---- what a node passes on from its inputs (import_follow.c) */
+bool import_is_integer(const struct value *v);
+/* Refuses a node that reads boxes that were found and does not treat each on its own. */
+int import_check_found(struct import *im);
+/* Sets `integer` and `found` of the current node's outputs, once it is imported. */
+int import_follow(struct import *im);
 
 /* ---- windows (import_window.c) */
 /* kernel_shape is read unless `kernel` fixes it; rank 3 has no columns.  `transposed` leaves the
@@ -155,6 +168,7 @@ int import_instance_normalization(struct import *im);
 int import_mean_variance_normalization(struct import *im);
 int import_lrn(struct import *im);
 int import_arithmetic(struct import *im);
+int import_mod(struct import *im);
 int import_sum(struct import *im);
 int import_mean(struct import *im);
 int import_min(struct import *im);
@@ -176,12 +190,16 @@ int import_unsqueeze(struct import *im);
 int import_expand(struct import *im);
 int import_tile(struct import *im);
 int import_gather(struct import *im);
+int import_gather_computed(struct import *im);
+int import_gather_elements(struct import *im);
+int import_gather_nd(struct import *im);
 int import_identity(struct import *im);
 int import_dropout(struct import *im);
 int import_cast(struct import *im);
 int import_quantize_linear(struct import *im);
 int import_dequantize_linear(struct import *im);
 int import_top_k(struct import *im);
+int import_non_max_suppression(struct import *im);
 
 /* Extents of a Reshape, Flatten, Squeeze or Unsqueeze of the current node, for an input of
  * extents `dim`; shared by tensors and constants. */

@@ -241,9 +241,23 @@ int import_arithmetic(struct import *im)
     if (!a || !b)
         return refuse(im, -EINVAL, "two inputs are needed");
     struct value aligned = *b;
+    const enum binary_kind kind = binary_kind(im->node->op_type);
     int rc = align_to_axis(im, a, &aligned);
     if (rc == 0)
-        rc = import_binary(im, binary_kind(im->node->op_type), a, &aligned, &out);
+        rc = import_binary(im, kind, a, &aligned, &out);
+    if (rc == 0 && kind == BINARY_DIV && import_is_integer(a))
+        rc = import_act(im, (struct act){ .kind = ACT_TRUNCATE }, &out);
+    return rc ? rc : import_define(im, 0, &out);
+}
+
+int import_mod(struct import *im)
+{
+    const struct value *a = import_input(im, 0), *b = import_input(im, 1);
+    const bool towards_zero = onnx_attr_int(im->node, "fmod", 0) != 0;
+    struct value out;
+    if (!a || !b)
+        return refuse(im, -EINVAL, "two inputs are needed");
+    const int rc = import_binary(im, towards_zero ? BINARY_FMOD : BINARY_MOD, a, b, &out);
     return rc ? rc : import_define(im, 0, &out);
 }
 

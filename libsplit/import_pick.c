@@ -123,12 +123,13 @@ static int spread_axis(struct import *im, struct value *v, int32_t axis,
     return import_reshape_to(im, v, rank, dim);
 }
 
-/* With constant indices only: what a network computes decides no addresses. */
 int import_gather(struct import *im)
 {
     struct value x;
     const struct onnx_tensor *index;
     int32_t axis;
+    if (import_input(im, 1) && !import_input(im, 1)->constant)
+        return import_gather_computed(im);
     int rc = import_tensor(im, 0, &x);
     if (rc == 0)
         rc = import_constant(im, 1, false, &index);

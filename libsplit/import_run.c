@@ -113,7 +113,6 @@ static void workspace_done(struct workspace *w)
     graph_unpack(w->graph);
 }
 
-/* Integers stay integers, so that they can be shapes. */
 static bool takes_floats(const struct import *im)
 {
     for (int32_t i = 0; i < im->node->ninputs; i++) {
@@ -137,8 +136,9 @@ static int to_integers(struct import *im, const float *from, int64_t *to, int64_
 /* The constant that `v`, a tensor of the workspace, is. */
 static int make_constant(struct import *im, const struct workspace *w, struct value *v)
 {
-    const bool floats = takes_floats(im);
-    const int64_t n = shape_values(&v->shape);
+    /* Integers stay integers, so that they can be shapes. */
+    const bool floats = !v->integer && takes_floats(im);
+    int64_t n = shape_values(&v->shape);
     struct onnx_tensor *t = store_array(&im->store, 1, sizeof *t);
     float *values = NULL;
     int64_t *integers = NULL;
@@ -147,6 +147,11 @@ static int make_constant(struct import *im, const struct workspace *w, struct va
     int rc = import_array(im, n, sizeof *values, &values);
     if (rc == 0)
         shape_to_onnx(&v->shape, values, w->value[v->tensor]);
+    const struct port port = { v->name, v->tensor, v->shape, v->found != 0 };
+    if (rc == 0) {
+        v->shape = port_shape(&port, values);
+        n = shape_values(&v->shape);
+    }
     if (rc == 0 && !floats)
         rc = import_array(im, n, sizeof *integers, &integers);
     if (rc == 0 && !floats)
@@ -163,6 +168,7 @@ static int make_constant(struct import *im, const struct workspace *w, struct va
         t->dim[i] = v->shape.dim[i];
     v->constant = t;
     v->tensor = -1;
+    v->found = 0;
     v->shape = shape_make(v->shape.rank, v->shape.dim);
     return 0;
 }
@@ -181,6 +187,8 @@ int fold_by_running(struct import *im, import_fn run)
     im->spare_bytes = inner.spare_bytes;
     if (rc == 0)
         rc = run_graph(im, &w);
+    if (rc == 0)
+        rc = import_follow(im);
     for (int32_t i = first; i < im->nvalues && rc == 0; i++)
         if (!im->value[i].constant)
             rc = make_constant(im, &w, &im->value[i]);

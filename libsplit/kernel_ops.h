@@ -56,10 +56,15 @@ void partial_run(const struct kernel_call *call);
 void combine_run(const struct kernel_call *call);
 void reduce_run(const struct kernel_call *call);
 
-/* kernel_matmul.c, kernel_lrn.c, kernel_top_k.c */
+/* kernel_nms.c */
+size_t nms_scratch_bytes(const struct graph *g, const struct op *op);
+void nms_run(const struct kernel_call *call);
+
+/* kernel_matmul.c, kernel_lrn.c, kernel_top_k.c, kernel_gather.c */
 void matmul_run(const struct kernel_call *call);
 void lrn_run(const struct kernel_call *call);
 void top_k_run(const struct kernel_call *call);
+void gather_run(const struct kernel_call *call);
 
 /* kernels.c: cut_channel() of what computes all channels at once. */
 int32_t uncut_channels(const struct graph *g, const struct op *op, int32_t at);

@@ -38,6 +38,10 @@ const struct kernel kernels[OP_TYPES] = {
     [OP_LRN] = { .run = lrn_run },
     [OP_SPACE_TO_DEPTH] = { .run = space_to_depth_run },
     [OP_TOP_K] = { .run = top_k_run, .cut_channel = uncut_channels },
+    [OP_GATHER] = { .run = gather_run },
+    [OP_NMS] = { .scratch_bytes = nms_scratch_bytes,
+                 .run = nms_run,
+                 .cut_channel = uncut_channels },
 };
 
 int32_t uncut_channels(const struct graph *g, const struct op *op, int32_t at)

@@ -172,12 +172,13 @@ static int compare(const struct port *port, const float *got, const struct onnx_
                    struct diag *why)
 {
     char have[SHAPE_TEXT_BYTES];
-    bool same = port->shape.rank == want->rank;
+    const struct shape shape = port_shape(port, got);
+    bool same = shape.rank == want->rank;
     for (int32_t i = 0; same && i < want->rank; i++)
-        same = port->shape.dim[i] == want->dim[i];
+        same = shape.dim[i] == want->dim[i];
     if (!same)
         return diag(why, -ERANGE, "output %s has shape %s, not ONNX's", port->name,
-                    shape_text(&port->shape, have));
+                    shape_text(&shape, have));
     for (int64_t i = 0; i < want->count; i++)
         if (!close_enough((double)got[i], onnx_double(want, i)))
             return diag(why, -ERANGE, "output %s: value %lld is %.9g, ONNX says %.9g", port->name,

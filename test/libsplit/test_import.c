@@ -7,16 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "onnx_writer.h"
-
-/* A model with input "x" of these extents; nodes follow. */
-static struct model_writer begin(int64_t opset, int32_t rank, const int64_t *dim)
-{
-    struct model_writer m;
-    model_begin(&m, opset);
-    model_input(&m, "x", rank, dim);
-    return m;
-}
+#include "model_check.h"
 
 /* Ends the model with output "y" and expects shape `text`, `ops` operators. */
 static void check_shape(struct model_writer *m, const char *text, int32_t ops)
@@ -40,19 +31,6 @@ static void check_shape(struct model_writer *m, const char *text, int32_t ops)
     model_free(m);
 }
 
-/* Ends the model with output "y" and expects refusal with this in the sentence. */
-static void check_refused(struct model_writer *m, int err, const char *sentence)
-{
-    struct onnx_model o;
-    struct graph g;
-    struct diag why = { "" };
-    model_output(m, "y");
-    cr_assert_eq(model_build(m, &o, &g, &why), err, "expected: %s, got: %s", sentence, why.text);
-    cr_assert_not_null(strstr(why.text, sentence), "\"%s\" lacks \"%s\"", why.text, sentence);
-    cr_assert_eq(strncmp(why.text, "net.onnx: ", 10), 0);
-    model_free(m);
-}
-
 /* ---- convolutions and pools */
 
 struct conv_case {
@@ -73,7 +51,7 @@ Test(import, extents_of_convolutions)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct conv_case *c = &cases[i];
         char text[64];
-        struct model_writer m = begin(13, 4, DIMS(1, 2, c->in, 40));
+        struct model_writer m = check_begin(13, 4, DIMS(1, 2, c->in, 40));
         model_weights(&m, "w", 4, DIMS(6, 2, c->kernel, 1));
         model_node(&m, "Conv", "x w", "y");
         attr_ints(&m, "strides", 2, DIMS(c->stride, 1));
@@ -100,40 +78,40 @@ static void pool_window(struct model_writer *m, int64_t kernel, int64_t stride, 
 
 Test(import, pools_that_round_up)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 3, 113, 113));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 3, 113, 113));
     pool_window(&m, 3, 2, 0);
     attr_int(&m, "ceil_mode", 1);
     check_shape(&m, "1x3x56x56", 1);
-    m = begin(13, 4, DIMS(1, 3, 112, 112));
+    m = check_begin(13, 4, DIMS(1, 3, 112, 112));
     pool_window(&m, 3, 2, 0);
     attr_int(&m, "ceil_mode", 1);
     check_shape(&m, "1x3x56x56", 1);
     /* The third window would start in the padding after the input. */
-    m = begin(13, 4, DIMS(1, 3, 3, 3));
+    m = check_begin(13, 4, DIMS(1, 3, 3, 3));
     pool_window(&m, 2, 2, 1);
     attr_int(&m, "ceil_mode", 1);
     check_shape(&m, "1x3x2x2", 1);
-    m = begin(13, 4, DIMS(1, 3, 8, 8));
+    m = check_begin(13, 4, DIMS(1, 3, 8, 8));
     pool_window(&m, 2, 2, 2);
     check_refused(&m, -EINVAL, "padding of 2 and 2 for a kernel that spans 2");
 }
 
 Test(import, transposed_convolutions)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 4, 5, 5));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 4, 5, 5));
     model_weights(&m, "w", 4, DIMS(4, 3, 4, 4));
     model_node(&m, "ConvTranspose", "x w", "y");
     attr_ints(&m, "strides", 2, DIMS(2, 2));
     attr_ints(&m, "pads", 4, DIMS(1, 1, 1, 1));
     check_shape(&m, "1x3x10x10", 1);
-    m = begin(13, 4, DIMS(1, 4, 5, 5));
+    m = check_begin(13, 4, DIMS(1, 4, 5, 5));
     model_weights(&m, "w", 4, DIMS(4, 3, 3, 3));
     model_node(&m, "ConvTranspose", "x w", "y");
     attr_int(&m, "group", 2);
     attr_ints(&m, "strides", 2, DIMS(2, 2));
     attr_ints(&m, "output_padding", 2, DIMS(1, 0));
     check_shape(&m, "1x6x12x11", 1);
-    m = begin(13, 3, DIMS(1, 4, 5));
+    m = check_begin(13, 3, DIMS(1, 4, 5));
     model_weights(&m, "w", 3, DIMS(4, 3, 3));
     model_node(&m, "ConvTranspose", "x w", "y");
     attr_ints(&m, "strides", 1, DIMS(2));
@@ -145,7 +123,7 @@ Test(import, transposed_convolutions)
 
 Test(import, relabelling_emits_nothing)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 8, 1, 1));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 8, 1, 1));
     model_ints(&m, "axes", 2, DIMS(2, 3));
     model_ints(&m, "shape", 3, DIMS(0, 2, -1));
     model_node(&m, "Relu", "x", "a");
@@ -155,13 +133,13 @@ Test(import, relabelling_emits_nothing)
     model_node(&m, "Squeeze", "d axes", "e");
     model_node(&m, "Dropout", "e", "y");
     check_shape(&m, "1x8", 1);
-    m = begin(13, 4, DIMS(1, 6, 5, 4));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 4));
     model_node(&m, "Relu", "x", "a");
     model_node(&m, "Transpose", "a", "y");
     attr_ints(&m, "perm", 4, DIMS(0, 2, 3, 1));
     check_shape(&m, "1x5x4x6", 1);
     /* There and back again. */
-    m = begin(13, 4, DIMS(1, 6, 5, 4));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 4));
     model_node(&m, "Transpose", "x", "a");
     attr_ints(&m, "perm", 4, DIMS(0, 2, 3, 1));
     model_node(&m, "Relu", "a", "b");
@@ -170,7 +148,7 @@ Test(import, relabelling_emits_nothing)
     model_node(&m, "GlobalAveragePool", "c", "y");
     check_shape(&m, "1x6x1x1", 3);
     /* TensorFlow's input is read as it lies. */
-    m = begin(13, 4, DIMS(1, 5, 4, 3));
+    m = check_begin(13, 4, DIMS(1, 5, 4, 3));
     model_weights(&m, "w", 4, DIMS(2, 3, 1, 1));
     model_node(&m, "Transpose", "x", "a");
     attr_ints(&m, "perm", 4, DIMS(0, 3, 1, 2));
@@ -180,10 +158,10 @@ Test(import, relabelling_emits_nothing)
 
 Test(import, moves_where_values_must_move)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 4));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 4));
     model_node(&m, "Flatten", "x", "y");
     check_shape(&m, "1x120", 1);
-    m = begin(13, 4, DIMS(1, 6, 5, 4));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 4));
     model_ints(&m, "five", 5, DIMS(1, 2, 3, 5, 4));
     model_ints(&m, "four", 4, DIMS(1, 6, 5, 4));
     model_node(&m, "Reshape", "x five", "a");
@@ -195,7 +173,7 @@ Test(import, moves_where_values_must_move)
 
 Test(import, shapes_computed_by_the_network)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 4));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 4));
     model_ints(&m, "first", 1, DIMS(0));
     model_ints(&m, "one", 1, DIMS(1));
     model_ints(&m, "rest", 1, DIMS(-1));
@@ -214,20 +192,20 @@ Test(import, shapes_computed_by_the_network)
 
 Test(import, slices)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "starts", 2, DIMS(-1, 1));
     model_ints(&m, "ends", 2, DIMS(INT64_MIN, INT64_MAX));
     model_ints(&m, "axes", 2, DIMS(3, 1));
     model_ints(&m, "steps", 2, DIMS(-7, 2));
     model_node(&m, "Slice", "x starts ends axes steps", "y");
     check_shape(&m, "1x3x5x2", 1);
-    m = begin(9, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(9, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Slice", "x", "y");
     attr_ints(&m, "starts", 1, DIMS(2));
     attr_ints(&m, "ends", 1, DIMS(-1));
     attr_ints(&m, "axes", 1, DIMS(2));
     check_shape(&m, "1x6x2x8", 1);
-    m = begin(9, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(9, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Slice", "x", "y");
     attr_ints(&m, "starts", 1, DIMS(4));
     attr_ints(&m, "ends", 1, DIMS(4));
@@ -237,14 +215,14 @@ Test(import, slices)
 
 Test(import, splits_and_concatenations)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "parts", 2, DIMS(2, 4));
     model_node(&m, "Split", "x parts", "a b");
     attr_int(&m, "axis", 1);
     model_node(&m, "Concat", "b a b", "y");
     attr_int(&m, "axis", 1);
     check_shape(&m, "1x10x5x8", 3);
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "parts", 2, DIMS(2, 3));
     model_node(&m, "Split", "x parts", "y b");
     attr_int(&m, "axis", 1);
@@ -255,7 +233,7 @@ Test(import, splits_and_concatenations)
 Test(import, concatenation_of_many)
 {
     char names[400] = "x";
-    struct model_writer m = begin(13, 4, DIMS(1, 2, 3, 3));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 2, 3, 3));
     for (int i = 1; i < 150; i++)
         strcat(names, " x");
     model_node(&m, "Concat", names, "y");
@@ -265,15 +243,15 @@ Test(import, concatenation_of_many)
 
 Test(import, broadcasting)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_weights(&m, "c", 3, DIMS(6, 1, 8));
     model_node(&m, "Add", "c x", "y");
     check_shape(&m, "1x6x5x8", 1);
-    m = begin(13, 2, DIMS(1, 1));
+    m = check_begin(13, 2, DIMS(1, 1));
     model_weights(&m, "c", 2, DIMS(1, 7));
     model_node(&m, "Mul", "x c", "y");
     check_shape(&m, "1x7", 1);
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_weights(&m, "c", 1, DIMS(7));
     model_node(&m, "Add", "x c", "y");
     check_refused(&m, -EINVAL, "shapes 1x6x5x8 and 1x1x1x7 do not fit");
@@ -282,7 +260,7 @@ Test(import, broadcasting)
 Test(import, softmax_before_and_since_opset_13)
 {
     for (int64_t opset = 11; opset <= 13; opset += 2) {
-        struct model_writer m = begin(opset, 4, DIMS(1, 6, 5, 8));
+        struct model_writer m = check_begin(opset, 4, DIMS(1, 6, 5, 8));
         struct onnx_model o;
         struct graph g;
         struct diag why;
@@ -302,15 +280,15 @@ Test(import, softmax_before_and_since_opset_13)
 
 Test(import, reductions)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "ReduceMean", "x", "y");
     attr_ints(&m, "axes", 2, DIMS(2, 3));
     attr_int(&m, "keepdims", 0);
     check_shape(&m, "1x6", 2);
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "GlobalMaxPool", "x", "y");
     check_shape(&m, "1x6x1x1", 2);
-    m = begin(13, 4, DIMS(2, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(2, 6, 5, 8));
     model_node(&m, "ReduceMean", "x", "y"); /* space in shares, channels, the batch after a move */
     check_shape(&m, "1x1x1x1", 5);
 }
@@ -318,17 +296,17 @@ Test(import, reductions)
 Test(import, resizes)
 {
     const float scales[] = { 1, 1, 2.5f, 0.5f };
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_floats(&m, "scales", 1, DIMS(4), scales);
     model_node(&m, "Resize", "x - scales", "y");
     attr_text(&m, "mode", "linear");
     check_shape(&m, "1x6x12x4", 1);
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "sizes", 4, DIMS(1, 6, 9, 9));
     model_floats(&m, "none", 1, DIMS(0), scales);
     model_node(&m, "Resize", "x none none sizes", "y");
     check_shape(&m, "1x6x9x9", 1);
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "sizes", 4, DIMS(1, 7, 9, 9));
     model_node(&m, "Resize", "x - - sizes", "y");
     check_refused(&m, -ENOTSUP, "a scale on axis 1");
@@ -336,16 +314,16 @@ Test(import, resizes)
 
 Test(import, pads)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "pads", 8, DIMS(0, 1, 2, -3, 0, 0, 1, 4));
     model_node(&m, "Pad", "x pads", "y");
     check_shape(&m, "1x7x8x9", 1);
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "pads", 8, DIMS(0, 0, 5, 0, 0, 0, 0, 0));
     model_node(&m, "Pad", "x pads", "y");
     attr_text(&m, "mode", "reflect");
     check_refused(&m, -EINVAL, "reflecting 5 and 0 values of an axis of 5");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_ints(&m, "pads", 8, DIMS(0, 0, 1, 0, 0, 0, 0, 0));
     model_node(&m, "Pad", "x pads", "y");
     attr_text(&m, "mode", "wrap");
@@ -356,25 +334,25 @@ Test(import, pads)
 
 Test(import, unknown_operators_and_attributes)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Einsum", "x", "y");
     check_refused(&m, -ENOTSUP, "net.onnx: node \"y\" (Einsum): operator Einsum is not supported");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "x", "y");
     attr_int(&m, "slope", 1);
     check_refused(&m, -ENOTSUP, "attribute \"slope\" is unknown or of the wrong type");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Softmax", "x", "y");
     attr_float(&m, "axis", 1);
     check_refused(&m, -ENOTSUP, "attribute \"axis\" is unknown or of the wrong type");
-    m = begin(22, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(22, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "x", "y");
     check_refused(&m, -ENOTSUP, "operator set 22");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "x", "y");
     put_text(&m.node, 7, "com.example");
     check_refused(&m, -ENOTSUP, "operator com.example.Relu is not supported");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     pool_window(&m, 2, 2, 0);
     put_text(&m.node, 2, "indices");
     check_refused(&m, -ENOTSUP, "output 1 (\"indices\") is not supported");
@@ -382,37 +360,37 @@ Test(import, unknown_operators_and_attributes)
 
 Test(import, broken_graphs)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 6, 5, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "nowhere", "y");
     check_refused(&m, -EINVAL, "reads \"nowhere\", which nothing before it yields");
-    m = begin(13, 4, DIMS(1, 6, 5, 8)); /* a cycle */
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8)); /* a cycle */
     model_node(&m, "Add", "x y", "a");
     model_node(&m, "Relu", "a", "y");
     check_refused(&m, -EINVAL, "reads \"y\", which nothing before it yields");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "x", "z");
     check_refused(&m, -EINVAL, "nothing yields output \"y\"");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "x", "y");
     model_node(&m, "Relu", "x", "y");
     check_refused(&m, -EINVAL, "two values are called \"y\"");
-    m = begin(13, 4, DIMS(1, 6, 5, 8));
+    m = check_begin(13, 4, DIMS(1, 6, 5, 8));
     model_node(&m, "Relu", "-", "y");
     check_refused(&m, -EINVAL, "input 0 is missing");
 }
 
 Test(import, impossible_sizes)
 {
-    struct model_writer m = begin(13, 4, DIMS(1, 3, 1 << 16, 1 << 16));
+    struct model_writer m = check_begin(13, 4, DIMS(1, 3, 1 << 16, 1 << 16));
     model_node(&m, "Relu", "x", "y");
     check_refused(&m, -EINVAL, "\"x\" has shape 1x3x65536x65536");
     /* A few bytes of a file must not become gigabytes. */
-    m = begin(13, 4, DIMS(1, 3, 4, 4));
+    m = check_begin(13, 4, DIMS(1, 3, 4, 4));
     model_ints(&m, "huge", 2, DIMS(1 << 14, 1 << 14));
     model_node(&m, "ConstantOfShape", "huge", "c");
     model_node(&m, "Add", "x c", "y");
     check_refused(&m, -EINVAL, "take too much memory");
-    m = begin(13, 4, DIMS(1, 3, 4, 4));
+    m = check_begin(13, 4, DIMS(1, 3, 4, 4));
     model_ints(&m, "shape", 2, DIMS(7, -1));
     model_node(&m, "Reshape", "x shape", "y");
     check_refused(&m, -EINVAL, "48 values do not fit the new shape");
@@ -443,26 +421,26 @@ Test(import, open_extents)
 {
     char text[SHAPE_TEXT_BYTES];
     struct diag why;
-    struct model_writer m = begin(13, 4, DIMS(-1, 3, 8, 8));
+    struct model_writer m = check_begin(13, 4, DIMS(-1, 3, 8, 8));
     cr_assert_eq(build_with(&m, NULL, 0, text, &why), 0);
     cr_assert_str_eq(text, "1x3x8x8");
-    m = begin(13, 4, DIMS(-1, 3, -1, 8));
+    m = check_begin(13, 4, DIMS(-1, 3, -1, 8));
     cr_assert_eq(build_with(&m, NULL, 0, text, &why), -EINVAL);
     cr_assert_str_eq(why.text, "net.onnx: input \"x\": the model leaves axis 2 (\"n\") open; "
                                "give the input's shape");
     struct graph_input in = { .name = NULL, .rank = 4, .dim = { 1, 3, 10, 8 } };
-    m = begin(13, 4, DIMS(-1, 3, -1, 8));
+    m = check_begin(13, 4, DIMS(-1, 3, -1, 8));
     cr_assert_eq(build_with(&m, &in, 1, text, &why), 0);
     cr_assert_str_eq(text, "1x3x10x8");
-    m = begin(13, 4, DIMS(-1, 4, -1, 8));
+    m = check_begin(13, 4, DIMS(-1, 4, -1, 8));
     cr_assert_eq(build_with(&m, &in, 1, text, &why), -EINVAL);
     cr_assert_not_null(strstr(why.text, "axis 1 is 4 in the model, 3 was given"));
-    m = begin(13, -1, NULL);
+    m = check_begin(13, -1, NULL);
     cr_assert_eq(build_with(&m, &in, 1, text, &why), 0);
-    m = begin(13, -1, NULL);
+    m = check_begin(13, -1, NULL);
     cr_assert_eq(build_with(&m, NULL, 0, text, &why), -EINVAL);
     in.name = "z";
-    m = begin(13, 4, DIMS(-1, 3, -1, 8));
+    m = check_begin(13, 4, DIMS(-1, 3, -1, 8));
     cr_assert_eq(build_with(&m, &in, 1, text, &why), -EINVAL);
     cr_assert_not_null(strstr(why.text, "\"z\", which is no input"));
 }

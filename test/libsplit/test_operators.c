@@ -1,7 +1,7 @@
 /* Operators of small models against answers worked out by hand, on one node and on three.  ONNX's
  * own test cases (make conformance) hold the rest: here is what they lack, above all constants
  * where they have tensors. */
-#include "libsplit/session.h"
+#include "model_check.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -9,70 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "onnx_writer.h"
-
-enum { MAX_VALUES = 256 };
-
-/* A model with input "x" of these extents; nodes that end in "y" follow. */
 static struct model_writer begin(int32_t rank, const int64_t *dim)
 {
-    struct model_writer m;
-    model_begin(&m, 13);
-    model_input(&m, "x", rank, dim);
-    return m;
+    return check_begin(13, rank, dim);
 }
-
-static void run(struct graph *g, int32_t nodes, float *out)
-{
-    struct split_session *s;
-    struct diag why = { "" };
-    float in[MAX_VALUES];
-    struct plan_options o = { .nodes = nodes };
-    for (int32_t n = 0; n < nodes; n++)
-        o.weight[n] = 1;
-    for (int i = 0; i < MAX_VALUES; i++)
-        in[i] = (float)i;
-    cr_assert_eq(session_open_graph(&s, g, &o, NULL, &why), 0, "%s", why.text);
-    cr_assert_eq(split_run(s, (const float *const[]){ in }, &out, NULL, &why), 0, "%s", why.text);
-    split_close(s);
-}
-
-/* Ends the model and expects these values of "y" when x is 0, 1, 2, ... */
-static void check(struct model_writer *m, const char *shape, const float *want)
-{
-    struct onnx_model o;
-    struct graph g;
-    struct diag why = { "" };
-    char text[SHAPE_TEXT_BYTES];
-    model_output(m, "y");
-    cr_assert_eq(model_build(m, &o, &g, &why), 0, "%s", why.text);
-    cr_assert_str_eq(shape_text(&g.output[0].shape, text), shape);
-    for (int32_t nodes = 1; nodes <= 3; nodes += 2) {
-        float out[MAX_VALUES] = { 0 };
-        run(&g, nodes, out);
-        for (int64_t i = 0; i < shape_values(&g.output[0].shape); i++)
-            cr_assert(fabsf(out[i] - want[i]) <= 1e-5F * (1 + fabsf(want[i])),
-                      "%d nodes: value %d is %g, want %g", nodes, (int)i, (double)out[i],
-                      (double)want[i]);
-    }
-    graph_done(&g);
-    onnx_close(&o);
-    model_free(m);
-}
-
-static void check_refused(struct model_writer *m, int err, const char *sentence)
-{
-    struct onnx_model o;
-    struct graph g;
-    struct diag why = { "" };
-    model_output(m, "y");
-    cr_assert_eq(model_build(m, &o, &g, &why), err, "expected: %s, got: %s", sentence, why.text);
-    cr_assert_not_null(strstr(why.text, sentence), "\"%s\" lacks \"%s\"", why.text, sentence);
-    model_free(m);
-}
-
-#define VALUES(...)                                                                                \
-    (const float[]) { __VA_ARGS__ }
 
 /* ---- constants among tensors */
 
@@ -83,7 +23,7 @@ Test(operators, concatenation_with_a_constant)
     model_floats(&m, "c", 4, DIMS(1, 1, 2, 2), VALUES(7, 8, 9, 10));
     model_node(&m, "Concat", "c x", "y");
     attr_int(&m, "axis", 1);
-    check(&m, "1x2x2x2", VALUES(7, 8, 9, 10, 0, 1, 2, 3));
+    check_values(&m, "1x2x2x2", VALUES(7, 8, 9, 10, 0, 1, 2, 3));
 }
 
 Test(operators, concatenation_along_the_batch)
@@ -91,7 +31,7 @@ Test(operators, concatenation_along_the_batch)
     struct model_writer m = begin(4, DIMS(1, 1, 2, 2));
     model_node(&m, "Concat", "x x", "y");
     attr_int(&m, "axis", 0);
-    check(&m, "2x1x2x2", VALUES(0, 1, 2, 3, 0, 1, 2, 3));
+    check_values(&m, "2x1x2x2", VALUES(0, 1, 2, 3, 0, 1, 2, 3));
 }
 
 Test(operators, a_constant_is_an_output)
@@ -99,7 +39,7 @@ Test(operators, a_constant_is_an_output)
     struct model_writer m = begin(1, DIMS(2));
     model_floats(&m, "c", 2, DIMS(2, 2), VALUES(4, 3, 2, 1));
     model_node(&m, "Identity", "c", "y");
-    check(&m, "2x2", VALUES(4, 3, 2, 1));
+    check_values(&m, "2x2", VALUES(4, 3, 2, 1));
 }
 
 Test(operators, a_choice_between_constants)
@@ -110,7 +50,7 @@ Test(operators, a_choice_between_constants)
     model_floats(&m, "none", 0, NULL, VALUES(-1));
     model_node(&m, "Greater", "x one", "c");
     model_node(&m, "Where", "c row none", "y");
-    check(&m, "2x2", VALUES(-1, -1, 10, 20));
+    check_values(&m, "2x2", VALUES(-1, -1, 10, 20));
 }
 
 /* Five axes, of which two are batch. */
@@ -119,7 +59,7 @@ Test(operators, a_constant_that_varies_along_the_batch)
     struct model_writer m = begin(5, DIMS(2, 2, 1, 1, 2));
     model_floats(&m, "c", 5, DIMS(2, 2, 1, 1, 1), VALUES(1, 10, 100, 1000));
     model_node(&m, "Mul", "x c", "y");
-    check(&m, "2x2x1x1x2", VALUES(0, 1, 20, 30, 400, 500, 6000, 7000));
+    check_values(&m, "2x2x1x1x2", VALUES(0, 1, 20, 30, 400, 500, 6000, 7000));
 }
 
 Test(operators, a_tensor_repeated_along_a_part_of_the_batch)
@@ -128,7 +68,7 @@ Test(operators, a_tensor_repeated_along_a_part_of_the_batch)
     model_node(&m, "ReduceMax", "x", "r");
     attr_ints(&m, "axes", 1, DIMS(0));
     model_node(&m, "Sub", "r x", "y");
-    check(&m, "2x2x1x1x2", VALUES(4, 4, 4, 4, 0, 0, 0, 0));
+    check_values(&m, "2x2x1x1x2", VALUES(4, 4, 4, 4, 0, 0, 0, 0));
 }
 
 /* ---- constants computed at load */
@@ -144,7 +84,7 @@ Test(operators, weights_that_are_computed)
     model_node(&m, "Mul", "v g", "vg");
     model_node(&m, "Div", "vg norm", "w");
     model_node(&m, "Conv", "x w", "y");
-    check(&m, "1x1x1x2", VALUES(8, 15));
+    check_values(&m, "1x1x1x2", VALUES(8, 15));
 }
 
 Test(operators, weights_that_are_dequantized)
@@ -161,7 +101,7 @@ Test(operators, weights_that_are_dequantized)
     model_node(&m, "DequantizeLinear", "q scale zero", "w");
     attr_int(&m, "axis", 0);
     model_node(&m, "Conv", "x w", "y");
-    check(&m, "1x2x1x1", VALUES(-5, -94));
+    check_values(&m, "1x2x1x1", VALUES(-5, -94));
 }
 
 /* A shape that only ReduceProd knows. */
@@ -171,7 +111,7 @@ Test(operators, integers_stay_integers)
     model_node(&m, "Shape", "x", "s");
     model_node(&m, "ReduceProd", "s", "n");
     model_node(&m, "Reshape", "x n", "y");
-    check(&m, "4", VALUES(0, 1, 2, 3));
+    check_values(&m, "4", VALUES(0, 1, 2, 3));
 }
 
 Test(operators, integers_that_floats_cannot_hold)
@@ -216,13 +156,13 @@ Test(operators, gather_and_its_shapes)
     model_ints(&m, "i", 2, DIMS(-1, 0));
     model_node(&m, "Gather", "x i", "y");
     attr_int(&m, "axis", 1);
-    check(&m, "1x2x2", VALUES(4, 5, 0, 1));
+    check_values(&m, "1x2x2", VALUES(4, 5, 0, 1));
     m = begin(3, DIMS(1, 3, 2));
     struct writer t = tensor_proto("i", ONNX_INT64, 0, NULL, DIMS(1), sizeof(int64_t));
     put_message(&m.graph, 5, &t);
     model_node(&m, "Gather", "x i", "y");
     attr_int(&m, "axis", 1);
-    check(&m, "1x2", VALUES(2, 3));
+    check_values(&m, "1x2", VALUES(2, 3));
     m = begin(3, DIMS(1, 3, 2));
     model_ints(&m, "i", 1, DIMS(3));
     model_node(&m, "Gather", "x i", "y");
@@ -235,11 +175,11 @@ Test(operators, expand_and_tile)
     struct model_writer m = begin(2, DIMS(2, 1));
     model_ints(&m, "s", 3, DIMS(2, 1, 2));
     model_node(&m, "Expand", "x s", "y");
-    check(&m, "2x2x2", VALUES(0, 0, 1, 1, 0, 0, 1, 1));
+    check_values(&m, "2x2x2", VALUES(0, 0, 1, 1, 0, 0, 1, 1));
     m = begin(2, DIMS(1, 2));
     model_ints(&m, "s", 2, DIMS(2, 2));
     model_node(&m, "Tile", "x s", "y");
-    check(&m, "2x4", VALUES(0, 1, 0, 1, 0, 1, 0, 1));
+    check_values(&m, "2x4", VALUES(0, 1, 0, 1, 0, 1, 0, 1));
     m = begin(2, DIMS(2, 2));
     model_ints(&m, "s", 1, DIMS(3));
     model_node(&m, "Expand", "x s", "y");
@@ -253,14 +193,14 @@ Test(operators, products_with_vectors)
     struct model_writer m = begin(1, DIMS(2));
     model_floats(&m, "c", 2, DIMS(2, 2), VALUES(1, 2, 3, 4));
     model_node(&m, "MatMul", "c x", "y");
-    check(&m, "2", VALUES(2, 4));
+    check_values(&m, "2", VALUES(2, 4));
     m = begin(1, DIMS(2));
     model_floats(&m, "c", 2, DIMS(2, 2), VALUES(1, 2, 3, 4));
     model_node(&m, "MatMul", "x c", "y");
-    check(&m, "2", VALUES(3, 4));
+    check_values(&m, "2", VALUES(3, 4));
     m = begin(1, DIMS(3));
     model_node(&m, "MatMul", "x x", "y");
-    check(&m, "scalar", VALUES(5));
+    check_values(&m, "scalar", VALUES(5));
 }
 
 /* One matrix times a stack of two. */
@@ -269,7 +209,7 @@ Test(operators, a_product_repeated_along_the_stack)
     struct model_writer m = begin(2, DIMS(2, 2));
     model_floats(&m, "c", 3, DIMS(2, 2, 1), VALUES(1, 0, 0, 1));
     model_node(&m, "MatMul", "x c", "y");
-    check(&m, "2x2x1", VALUES(0, 2, 1, 3));
+    check_values(&m, "2x2x1", VALUES(0, 2, 1, 3));
     m = begin(2, DIMS(2, 2));
     model_floats(&m, "c", 2, DIMS(3, 1), VALUES(1, 1, 1));
     model_node(&m, "MatMul", "x c", "y");
@@ -284,7 +224,7 @@ Test(operators, gemm_of_tensors)
     attr_float(&m, "alpha", 2);
     attr_float(&m, "beta", 10);
     attr_int(&m, "transB", 1);
-    check(&m, "2x2", VALUES(12, 16, 26, 46));
+    check_values(&m, "2x2", VALUES(12, 16, 26, 46));
 }
 
 /* ---- reductions and normalizations */
@@ -298,7 +238,7 @@ Test(operators, log_sum_exp_of_large_values)
     model_node(&m, "ReduceLogSumExp", "a", "y");
     attr_ints(&m, "axes", 1, DIMS(1));
     attr_int(&m, "keepdims", 0);
-    check(&m, "1", VALUES(1000));
+    check_values(&m, "1", VALUES(1000));
 }
 
 Test(operators, reductions_along_each_axis)
@@ -306,15 +246,15 @@ Test(operators, reductions_along_each_axis)
     struct model_writer m = begin(4, DIMS(2, 2, 1, 2));
     model_node(&m, "ReduceSum", "x", "y");
     attr_int(&m, "keepdims", 0);
-    check(&m, "scalar", VALUES(28));
+    check_values(&m, "scalar", VALUES(28));
     m = begin(4, DIMS(2, 2, 1, 2));
     model_node(&m, "ReduceMin", "x", "y");
     attr_ints(&m, "axes", 2, DIMS(0, 3));
-    check(&m, "1x2x1x1", VALUES(0, 2));
+    check_values(&m, "1x2x1x1", VALUES(0, 2));
     m = begin(4, DIMS(2, 2, 1, 2));
     model_node(&m, "ArgMax", "x", "y");
     attr_int(&m, "axis", 0);
-    check(&m, "1x2x1x2", VALUES(1, 1, 1, 1));
+    check_values(&m, "1x2x1x2", VALUES(1, 1, 1, 1));
 }
 
 Test(operators, layer_normalization)
@@ -324,7 +264,7 @@ Test(operators, layer_normalization)
     model_floats(&m, "bias", 1, DIMS(2), VALUES(10, 20));
     model_node(&m, "LayerNormalization", "x scale bias", "y");
     attr_float(&m, "epsilon", 0);
-    check(&m, "2x2", VALUES(9, 22, 9, 22));
+    check_values(&m, "2x2", VALUES(9, 22, 9, 22));
 }
 
 Test(operators, top_k_of_rows)
@@ -332,7 +272,7 @@ Test(operators, top_k_of_rows)
     struct model_writer m = begin(2, DIMS(2, 3));
     model_ints(&m, "k", 1, DIMS(2));
     model_node(&m, "TopK", "x k", "v y");
-    check(&m, "2x2", VALUES(2, 1, 2, 1));
+    check_values(&m, "2x2", VALUES(2, 1, 2, 1));
     m = begin(2, DIMS(2, 3));
     model_ints(&m, "k", 1, DIMS(4));
     model_node(&m, "TopK", "x k", "y i");
