@@ -23,7 +23,7 @@ Q := $(if $(V),,@)
 
 # What each folder needs from outside (DESIGN.md section 10; scripts/check-includes holds us to it).
 LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lpng $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas) -lm
-LIBS_daemon   := -luv -lnng -lmicrohttpd -lmbedcrypto
+LIBS_daemon   := -luv -lnng -lmicrohttpd -lnettle
 LIBS_cli      := -luv -lcurl
 
 # One file per instruction set, each with its own flags; the machine picks one at run time.

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <mbedtls/md.h>
+#include <nettle/sha2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ struct receipt {
     struct receipt *next;
     uint8_t sha[SHA256_BYTES];
     uint64_t size, at;
-    mbedtls_md_context_t md;
+    struct sha256_ctx sum;
     bool complete; /* and its SHA-256 is right */
     int fd;        /* locked as long as somebody writes */
     char path[PATH_MAX];
@@ -43,18 +43,6 @@ static void hex_of(const uint8_t sha[SHA256_BYTES], char hex[HEX_BYTES])
 {
     for (size_t i = 0; i < SHA256_BYTES; i++)
         snprintf(hex + 2 * i, 3, "%02x", sha[i]);
-}
-
-/* Starts a SHA-256.  The generic interface is the same in mbedTLS 2.28 and 3. */
-static int md_start(mbedtls_md_context_t *md)
-{
-    mbedtls_md_init(md);
-    if (mbedtls_md_setup(md, mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), 0) != 0 ||
-        mbedtls_md_starts(md) != 0) {
-        mbedtls_md_free(md);
-        return -ENOMEM;
-    }
-    return 0;
 }
 
 int store_find(const struct store *s, const uint8_t sha[SHA256_BYTES], char *path, size_t cap)
@@ -92,7 +80,6 @@ static void unlink_receipt(struct store *s, const struct receipt *r)
 static void free_receipt(struct receipt *r)
 {
     close(r->fd);
-    mbedtls_md_free(&r->md);
     free(r);
 }
 
@@ -128,14 +115,11 @@ int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size,
         err = diag(why, -ENAMETOOLONG, "%s: the path is too long", s->dir);
         goto fail;
     }
-    if (md_start(&r->md) < 0) {
-        err = diag(why, -ENOMEM, "%s: out of memory", s->dir);
-        goto fail;
-    }
+    sha256_init(&r->sum);
     r->fd = mkostemp(r->path, O_CLOEXEC);
     if (r->fd < 0) {
         err = diag(why, -errno, "%s: cannot be written: %s", r->path, strerror(errno));
-        goto fail_md;
+        goto fail;
     }
     (void)flock(r->fd, LOCK_EX | LOCK_NB); /* for delete_leftovers() of another process */
     memcpy(r->sha, sha, SHA256_BYTES);
@@ -144,8 +128,6 @@ int store_begin(struct store *s, const uint8_t sha[SHA256_BYTES], uint64_t size,
     s->receipts = r;
     return 0;
 
-fail_md:
-    mbedtls_md_free(&r->md);
 fail:
     free(r);
     return err;
@@ -172,7 +154,8 @@ static int complete(struct receipt *r, struct diag *why)
     char hex[HEX_BYTES];
 
     hex_of(r->sha, hex);
-    if (mbedtls_md_finish(&r->md, sha) != 0 || memcmp(sha, r->sha, sizeof sha) != 0)
+    sha256_digest(&r->sum, sizeof sha, sha);
+    if (memcmp(sha, r->sha, sizeof sha) != 0)
         return diag(why, -EBADMSG, "model %s: what came has another SHA-256", hex);
     r->complete = true;
     return 0;
@@ -188,8 +171,7 @@ static int append(struct receipt *r, const struct msg_model_chunk *c, struct dia
     const int err = write_all(r->fd, c->data, c->len);
     if (err < 0)
         return diag(why, err, "%s: cannot be written: %s", r->path, strerror(-err));
-    if (mbedtls_md_update(&r->md, c->data, c->len) != 0)
-        return diag(why, -EIO, "%s: SHA-256 failed", r->path);
+    sha256_update(&r->sum, c->len, c->data);
     /* Sends the bytes on their way to the disk now, so that the last fsync() is short. */
     (void)sync_file_range(r->fd, (off_t)r->at, (off_t)c->len, SYNC_FILE_RANGE_WRITE);
     r->at += c->len;
@@ -258,7 +240,7 @@ int store_keep(struct receipt *r, struct diag *why)
 int store_sha256(const char *file, uint8_t sha[SHA256_BYTES], uint64_t *size, struct diag *why)
 {
     uint8_t *piece = malloc(PIECE_BYTES);
-    mbedtls_md_context_t md;
+    struct sha256_ctx sum;
     uint64_t total = 0;
     ssize_t n;
     int err = 0;
@@ -270,34 +252,21 @@ int store_sha256(const char *file, uint8_t sha[SHA256_BYTES], uint64_t *size, st
         err = diag(why, -errno, "%s: %s", file, strerror(errno));
         goto out_piece;
     }
-    if (md_start(&md) < 0) {
-        err = diag(why, -ENOMEM, "%s: out of memory", file);
-        goto out_fd;
-    }
+    sha256_init(&sum);
     while ((n = read(fd, piece, PIECE_BYTES)) != 0) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
             err = diag(why, -errno, "%s: %s", file, strerror(errno));
-            goto out_md;
+            goto out_fd;
         }
-        if (mbedtls_md_update(&md, piece, (size_t)n) != 0) {
-            err = diag(why, -EIO, "%s: SHA-256 failed", file);
-            goto out_md;
-        }
+        sha256_update(&sum, (size_t)n, piece);
         total += (uint64_t)n;
     }
-    uint8_t sum[SHA256_BYTES];
-    if (mbedtls_md_finish(&md, sum) != 0) {
-        err = diag(why, -EIO, "%s: SHA-256 failed", file);
-        goto out_md;
-    }
-    memcpy(sha, sum, sizeof sum);
+    sha256_digest(&sum, SHA256_BYTES, sha);
     if (size)
         *size = total;
 
-out_md:
-    mbedtls_md_free(&md);
 out_fd:
     close(fd);
 out_piece:
