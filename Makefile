@@ -4,25 +4,29 @@
 #   BUILD=dir     where everything that is made goes
 #   SAN=address,undefined | thread   compile with sanitizers (into its own folder)
 #   V=1           print the commands
+#   SYSROOT=dir   build for the machine whose headers and libraries are there (scripts/sysroot)
 
 comma := ,
 CC ?= gcc
 SAN ?=
+SYSROOT ?=
 BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 # Variable tracking of instrumented, unrolled kernels takes gcc minutes.
 CFLAGS ?= $(if $(SAN),-O1 $(if $(findstring clang,$(CC)),,-fno-var-tracking),-O2) -g
 VERSION := 0.1.0
+PKG_CONFIG ?= pkg-config
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla \
         $(if $(CI),-Werror)
-BASE := -std=c11 -D_GNU_SOURCE -DSPLITD_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -I/usr/include/nanopb -fno-math-errno -pthread \
+BASE := -std=c11 -D_GNU_SOURCE -DSPLITD_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -I$(SYSROOT)/usr/include/nanopb -fno-math-errno -pthread \
+        $(if $(SYSROOT),--sysroot=$(SYSROOT)) \
         $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer) \
-        $(shell pkg-config --cflags openblas libcjson 2>/dev/null)
-LINK := -pthread $(if $(SAN),-fsanitize=$(SAN))
+        $(if $(SYSROOT),,$(shell $(PKG_CONFIG) --cflags openblas libcjson 2>/dev/null))
+LINK := -pthread $(if $(SYSROOT),--sysroot=$(SYSROOT)) $(if $(SAN),-fsanitize=$(SAN))
 Q := $(if $(V),,@)
 
 # What each folder needs from outside (DESIGN.md section 10; scripts/check-includes holds us to it).
-LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lpng $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas) -lm
+LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lpng -lopenblas -lm
 LIBS_daemon   := -luv -lnng -lmicrohttpd -lnettle
 LIBS_cli      := -luv -lcurl
 
@@ -66,7 +70,7 @@ $(BUILD)/splitctl: $(call A,cli) $(call A,libsplit) $(call A,proto) $(call A,qua
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
-	$(Q)$(CC) $(BASE) $(CFLAGS) $(SIMD_FLAGS) $(WARN) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(BASE) $(CPPFLAGS) $(CFLAGS) $(SIMD_FLAGS) $(WARN) -MMD -MP -c -o $@ $<
 
 # Plain loops, which compilers turn into vectors when asked to.
 $(call obj,$(call src,quant)): SIMD_FLAGS := -O3
@@ -78,7 +82,7 @@ $(BUILD)/gen/onnx.pb.c $(BUILD)/gen/onnx.pb.h &: libsplit/onnx.options /usr/incl
 
 $(BUILD)/obj/gen/onnx.pb.o: $(BUILD)/gen/onnx.pb.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(BASE) $(CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(BASE) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/libsplit/onnx_wire.o: $(BUILD)/gen/onnx.pb.h
 
@@ -220,6 +224,31 @@ check: $(BUILD)/gen/onnx.pb.h
 	@echo "check: done"
 format:
 	clang-format -i $(SOURCES) $(HEADERS) $(TESTS)
+
+# ---- man pages, installation, Debian packages
+DESTDIR ?=
+PREFIX ?= /usr/local
+MAN := $(patsubst conf/man/%.scd,$(BUILD)/man/%,$(wildcard conf/man/*.scd))
+$(BUILD)/man/%: conf/man/%.scd
+	@mkdir -p $(@D)
+	$(Q)scdoc <$< >$@.part && mv $@.part $@
+
+.PHONY: man install deb deb-arm64
+man: $(MAN)
+# Unit and cluster.json are the package's: see debian/.
+install: all man
+	install -D -m 755 $(BUILD)/splitd $(DESTDIR)$(PREFIX)/sbin/splitd
+	install -D -m 755 $(BUILD)/splitctl $(DESTDIR)$(PREFIX)/bin/splitctl
+	for page in $(MAN); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; done
+	install -D -m 644 conf/completion/splitctl $(DESTDIR)$(PREFIX)/share/bash-completion/completions/splitctl
+
+# .deb files in build/.
+deb:
+	@scripts/install-deps build package
+	@scripts/deb amd64
+deb-arm64:
+	@scripts/install-deps build package cross
+	@scripts/deb arm64
 
 .PHONY: clean
 clean:
