@@ -1,7 +1,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "cli/command.h"
 #include "cli/parse.h"
@@ -60,17 +59,6 @@ static bool same_size(const struct image *a, const struct image *b)
     return a->rows == b->rows && a->cols == b->cols && a->channels == b->channels;
 }
 
-static int largest_difference(const struct image *a, const struct image *b)
-{
-    const size_t n = (size_t)a->rows * (size_t)a->cols * (size_t)a->channels;
-    int largest = 0;
-    for (size_t i = 0; i < n; i++) {
-        const int d = abs(a->data[i] - b->data[i]);
-        largest = d > largest ? d : largest;
-    }
-    return largest;
-}
-
 static int resize_to(struct image *im, const struct image *reference, struct diag *why)
 {
     struct image resized;
@@ -106,7 +94,7 @@ static int compare(const struct options *o, struct diag *why)
         goto out;
     }
     printf("PSNR %.2f dB, largest difference %d\n", image_psnr(&im, &reference, o->border),
-           largest_difference(&im, &reference));
+           image_largest_difference(&im, &reference));
 out:
     image_done(&reference);
     image_done(&im);

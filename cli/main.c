@@ -21,6 +21,7 @@ static const struct command {
     { "check", cmd_check, "say whether and how a model runs" },
     { "status", cmd_status, "show the nodes and models of a cluster" },
     { "psnr", cmd_psnr, "compare two pictures" },
+    { "seams", cmd_seams, "show where the pictures of several nodes and of one differ" },
 };
 enum { NCOMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -63,6 +63,49 @@ void draw_frame(struct image *im, int32_t row, int32_t col, int32_t row_end, int
     draw_fill(im, row, col_end - thick, row_end, col_end, c);
 }
 
+void draw_paste(struct image *im, int32_t row, int32_t col, const struct image *from)
+{
+    const uint8_t *pixel = from->data;
+
+    for (int32_t y = 0; y < from->rows; y++)
+        for (int32_t x = 0; x < from->cols; x++, pixel += RGB)
+            draw_fill(im, row + y, col + x, row + y + 1, col + x + 1,
+                      (struct colour){ pixel[0], pixel[1], pixel[2] });
+}
+
+static int32_t largest_difference(const uint8_t *a, const uint8_t *b)
+{
+    int32_t largest = 0;
+
+    for (int i = 0; i < RGB; i++) {
+        const int32_t d = a[i] < b[i] ? b[i] - a[i] : a[i] - b[i];
+        largest = d > largest ? d : largest;
+    }
+    return largest;
+}
+
+/* Black, red, yellow, white: one colour after the other fills up. */
+static struct colour glow(int32_t heat)
+{
+    return (struct colour){ (uint8_t)clamp(3 * heat, 255), (uint8_t)clamp(3 * heat - 255, 255),
+                            (uint8_t)clamp(3 * heat - 510, 255) };
+}
+
+void draw_difference(struct image *im, int32_t row, int32_t col, const struct image *from,
+                     const struct image *other, int32_t times)
+{
+    enum { DIM = 4 };
+    const uint8_t *a = from->data, *b = other->data;
+
+    for (int32_t y = 0; y < from->rows; y++)
+        for (int32_t x = 0; x < from->cols; x++, a += RGB, b += RGB) {
+            const int32_t heat = clamp(times * largest_difference(a, b), 255);
+            const uint8_t grey = image_luma(a[0], a[1], a[2]) / DIM;
+            const struct colour dim = { grey, grey, grey };
+            draw_fill(im, row + y, col + x, row + y + 1, col + x + 1, heat ? glow(heat) : dim);
+        }
+}
+
 /* Bytes that start a UTF-8 character. */
 static int starts_character(char c) { return ((unsigned char)c & 0xC0) != 0x80; }
 

@@ -1,6 +1,6 @@
 /* libsplit/draw.h - boxes, text and colours on an RGB picture.
  *
- * Whatever lies outside the picture is cut off. */
+ * Whatever lies outside the picture `im` is cut off. */
 #ifndef LIBSPLIT_DRAW_H
 #define LIBSPLIT_DRAW_H
 
@@ -29,6 +29,15 @@ enum { DRAW_TEXT_ROWS = 10, DRAW_TEXT_COLS = 6 }; /* of one character at scale 1
  * left corner is (row, col).  Characters outside ASCII become '?'. */
 void draw_text(struct image *im, int32_t row, int32_t col, int32_t scale, const char *text,
                struct colour paper);
+/* Puts `from`, an RGB picture, with its upper left corner at (row, col). */
+void draw_paste(struct image *im, int32_t row, int32_t col, const struct image *from);
+
+/* A dim, grey `from`, its upper left corner at (row, col), on which glows where `other`, an RGB
+ * picture of the same size as `from`, is different: a pixel by `times` its largest difference of
+ * any colour, from dark red (1) over yellow to white (255 and more). */
+void draw_difference(struct image *im, int32_t row, int32_t col, const struct image *from,
+                     const struct image *other, int32_t times);
+
 /* Characters in `text`. */
 int32_t draw_text_length(const char *text);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -93,10 +94,29 @@ int image_save(const struct image *im, const char *file, struct diag *why)
     return rc;
 }
 
+static bool same_size(const struct image *a, const struct image *b)
+{
+    return a->rows == b->rows && a->cols == b->cols && a->channels == b->channels;
+}
+
+int32_t image_largest_difference(const struct image *a, const struct image *b)
+{
+    int32_t largest = 0;
+
+    if (!same_size(a, b))
+        return -1;
+    const size_t n = (size_t)a->rows * (size_t)a->cols * (size_t)a->channels;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t d = abs(a->data[i] - b->data[i]);
+        largest = d > largest ? d : largest;
+    }
+    return largest;
+}
+
 double image_psnr(const struct image *a, const struct image *b, int32_t border)
 {
-    if (a->rows != b->rows || a->cols != b->cols || a->channels != b->channels || border < 0 ||
-        a->rows <= 2 * (int64_t)border || a->cols <= 2 * (int64_t)border)
+    if (!same_size(a, b) || border < 0 || a->rows <= 2 * (int64_t)border ||
+        a->cols <= 2 * (int64_t)border)
         return (double)NAN;
 
     const int32_t rows = a->rows - 2 * border;

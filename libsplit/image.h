@@ -66,4 +66,7 @@ static inline uint8_t image_luma(uint8_t red, uint8_t green, uint8_t blue)
  * infinity when equal, NaN when the sizes differ or the border leaves nothing. */
 double image_psnr(const struct image *a, const struct image *b, int32_t border);
 
+/* The largest difference of any byte of two pictures of one size; -1 when the sizes differ. */
+int32_t image_largest_difference(const struct image *a, const struct image *b);
+
 #endif

@@ -101,7 +101,7 @@ help_and_version() {
     local command
     succeeds "help" "^Commands:" --help
     succeeds "version" "^splitctl [0-9]+\.[0-9]+" --version
-    for command in infer run compare plan check status psnr; do
+    for command in infer run compare plan check status psnr seams; do
         succeeds "help of $command" "^Usage: splitctl $command" "$command" --help
         succeeds "version of $command" "^splitctl [0-9]" "$command" --version
         misused "unknown option of $command" "unrecognized option" "$command" --no-such-option
@@ -144,6 +144,10 @@ usage() {
     misused "timeout: 0" "'0' is not a number of seconds" status --timeout 0
     misused "infer without a picture" "a picture is missing" infer
     misused "psnr of one" "a picture and a reference" psnr a.png
+    misused "seams of nothing" "a model and a picture are missing" seams $superres -o a.png
+    misused "seams nowhere" "--output is missing" seams $superres a.png
+    misused "seams of an unknown mode" "'q5' is not" seams $superres a.png q5 -o a.png
+    misused "seams too large" "'256' is not a number" seams $superres a.png -o a.png --times 256
 }
 
 models() {
@@ -234,6 +238,15 @@ running() {
     fails "psnr with a border that leaves nothing" "leaves nothing" \
         psnr --border 90 conf/demo/dogs.png conf/demo/dogs.png
 
+    succeeds "seams" "^q4 +[0-9]+ +[0-9.]+ +[1-9][0-9]*$" \
+        seams $superres conf/demo/dogs.png f32 q4 -o "$tmp/seams.png"
+    printed "no seam with exact halos" "^f32 +[0-9]+ +inf +0$"
+    succeeds "a picture of the seams" "differ|PSNR" psnr "$tmp/seams.png" "$tmp/seams.png"
+    fails "seams in classes" "task is not image" \
+        seams $fashion conf/demo/fashion/8-bag.png -o "$tmp/seams.png"
+    fails "seams into a missing folder" "No such file" \
+        seams $superres conf/demo/dogs.png -o "$tmp/none/seams.png"
+
     mkdir -p "$tmp/other" && cp conf/demo/dogs.png "$tmp/other/"
     fails "two results in one file" "would go to the same file" \
         run run $superres conf/demo/dogs.png "$tmp/other/dogs.png" -o "$tmp/1"
@@ -282,6 +295,8 @@ planning() {
     succeeds "programs with coarse halos" "SEND .* to node 1 \([0-9]+ bytes of q4\)" \
         plan $superres --local 2 --shape 1x3x180x180 --programs --halo q4
     succeeds "plan as JSON" '"halo_bytes":' plan $superres --local 2 --shape 1x3x180x180 --json
+    printed "with every message" '"from":'
+    printed "and what nodes own" '"owns":'
     succeeds "more nodes than rows" "node 15" plan $superres --local 16 --shape 1x3x5x5
 }
 

@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "libsplit/task.h"
@@ -92,6 +93,42 @@ Test(draw, scale_enlarges_every_dot)
             cr_assert_eq(two.data[(y * 24 + x) * 3], one.data[(y / 2 * 12 + x / 2) * 3]);
     image_done(&one);
     image_done(&two);
+}
+
+Test(draw, pasted_pictures_are_cut_at_the_edges)
+{
+    uint8_t data[2 * 2 * 3] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 };
+    const struct image from = { 2, 2, 3, data };
+
+    for (int32_t row = -3; row < 6; row++)
+        for (int32_t col = -3; col < 6; col++) {
+            struct image im = black(4, 3);
+            draw_paste(&im, row, col, &from);
+            for (int32_t y = 0; y < 4; y++)
+                for (int32_t x = 0; x < 3; x++) {
+                    const bool inside = y >= row && y < row + 2 && x >= col && x < col + 2;
+                    const int32_t want = inside ? data[((y - row) * 2 + x - col) * 3 + 1] : 0;
+                    cr_assert_eq(im.data[(y * 3 + x) * 3 + 1], want);
+                }
+            image_done(&im);
+        }
+}
+
+Test(draw, differences_glow)
+{
+    uint8_t from[4 * 3] = { 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200 };
+    uint8_t other[4 * 3] = { 200, 200, 200, 201, 200, 200, 200, 195, 200, 0, 200, 201 };
+    const struct image a = { 1, 4, 3, from }, b = { 1, 4, 3, other };
+    struct image im = black(1, 4);
+
+    draw_difference(&im, 0, 0, &a, &b, 20);
+    cr_expect_arr_eq(im.data, ((uint8_t[]){ 50, 50, 50 }), 3, "none: dim");
+    cr_expect_arr_eq(im.data + 3, ((uint8_t[]){ 60, 0, 0 }), 3, "1 x 20: red");
+    cr_expect_arr_eq(im.data + 6, ((uint8_t[]){ 255, 45, 0 }), 3, "5 x 20: towards yellow");
+    cr_expect_arr_eq(im.data + 9, ((uint8_t[]){ 255, 255, 255 }), 3, "more than there is: white");
+    draw_difference(&im, 0, 0, &b, &a, 20);
+    cr_expect_arr_eq(im.data + 3, ((uint8_t[]){ 60, 0, 0 }), 3, "in either direction");
+    image_done(&im);
 }
 
 /* ---- answers as pictures */

@@ -522,8 +522,14 @@ Test(image, psnr_is_the_textbooks)
     cr_assert(isfinite(image_psnr(&a, &b, 0)));
     cr_assert(isinf(image_psnr(&a, &b, 1)));
     cr_assert(isnan(image_psnr(&a, &b, 4)));
+    cr_assert_eq(image_largest_difference(&a, &b), 1);
+    b.data[8 * 8 * 3 - 1] = 255;
+    a.data[8 * 8 * 3 - 1] = 3;
+    cr_assert_eq(image_largest_difference(&a, &b), 252);
+    cr_assert_eq(image_largest_difference(&b, &a), 252);
     b.cols = 7;
     cr_assert(isnan(image_psnr(&a, &b, 0)));
+    cr_assert_eq(image_largest_difference(&a, &b), -1);
     image_done(&a);
     image_done(&b);
 }
