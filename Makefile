@@ -171,7 +171,7 @@ $(BUILD)/conformance: $(BUILD)/obj/test/conformance/conformance.o $(call A,libsp
 
 test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) $(BUILD)/conformance
 	@rm -f $(BUILD)/asan.*
-	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
+	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cli/docs.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
 	    $(if $(wildcard $(ONNX_DATA)),"$(CONFORMANCE)")
 
 # ---- fuzzing: one libFuzzer program per decoder, SECONDS each, corpus kept in build/fuzz/corpus
