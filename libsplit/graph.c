@@ -36,6 +36,9 @@ const char *op_type_name(enum op_type t)
         [OP_TOP_K] = "TopK",
         [OP_GATHER] = "Gather",
         [OP_NMS] = "NonMaxSuppression",
+        [OP_MAX_UNPOOL] = "MaxUnpool",
+        [OP_GRID_SAMPLE] = "GridSample",
+        [OP_ROI_ALIGN] = "RoiAlign",
     };
     return (unsigned)t < OP_TYPES ? name[t] : "?";
 }

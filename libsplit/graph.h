@@ -43,6 +43,9 @@ enum op_type {
     OP_TOP_K,  /* values or indices */
     OP_GATHER, /* values at places that the network computes */
     OP_NMS,    /* which boxes non-maximum suppression leaves */
+    OP_MAX_UNPOOL,
+    OP_GRID_SAMPLE, /* pixels between those of a map, at places that the network computes */
+    OP_ROI_ALIGN,   /* means over the cells of boxes that the network computes */
     OP_TYPES
 };
 /* "Conv", "MaxPool"...: for messages and dumps. */
@@ -160,7 +163,8 @@ enum resize_coordinates {
     RESIZE_PYTORCH_HALF_PIXEL,
     RESIZE_ALIGN_CORNERS,
     RESIZE_ASYMMETRIC,
-    RESIZE_TF_HALF_PIXEL
+    RESIZE_TF_HALF_PIXEL,
+    RESIZE_CROP /* tf_crop_and_resize: a part of the map */
 };
 enum resize_nearest {
     RESIZE_ROUND_PREFER_FLOOR,
@@ -189,6 +193,9 @@ struct op {
         struct {
             struct window win;
             bool count_include_pad; /* OP_AVERAGE_POOL */
+            /* OP_MAX_POOL yields values, or their places in ONNX's order of the whole input (as if
+             * rows ran fastest, where `rows_first`). */
+            bool places, rows_first;
         } pool;
         struct {
             float *scale, *bias; /* (channels) */
@@ -274,7 +281,28 @@ struct op {
             float scale[2]; /* output / input, rows and columns */
             float cubic_a;
             bool exclude_outside; /* cubic: pixels beyond the map weigh nothing, else as its edge */
+            float crop[2][2];     /* RESIZE_CROP: where the part starts and ends, 0 to 1 */
+            float outside;        /* RESIZE_CROP: the value beyond the map */
         } resize;
+        struct {
+            /* Input 1 holds the place of each value of input 0 in ONNX's order of the whole map,
+             * had it these rows and columns; where no value goes the output is 0. */
+            int32_t plane[2];
+        } max_unpool;
+        struct {
+            /* Input 1 holds column and row of each output pixel, -1 to 1 over the map: from the
+             * centres of its outer pixels or, unless `corners`, from their outer edges. */
+            enum resize_mode mode;
+            enum { SAMPLE_ZEROS, SAMPLE_BORDER, SAMPLE_REFLECTION } beyond;
+            bool corners;
+        } grid_sample;
+        struct {
+            /* Image i of the output is box i: column, row, column and row of two corners, in the
+             * channels of input 1, times `scale`.  A cell is the mean of points of the map,
+             * `points` a side or, if that is 0, about one for every pixel. */
+            float scale, shift; /* shift: the centre of pixel 0 */
+            int32_t points;
+        } roi_align;
     } u;
     void *packed; /* what the kernel prepared; owned by the graph, see graph_pack() */
     struct span packed_channels; /* the output channels that it serves */

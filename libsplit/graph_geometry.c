@@ -148,8 +148,8 @@ static struct reach resize_axis(const struct op *op, enum axis a, int64_t in, in
     const bool exact = (double)in * scale == (double)out || in == out;
     const bool nearest = op->u.resize.mode == RESIZE_NEAREST;
     const enum resize_coordinates c = op->u.resize.coordinates;
-    if (in == 1)
-        return reach_all(1);
+    if (in == 1 || c == RESIZE_CROP)
+        return reach_all((int32_t)in);
     if (nearest && exact && out % in == 0 &&
         ((c == RESIZE_ASYMMETRIC && op->u.resize.nearest == RESIZE_FLOOR) ||
          (c == RESIZE_HALF_PIXEL && op->u.resize.nearest == RESIZE_ROUND_PREFER_FLOOR)))
@@ -174,7 +174,8 @@ static void resize_reach(const struct op *op, const struct tensor *in, const str
 {
     same_everywhere(r);
     for (int a = ROW; a <= COL; a++)
-        if (in->dim[a] != out->dim[a] || op->u.resize.scale[a] != 1)
+        if (in->dim[a] != out->dim[a] || op->u.resize.scale[a] != 1 ||
+            op->u.resize.coordinates == RESIZE_CROP)
             r[a] = resize_axis(op, (enum axis)a, in->dim[a], out->dim[a]);
 }
 
@@ -188,6 +189,16 @@ static void gather_reach(const struct op *op, int32_t input, const struct tensor
         r[ROW] = reach_all(in->dim[ROW]);
     if (input == 1 && !op->u.gather.each)
         r[CHAN] = reach_all(in->dim[CHAN]);
+}
+
+/* Any pixel of a map; what says which is one pixel of input 1, or all of it. */
+static void anywhere_reach(const struct op *op, int32_t input, const struct tensor *in,
+                           struct reach r[AXES])
+{
+    if (input == 1)
+        r[CHAN] = reach_all(in->dim[CHAN]);
+    if (input == 0 || op->type == OP_ROI_ALIGN)
+        r[ROW] = reach_all(in->dim[ROW]), r[COL] = reach_all(in->dim[COL]);
 }
 
 static void op_reach(const struct graph *g, const struct op *op, int32_t input,
@@ -263,6 +274,14 @@ static void op_reach(const struct graph *g, const struct op *op, int32_t input,
     case OP_GATHER:
         gather_reach(op, input, in, out, r);
         break;
+    case OP_MAX_UNPOOL:
+        r[ROW] = reach_all(in->dim[ROW]);
+        r[COL] = reach_all(in->dim[COL]);
+        break;
+    case OP_GRID_SAMPLE:
+    case OP_ROI_ALIGN:
+        anywhere_reach(op, input, in, r);
+        break;
     case OP_NMS:
         for (int a = 0; a < AXES; a++)
             r[a] = reach_all(in->dim[a]);
@@ -295,6 +314,9 @@ static int64_t taps(const struct graph *g, const struct op *op)
             n *= (w->kernel[a] + w->stride[a] - 1) / w->stride[a];
         return n;
     }
+    case OP_GRID_SAMPLE:
+    case OP_ROI_ALIGN: /* about so many pixels around a point */
+        return 4;
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:
         return (int64_t)w->kernel[ROW] * w->kernel[COL];

@@ -40,6 +40,7 @@ static const struct importer importers[] = {
       "consumed_inputs:I epsilon:f is_test:i momentum:f spatial:i training_mode:i",
       import_batch_normalization, NULL },
     { "Cast", "to:i saturate:i", import_cast, fold_cast },
+    { "CastLike", "saturate:i", import_cast_like, NULL },
     { "Ceil", "", import_function, NULL },
     { "Celu", "alpha:f", import_function, NULL },
     { "Clip", "min:f max:f", import_clip, NULL },
@@ -74,6 +75,7 @@ static const struct importer importers[] = {
     { "GlobalMaxPool", "", import_global_max_pool, NULL },
     { "Greater", "axis:i broadcast:i", import_arithmetic, NULL },
     { "GreaterOrEqual", "axis:i broadcast:i", import_arithmetic, NULL },
+    { "GridSample", "align_corners:i mode:s padding_mode:s", import_grid_sample, NULL },
     { "HardSigmoid", "alpha:f beta:f", import_function, NULL },
     { "HardSwish", "", import_function, NULL },
     { "Identity", "", import_identity, fold_identity },
@@ -90,6 +92,7 @@ static const struct importer importers[] = {
     { "MaxPool",
       "auto_pad:s ceil_mode:i dilations:I kernel_shape:I pads:I storage_order:i strides:I",
       import_max_pool, NULL },
+    { "MaxUnpool", "kernel_shape:I pads:I strides:I", import_max_unpool, NULL },
     { "Mean", "", import_mean, NULL },
     { "MeanVarianceNormalization", "axes:I", import_mean_variance_normalization, NULL },
     { "Min", "", import_min, fold_binary },
@@ -122,7 +125,14 @@ static const struct importer importers[] = {
       "antialias:i axes:I coordinate_transformation_mode:s cubic_coeff_a:f exclude_outside:i "
       "extrapolation_value:f keep_aspect_ratio_policy:s mode:s nearest_mode:s",
       import_resize, NULL },
+    { "RoiAlign",
+      "coordinate_transformation_mode:s mode:s output_height:i output_width:i sampling_ratio:i "
+      "spatial_scale:f",
+      import_roi_align, NULL },
     { "Round", "", import_function, NULL },
+    { "Scatter", "axis:i", import_scatter_elements, NULL },
+    { "ScatterElements", "axis:i reduction:s", import_scatter_elements, NULL },
+    { "ScatterND", "reduction:s", import_scatter_nd, NULL },
     { "Selu", "alpha:f gamma:f", import_function, NULL },
     { "Shape", "start:i end:i", fold_shape, fold_shape },
     { "Shrink", "bias:f lambd:f", import_function, NULL },
@@ -337,6 +347,18 @@ int import_floats(struct import *im, const struct onnx_tensor *t, int64_t count,
     for (int64_t i = 0; i < t->count; i++)
         (*f)[i] = onnx_float(t, i);
     return 0;
+}
+
+int import_choice(struct import *im, const char *attr, const char *otherwise,
+                  const char *const *name, int n, int *chosen)
+{
+    const char *said = onnx_attr_string(im->node, attr, otherwise);
+    for (int i = 0; i < n; i++)
+        if (strcmp(said, name[i]) == 0) {
+            *chosen = i;
+            return 0;
+        }
+    return refuse(im, -ENOTSUP, "%s \"%s\"", attr, said);
 }
 
 int import_axis(struct import *im, int64_t axis, int32_t rank, int32_t *a)

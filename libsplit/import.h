@@ -74,6 +74,9 @@ int import_ints(struct import *im, const char *attr, int32_t i, int64_t *list, i
 int import_scalar(struct import *im, int32_t i, float otherwise, float *f);
 /* A copy of a constant as floats; it must have `count` values (-1: any). */
 int import_floats(struct import *im, const struct onnx_tensor *t, int64_t count, float **f);
+/* Which of `n` names string attribute `attr` is (`otherwise` if it is left out). */
+int import_choice(struct import *im, const char *attr, const char *otherwise,
+                  const char *const *name, int n, int *chosen);
 /* -rank..rank-1 to 0..rank-1. */
 int import_axis(struct import *im, int64_t axis, int32_t rank, int32_t *a);
 /* Refuses outputs from number `n` on that anyone could read (indices of a MaxPool...). */
@@ -98,6 +101,8 @@ enum axis shape_role(const struct shape *s, int32_t onnx_axis);
 int import_permute(struct import *im, struct value *v, const int8_t *perm);
 /* v becomes a row-major Reshape of itself. */
 int import_reshape_to(struct import *im, struct value *v, int32_t rank, const int64_t *dim);
+/* The same as rows, columns and channels of one image. */
+int import_map(struct import *im, struct value *v, int64_t rows, int64_t cols, int64_t channels);
 
 /* ---- results */
 /* Appends an operator (op->ninputs and op->input are taken from the arguments) whose
@@ -120,6 +125,9 @@ int import_with_number(struct import *im, enum binary_kind kind, struct value *v
 int import_act(struct import *im, struct act act, struct value *v);
 /* Over the axes in bit set `set`, which stay with an extent of 1. */
 int import_reduced(struct import *im, enum reduce_kind kind, struct value *v, uint32_t set);
+/* Coordinate i of ONNX axis `axis` becomes what stood at index[i]; `index` is owned by the graph.
+ */
+int import_pick(struct import *im, struct value *v, int32_t axis, int32_t *index, int64_t n);
 /* Values along each axis again and again until it has the extent dim[i]. */
 int import_repeat(struct import *im, struct value *v, const int32_t *dim);
 /* A float constant, as import_constant(). */
@@ -151,6 +159,7 @@ int import_conv_transpose(struct import *im);
 int import_gemm(struct import *im);
 int import_matmul(struct import *im);
 int import_max_pool(struct import *im);
+int import_max_unpool(struct import *im);
 int import_average_pool(struct import *im);
 int import_global_average_pool(struct import *im);
 int import_global_max_pool(struct import *im);
@@ -193,11 +202,16 @@ int import_gather(struct import *im);
 int import_gather_computed(struct import *im);
 int import_gather_elements(struct import *im);
 int import_gather_nd(struct import *im);
+int import_scatter_nd(struct import *im);
+int import_scatter_elements(struct import *im);
 int import_identity(struct import *im);
 int import_dropout(struct import *im);
 int import_cast(struct import *im);
+int import_cast_like(struct import *im);
 int import_quantize_linear(struct import *im);
 int import_dequantize_linear(struct import *im);
+int import_grid_sample(struct import *im);
+int import_roi_align(struct import *im);
 int import_top_k(struct import *im);
 int import_non_max_suppression(struct import *im);
 

@@ -4,26 +4,6 @@
 
 #include <errno.h>
 
-/* The extents of axes lo..hi-1, multiplied. */
-static int64_t extent(const struct shape *s, int32_t lo, int32_t hi)
-{
-    int64_t n = 1;
-    for (int32_t i = lo; i < hi; i++)
-        n *= s->dim[i];
-    return n;
-}
-
-/* `v` as rows, columns and channels of one image. */
-static int as_map(struct import *im, struct value *v, int64_t rows, int64_t cols, int64_t channels)
-{
-    int rc = import_reshape_to(im, v, 3, (const int64_t[]){ rows, cols, channels });
-    if (rc == 0) {
-        const struct shape map = shape_make_map(3, v->shape.dim);
-        rc = import_lay(im, v, &map);
-    }
-    return rc;
-}
-
 /* Emits the operator for maps `x` and `index`, and gives the result its axes: the first `lead` of
  * `a`, the middle `mid` of `b` from `from` on, and those of `a` from `tail` on. */
 struct axes {
@@ -75,9 +55,10 @@ int import_gather_computed(struct import *im)
         return rc;
     const struct shape a = x.shape, b = index.shape;
     struct op op = { .u.gather = { .n = 1, .len = { a.dim[axis] }, .step = { 1 } } };
-    rc = as_map(im, &x, extent(&a, 0, axis), a.dim[axis], extent(&a, axis + 1, a.rank));
+    rc = import_map(im, &x, shape_extent(&a, 0, axis), a.dim[axis],
+                    shape_extent(&a, axis + 1, a.rank));
     if (rc == 0)
-        rc = as_map(im, &index, 1, shape_values(&b), 1);
+        rc = import_map(im, &index, 1, shape_values(&b), 1);
     const struct axes axes = { &a, &b, axis, 0, b.rank, axis + 1 };
     return rc ? rc : emit_gather(im, &op, &x, &index, &axes);
 }
@@ -96,11 +77,11 @@ int import_gather_elements(struct import *im)
     for (int32_t i = 0; i < a.rank; i++)
         if (a.rank != b.rank || (i != axis && a.dim[i] != b.dim[i]))
             return refuse(im, -ENOTSUP, "indices for a part of the input, on axis %d", i);
-    const int64_t outer = extent(&a, 0, axis), inner = extent(&a, axis + 1, a.rank);
+    const int64_t outer = shape_extent(&a, 0, axis), inner = shape_extent(&a, axis + 1, a.rank);
     struct op op = { .u.gather = { .each = true, .n = 1, .len = { a.dim[axis] }, .step = { 1 } } };
-    rc = as_map(im, &x, outer, a.dim[axis], inner);
+    rc = import_map(im, &x, outer, a.dim[axis], inner);
     if (rc == 0)
-        rc = as_map(im, &index, outer, b.dim[axis], inner);
+        rc = import_map(im, &index, outer, b.dim[axis], inner);
     const struct axes axes = { &a, &b, axis, axis, 1, axis + 1 };
     return rc ? rc : emit_gather(im, &op, &x, &index, &axes);
 }
@@ -126,11 +107,13 @@ int import_gather_nd(struct import *im)
             return refuse(im, -EINVAL, "extents %d and %d on axis %d", a.dim[i], b.dim[i], i);
     for (int32_t i = 0; i < n; i++) {
         op.u.gather.len[i] = a.dim[lead + i];
-        op.u.gather.step[i] = (int32_t)extent(&a, lead + i + 1, tail);
+        op.u.gather.step[i] = (int32_t)shape_extent(&a, lead + i + 1, tail);
     }
-    rc = as_map(im, &x, extent(&a, 0, lead), extent(&a, lead, tail), extent(&a, tail, a.rank));
+    rc = import_map(im, &x, shape_extent(&a, 0, lead), shape_extent(&a, lead, tail),
+                    shape_extent(&a, tail, a.rank));
     if (rc == 0)
-        rc = as_map(im, &index, extent(&b, 0, lead), extent(&b, lead, b.rank - 1), n);
+        rc = import_map(im, &index, shape_extent(&b, 0, lead), shape_extent(&b, lead, b.rank - 1),
+                        n);
     const struct axes axes = { &a, &b, lead, lead, b.rank - 1 - lead, tail };
     return rc ? rc : emit_gather(im, &op, &x, &index, &axes);
 }

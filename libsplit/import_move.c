@@ -274,13 +274,11 @@ static int pad_mode(struct import *im, enum pad_mode *mode)
     static const char *const name[] = {
         [PAD_CONSTANT] = "constant", [PAD_REFLECT] = "reflect", [PAD_EDGE] = "edge"
     };
-    const char *said = onnx_attr_string(im->node, "mode", "constant");
-    for (int i = 0; i < 3; i++)
-        if (strcmp(said, name[i]) == 0) {
-            *mode = (enum pad_mode)i;
-            return 0;
-        }
-    return refuse(im, -ENOTSUP, "mode \"%s\"", said);
+    int i;
+    const int rc = import_choice(im, "mode", "constant", name, 3, &i);
+    if (rc == 0)
+        *mode = (enum pad_mode)i;
+    return rc;
 }
 
 /* What is added before and after each axis; input 3 (opset 18) names the axes. */

@@ -34,6 +34,14 @@ static int emit_pick(struct import *im, struct value *v, const struct pick *p)
     return import_emit(im, &op, &input, 1, &to, v);
 }
 
+int import_pick(struct import *im, struct value *v, int32_t axis, int32_t *index, int64_t n)
+{
+    struct pick p = { .index = { NULL } };
+    p.index[axis] = index;
+    p.len[axis] = n;
+    return emit_pick(im, v, &p);
+}
+
 /* Index i % dim for `len` values of an axis of `dim`: Expand (dim = 1) and Tile. */
 static int cycle(struct import *im, int32_t dim, int64_t len, int32_t **index)
 {
@@ -139,17 +147,16 @@ int import_gather(struct import *im)
         return rc;
     if (onnx_type_is_float(index->type) || index->count < 1)
         return refuse(im, -EINVAL, "the indices are no integers, or there are none");
-    struct pick p = { .index = { NULL } };
-    p.len[axis] = index->count;
-    if ((rc = import_array(im, index->count, sizeof *p.index[axis], &p.index[axis])))
+    int32_t *list;
+    if ((rc = import_array(im, index->count, sizeof *list, &list)))
         return rc;
     for (int64_t i = 0; i < index->count; i++) {
         const int64_t said = onnx_int(index, i), len = x.shape.dim[axis];
         if (said < -len || said >= len)
             return refuse(im, -EINVAL, "index %lld of %lld", (long long)said, (long long)len);
-        p.index[axis][i] = (int32_t)(said < 0 ? said + len : said);
+        list[i] = (int32_t)(said < 0 ? said + len : said);
     }
-    rc = emit_pick(im, &x, &p);
+    rc = import_pick(im, &x, axis, list, index->count);
     if (rc == 0)
         rc = spread_axis(im, &x, axis, index);
     return rc ? rc : import_define(im, 0, &x);

@@ -163,6 +163,16 @@ int import_append_axes(struct import *im, struct value *v, int32_t n)
     return add_axes(im, v, 0, n);
 }
 
+int import_map(struct import *im, struct value *v, int64_t rows, int64_t cols, int64_t channels)
+{
+    int rc = import_reshape_to(im, v, 3, (const int64_t[]){ rows, cols, channels });
+    if (rc == 0) {
+        const struct shape map = shape_make_map(3, v->shape.dim);
+        rc = import_lay(im, v, &map);
+    }
+    return rc;
+}
+
 /* ---- extents of the operators that keep row-major order */
 
 static int flatten_dims(struct import *im, int32_t rank, const int64_t *dim, int32_t *out_rank,
@@ -436,10 +446,9 @@ int import_dropout(struct import *im)
 }
 
 /* Tensors stay float: a shorter float is kept as it is, an integer becomes a whole number. */
-int import_cast(struct import *im)
+static int cast_to(struct import *im, int64_t to)
 {
     struct value x;
-    const int64_t to = onnx_attr_int(im->node, "to", ONNX_NONE);
     int rc = import_tensor(im, 0, &x);
     if (rc)
         return rc;
@@ -450,4 +459,16 @@ int import_cast(struct import *im)
     else if (!onnx_type_is_float((enum onnx_type)to))
         rc = import_act(im, (struct act){ .kind = ACT_TRUNCATE }, &x);
     return rc ? rc : import_define(im, 0, &x);
+}
+
+int import_cast(struct import *im) { return cast_to(im, onnx_attr_int(im->node, "to", ONNX_NONE)); }
+
+int import_cast_like(struct import *im)
+{
+    const struct value *like = import_input(im, 1);
+    if (!like)
+        return refuse(im, -EINVAL, "input 1 is missing");
+    if (like->constant)
+        return cast_to(im, like->constant->type);
+    return cast_to(im, like->integer ? ONNX_INT64 : ONNX_FLOAT);
 }

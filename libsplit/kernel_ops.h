@@ -23,9 +23,10 @@ size_t conv_transpose_packed_bytes(const struct graph *g, const struct op *op,
 size_t conv_transpose_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_transpose_run(const struct kernel_call *call);
 
-/* kernel_pool.c */
+/* kernel_pool.c, kernel_max_unpool.c */
 void max_pool_run(const struct kernel_call *call);
 void average_pool_run(const struct kernel_call *call);
+void max_unpool_run(const struct kernel_call *call);
 
 /* kernel_elementwise.c */
 void affine_run(const struct kernel_call *call);
@@ -44,8 +45,13 @@ void constant_run(const struct kernel_call *call);
 /* kernel_reshape.c */
 void reshape_run(const struct kernel_call *call);
 
-/* kernel_resize.c */
+/* kernel_resize.c, kernel_grid_sample.c, kernel_roi_align.c: pixels between pixels. */
 void resize_run(const struct kernel_call *call);
+void grid_sample_run(const struct kernel_call *call);
+void roi_align_run(const struct kernel_call *call);
+/* What the pixels at -1, 0, 1 and 2 weigh at `t` in 0..1, after Keys' kernel with parameter `a`
+ * (IEEE ASSP-29, 1981; ONNX's cubic_coeff_a). */
+void cubic_weights(float t, float a, float weight[4]);
 
 /* kernel_softmax.c */
 void softmax_run(const struct kernel_call *call);

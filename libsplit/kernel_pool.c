@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "libsplit/kernel_ops.h"
 #include "libsplit/simd.h"
 
@@ -108,6 +110,44 @@ static void pool_whole(const struct kernel_call *call, const struct simd *simd, 
     }
 }
 
+/* The place in ONNX's order of the whole input of a window's first largest value. */
+static float place_of_max(const struct kernel_call *call, struct taps rows, struct taps cols,
+                          int32_t k)
+{
+    const struct op *op = call->op;
+    const struct window *w = &op->u.pool.win;
+    const int32_t *dim = input_dim(call, 0);
+    float max = -INFINITY;
+    int32_t row = rows.first, col = cols.first;
+    for (int32_t ky = rows.lo; ky < rows.hi; ky++)
+        for (int32_t kx = cols.lo; kx < cols.hi; kx++) {
+            const float value = under(call, rows, cols, ky, kx)[k - call->region.lo[CHAN]];
+            if (!(value > max))
+                continue;
+            max = value;
+            row = rows.first + (ky - rows.lo) * w->dilation[ROW];
+            col = cols.first + (kx - cols.lo) * w->dilation[COL];
+        }
+    const int32_t plane = call->image * dim[CHAN] + k;
+    const int32_t in_plane = op->u.pool.rows_first ? col * dim[ROW] + row : row * dim[COL] + col;
+    return (float)(plane * dim[ROW] * dim[COL] + in_plane);
+}
+
+static void run_places(const struct kernel_call *call)
+{
+    const struct window *w = &call->op->u.pool.win;
+    const int32_t *dim = input_dim(call, 0);
+    const struct box *r = &call->region;
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++)
+        for (int32_t x = r->lo[COL]; x < r->hi[COL]; x++) {
+            const struct taps rows = taps_at(w, ROW, y, dim[ROW]);
+            const struct taps cols = taps_at(w, COL, x, dim[COL]);
+            for (int32_t k = r->lo[CHAN]; k < r->hi[CHAN]; k++)
+                *view_at(&call->out, y, x, k) = place_of_max(call, rows, cols, k);
+        }
+    act_region(call);
+}
+
 static void run(const struct kernel_call *call, pool_taps pool)
 {
     const struct window *w = &call->op->u.pool.win;
@@ -129,5 +169,12 @@ static void run(const struct kernel_call *call, pool_taps pool)
     act_region(call);
 }
 
-void max_pool_run(const struct kernel_call *call) { run(call, max_taps); }
+void max_pool_run(const struct kernel_call *call)
+{
+    if (call->op->u.pool.places)
+        run_places(call);
+    else
+        run(call, max_taps);
+}
+
 void average_pool_run(const struct kernel_call *call) { run(call, average_taps); }

@@ -29,6 +29,12 @@ static float position(const struct op *op, enum axis a, int32_t i, int32_t in, i
         return x / scale;
     case RESIZE_TF_HALF_PIXEL:
         return (x + 0.5F) / scale;
+    case RESIZE_CROP: {
+        const float start = op->u.resize.crop[a][0], end = op->u.resize.crop[a][1];
+        const float last = (float)(in - 1);
+        return out > 1 ? start * last + x * (end - start) * last / (float)(out - 1)
+                       : 0.5F * (start + end) * last;
+    }
     }
     return x;
 }
@@ -58,16 +64,20 @@ static struct taps linear_taps(float x, int32_t len)
                           .weight = { 1 - part, part } };
 }
 
-/* Keys' kernel with parameter `a` (IEEE ASSP-29, 1981), ONNX's cubic_coeff_a. */
+void cubic_weights(float t, float a, float weight[4])
+{
+    const float u = 1 - t, v = 2 - t, w = 1 + t;
+    weight[0] = ((a * w - 5 * a) * w + 8 * a) * w - 4 * a;
+    weight[1] = ((a + 2) * t - (a + 3)) * t * t + 1;
+    weight[2] = ((a + 2) * u - (a + 3)) * u * u + 1;
+    weight[3] = ((a * v - 5 * a) * v + 8 * a) * v - 4 * a;
+}
+
 static struct taps cubic_taps(float x, float a)
 {
-    const float floor_x = floorf(x), t = x - floor_x;
-    const float u = 1 - t, v = 2 - t, w = 1 + t;
-    struct taps taps = {
-        .n = 4,
-        .weight = { ((a * w - 5 * a) * w + 8 * a) * w - 4 * a, ((a + 2) * t - (a + 3)) * t * t + 1,
-                    ((a + 2) * u - (a + 3)) * u * u + 1, ((a * v - 5 * a) * v + 8 * a) * v - 4 * a }
-    };
+    const float floor_x = floorf(x);
+    struct taps taps = { .n = 4 };
+    cubic_weights(x - floor_x, a, taps.weight);
     for (int32_t i = 0; i < 4; i++)
         taps.at[i] = (int32_t)floor_x - 1 + i;
     return taps;
@@ -92,10 +102,14 @@ static struct taps taps_at(const struct kernel_call *call, enum axis a, int32_t 
 {
     const struct op *op = call->op;
     const int32_t in = input_dim(call, 0)[a], out = output_dim(call)[a];
+    const float *crop = op->u.resize.crop[a];
+    const bool cropped = op->u.resize.coordinates == RESIZE_CROP && (crop[0] != 0 || crop[1] != 1);
     /* An axis that keeps its extent is copied, whatever the coordinates say of it. */
-    if (in == out && op->u.resize.scale[a] == 1.0F)
+    if (in == out && op->u.resize.scale[a] == 1.0F && !cropped)
         return (struct taps){ .n = 1, .at = { i }, .weight = { 1 } };
     const float x = position(op, a, i, in, out);
+    if (cropped && !(x >= 0 && x <= (float)(in - 1)))
+        return (struct taps){ .n = 0 };
     switch (op->u.resize.mode) {
     case RESIZE_LINEAR:
         return linear_taps(x, in);
@@ -128,6 +142,9 @@ static void blend(const struct kernel_call *call, const struct simd *simd, float
         }
     if (taps == 1)
         memcpy(to, x[0], (size_t)n * sizeof *to); /* its weight is 1 */
+    else if (taps == 0)
+        for (int32_t k = 0; k < n; k++)
+            to[k] = call->op->u.resize.outside;
     else
         simd->blend(x, weight, taps, to, n);
 }

@@ -42,6 +42,9 @@ const struct kernel kernels[OP_TYPES] = {
     [OP_NMS] = { .scratch_bytes = nms_scratch_bytes,
                  .run = nms_run,
                  .cut_channel = uncut_channels },
+    [OP_MAX_UNPOOL] = { .run = max_unpool_run },
+    [OP_GRID_SAMPLE] = { .run = grid_sample_run },
+    [OP_ROI_ALIGN] = { .run = roi_align_run },
 };
 
 int32_t uncut_channels(const struct graph *g, const struct op *op, int32_t at)

@@ -84,6 +84,14 @@ bool shape_same_dims(const struct shape *a, const struct shape *b)
     return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
 }
 
+int64_t shape_extent(const struct shape *s, int32_t lo, int32_t hi)
+{
+    int64_t n = 1;
+    for (int32_t i = lo; i < hi; i++)
+        n *= s->dim[i];
+    return n;
+}
+
 void shape_steps(const struct shape *s, int64_t step[SHAPE_MAX_RANK])
 {
     int64_t n = 1;

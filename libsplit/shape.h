@@ -44,6 +44,8 @@ bool shape_same_dims(const struct shape *a, const struct shape *b);
 /* True when an ONNX Reshape (row-major order kept) from one to the other leaves every value
  * where it is in memory, so that the operator is only a new name. */
 bool shape_relabels(const struct shape *from, const struct shape *to);
+/* Extents lo..hi-1, multiplied. */
+int64_t shape_extent(const struct shape *s, int32_t lo, int32_t hi);
 /* Distance between neighbours on each ONNX axis in row-major order. */
 void shape_steps(const struct shape *s, int64_t step[SHAPE_MAX_RANK]);
 

@@ -208,6 +208,41 @@ static double ref_pool(const struct op *op, struct ref in, struct place p)
     return count ? sum / count : 0;
 }
 
+/* Where the first of the largest values stands in ONNX's order of the whole input. */
+static double ref_pool_place(const struct op *op, struct ref in, struct place p)
+{
+    const struct window *w = &op->u.pool.win;
+    const int32_t rows = in.t->dim[ROW], cols = in.t->dim[COL];
+    double max = -INFINITY;
+    int32_t best = -1;
+    for (int32_t r = 0; r < rows; r++)
+        for (int32_t c = 0; c < cols; c++) {
+            const int32_t y = r - (p.r * w->stride[ROW] - w->pad[ROW]);
+            const int32_t x = c - (p.c * w->stride[COL] - w->pad[COL]);
+            const bool under = y >= 0 && x >= 0 && y % w->dilation[ROW] == 0 &&
+                               x % w->dilation[COL] == 0 && y / w->dilation[ROW] < w->kernel[ROW] &&
+                               x / w->dilation[COL] < w->kernel[COL];
+            if (!under || !(*at(in, p.b, r, c, p.k) > max))
+                continue;
+            max = *at(in, p.b, r, c, p.k);
+            best = op->u.pool.rows_first ? c * rows + r : r * cols + c;
+        }
+    return (p.b * in.t->dim[CHAN] + p.k) * rows * cols + best;
+}
+
+/* The last of the values that go to this place. */
+static double ref_max_unpool(const struct op *op, const struct ref *in, struct place p)
+{
+    const int32_t *plane = op->u.max_unpool.plane, *d = in[0].t->dim;
+    const int32_t here = ((p.b * d[CHAN] + p.k) * plane[ROW] + p.r) * plane[COL] + p.c;
+    double value = 0;
+    for (int32_t r = 0; r < d[ROW]; r++)
+        for (int32_t c = 0; c < d[COL]; c++)
+            if (p.r < plane[ROW] && p.c < plane[COL] && *at(in[1], p.b, r, c, p.k) == here)
+                value = *at(in[0], p.b, r, c, p.k);
+    return value;
+}
+
 static double ref_broadcast(struct ref x, struct place p)
 {
     return *at(x, x.t->batch == 1 ? 0 : p.b, x.t->dim[ROW] == 1 ? 0 : p.r,
@@ -452,6 +487,10 @@ static double ref_resize_position(const struct op *op, enum axis a, int32_t i, i
                                   int32_t out)
 {
     const double s = (double)op->u.resize.scale[a];
+    const double start = (double)op->u.resize.crop[a][0], end = (double)op->u.resize.crop[a][1];
+    if (op->u.resize.coordinates == RESIZE_CROP && (start != 0 || end != 1))
+        return out > 1 ? (in - 1) * (start + (end - start) * i / (out - 1))
+                       : (in - 1) * (start + end) / 2;
     if (s == 1) /* as ONNX Runtime: such an axis is left alone */
         return i;
     switch (op->u.resize.coordinates) {
@@ -465,6 +504,8 @@ static double ref_resize_position(const struct op *op, enum axis a, int32_t i, i
         return i / s;
     case RESIZE_TF_HALF_PIXEL:
         return (i + 0.5) / s;
+    case RESIZE_CROP:
+        return out > 1 ? (double)i * (in - 1) / (out - 1) : (in - 1) / 2.0;
     }
     return 0;
 }
@@ -503,6 +544,8 @@ static double ref_resize(const struct op *op, struct ref in, struct ref out, str
     const double x = ref_resize_position(op, COL, p.c, cols, out.t->dim[COL]);
     const bool exclude = op->u.resize.exclude_outside && op->u.resize.mode == RESIZE_CUBIC;
     double sum = 0, weights = 0;
+    if (op->u.resize.coordinates == RESIZE_CROP && (y < 0 || y > rows - 1 || x < 0 || x > cols - 1))
+        return (double)op->u.resize.outside;
     for (int32_t r = -4; r < rows + 4; r++)
         for (int32_t c = -4; c < cols + 4; c++) {
             const double w = ref_resize_weight(op, y, r) * ref_resize_weight(op, x, c);
@@ -514,6 +557,91 @@ static double ref_resize(const struct op *op, struct ref in, struct ref out, str
             weights += w;
         }
     return exclude ? sum / weights : sum;
+}
+
+/* ---- pixels between pixels */
+
+static double ref_fold_back(const struct op *op, double x, int32_t len)
+{
+    const double lo = op->u.grid_sample.corners ? 0 : -0.5, hi = len - 1 - lo;
+    if (op->u.grid_sample.beyond == SAMPLE_REFLECTION && hi <= lo)
+        x = lo;
+    while (op->u.grid_sample.beyond == SAMPLE_REFLECTION && (x < lo || x > hi))
+        x = x < lo ? 2 * lo - x : 2 * hi - x;
+    return op->u.grid_sample.beyond == SAMPLE_ZEROS ? x : fmin(fmax(x, 0), len - 1);
+}
+
+static double ref_sample_weight(enum resize_mode mode, double x, double pixel)
+{
+    const double d = fabs(x - pixel), a = -0.75;
+    if (mode == RESIZE_NEAREST)
+        return pixel == rint(x);
+    if (mode == RESIZE_LINEAR)
+        return fmax(0, 1 - d);
+    if (d <= 1)
+        return ((a + 2) * d - (a + 3)) * d * d + 1;
+    return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
+}
+
+/* Of every pixel far and near what it weighs, those beyond the map brought back or 0. */
+static double ref_grid_sample(const struct op *op, const struct ref *in, struct place p)
+{
+    const enum resize_mode mode = op->u.grid_sample.mode;
+    double where[2], sum = 0;
+    for (int a = ROW; a <= COL; a++) {
+        const int32_t len = in[0].t->dim[a];
+        const double g = *at(in[1], p.b, p.r, p.c, a == ROW ? 1 : 0);
+        where[a] = op->u.grid_sample.corners ? (g + 1) / 2 * (len - 1) : ((g + 1) * len - 1) / 2;
+        if (mode != RESIZE_CUBIC)
+            where[a] = ref_fold_back(op, where[a], len);
+    }
+    for (int32_t r = -30; r < 40; r++)
+        for (int32_t c = -30; c < 40; c++) {
+            const double w =
+                ref_sample_weight(mode, where[ROW], r) * ref_sample_weight(mode, where[COL], c);
+            const int32_t ir = (int32_t)ref_fold_back(op, r, in[0].t->dim[ROW]);
+            const int32_t ic = (int32_t)ref_fold_back(op, c, in[0].t->dim[COL]);
+            if (w != 0 && on_map(in[0], ir, ic))
+                sum += w * *at(in[0], p.b, ir, ic, p.k);
+        }
+    return sum;
+}
+
+static double ref_bilinear(struct ref in, double y, double x, int32_t k)
+{
+    const int32_t rows = in.t->dim[ROW], cols = in.t->dim[COL];
+    double sum = 0;
+    if (y < -1 || y > rows || x < -1 || x > cols)
+        return 0;
+    y = fmin(fmax(y, 0), rows - 1);
+    x = fmin(fmax(x, 0), cols - 1);
+    for (int32_t r = 0; r < rows; r++)
+        for (int32_t c = 0; c < cols; c++)
+            sum += fmax(0, 1 - fabs(y - r)) * fmax(0, 1 - fabs(x - c)) * *at(in, 0, r, c, k);
+    return sum;
+}
+
+static double ref_roi_align(const struct op *op, const struct ref *in, struct ref out,
+                            struct place p)
+{
+    const double scale = (double)op->u.roi_align.scale, shift = (double)op->u.roi_align.shift;
+    double cell[2], first[2], sum = 0;
+    int32_t n[2];
+    for (int a = ROW; a <= COL; a++) {
+        const double lo = *at(in[1], p.b, 0, 0, a == ROW ? 1 : 0) * scale - shift;
+        const double hi = *at(in[1], p.b, 0, 0, a == ROW ? 3 : 2) * scale - shift;
+        cell[a] = (shift == 0 ? fmax(hi - lo, 1) : hi - lo) / out.t->dim[a];
+        first[a] = lo + cell[a] * (a == ROW ? p.r : p.c);
+        n[a] = op->u.roi_align.points ? op->u.roi_align.points : (int32_t)ceil(cell[a]);
+        n[a] = n[a] < 0                                            ? 0
+               : n[a] > in[0].t->dim[a] && !op->u.roi_align.points ? in[0].t->dim[a]
+                                                                   : n[a];
+    }
+    for (int32_t i = 0; i < n[ROW]; i++)
+        for (int32_t j = 0; j < n[COL]; j++)
+            sum += ref_bilinear(in[0], first[ROW] + cell[ROW] * (i + 0.5) / n[ROW],
+                                first[COL] + cell[COL] * (j + 0.5) / n[COL], p.k);
+    return n[ROW] * n[COL] > 0 ? sum / (n[ROW] * n[COL]) : 0;
 }
 
 /* Through real arrays in ONNX order: transpose, pick, then copy. */
@@ -648,7 +776,7 @@ static double ref_value(const struct op *op, const struct ref *in, struct ref ou
         return ref_conv_transpose(op, in[0], out, p);
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:
-        return ref_pool(op, in[0], p);
+        return op->u.pool.places ? ref_pool_place(op, in[0], p) : ref_pool(op, in[0], p);
     case OP_AFFINE:
         return *at(in[0], p.b, p.r, p.c, p.k) * (double)op->u.affine.scale[p.k] +
                (double)op->u.affine.bias[p.k];
@@ -689,6 +817,12 @@ static double ref_value(const struct op *op, const struct ref *in, struct ref ou
         return ref_top_k(op, in[0], p);
     case OP_GATHER:
         return ref_gather(op, in, p);
+    case OP_MAX_UNPOOL:
+        return ref_max_unpool(op, in, p);
+    case OP_GRID_SAMPLE:
+        return ref_grid_sample(op, in, p);
+    case OP_ROI_ALIGN:
+        return ref_roi_align(op, in, out, p);
     case OP_NMS:
     case OP_PARTIAL:
     case OP_RESHAPE:

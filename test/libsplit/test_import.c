@@ -353,9 +353,10 @@ Test(import, unknown_operators_and_attributes)
     put_text(&m.node, 7, "com.example");
     check_refused(&m, -ENOTSUP, "operator com.example.Relu is not supported");
     m = check_begin(13, 4, DIMS(1, 6, 5, 8));
-    pool_window(&m, 2, 2, 0);
-    put_text(&m.node, 2, "indices");
-    check_refused(&m, -ENOTSUP, "output 1 (\"indices\") is not supported");
+    model_node(&m, "AveragePool", "x", "y");
+    attr_ints(&m, "kernel_shape", 2, DIMS(2, 2));
+    put_text(&m.node, 2, "more");
+    check_refused(&m, -ENOTSUP, "output 1 (\"more\") is not supported");
 }
 
 Test(import, broken_graphs)

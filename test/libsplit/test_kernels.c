@@ -108,11 +108,23 @@ static void transposed_case(struct net *n, struct window w)
 
 Test(kernels, transposed_convolution) { over_all_windows(transposed_case); }
 
+/* Does every window meet the map?  Else there is no largest value, and no place of it. */
+static bool reaches_map(const struct net *n, int32_t in, const struct window *w)
+{
+    const int32_t *dim = n->tensor[in].dim;
+    return w->dilation[ROW] <= dim[ROW] && w->dilation[COL] <= dim[COL] &&
+           w->pad[ROW] < w->kernel[ROW] && w->pad[COL] < w->kernel[COL] &&
+           w->pad_end[ROW] < w->kernel[ROW] && w->pad_end[COL] < w->kernel[COL];
+}
+
 static void pool_case(struct net *n, struct window w)
 {
     const int32_t in = fitting_input(n, &w, net_between(n, 1, 9));
     const enum op_type type = net_random(n, 2) ? OP_MAX_POOL : OP_AVERAGE_POOL;
     const int32_t out = net_pool(n, in, type, w, net_random(n, 2));
+    struct op *op = &n->op[n->g.nops - 1];
+    op->u.pool.places = type == OP_MAX_POOL && reaches_map(n, in, &w) && net_random(n, 2);
+    op->u.pool.rows_first = net_random(n, 2);
     /* What ceil_mode makes of it: a last window that begins on the map and hangs over. */
     int32_t *rows = &n->tensor[out].dim[ROW];
     if (*rows * w.stride[ROW] - w.pad[ROW] < n->tensor[in].dim[ROW])

@@ -105,7 +105,13 @@ static void make_resize(struct net *n, uint64_t seed)
     struct op *op = trial_op(n, OP_RESIZE, trial_input(n, dim, 2), out);
     memcpy(op->u.resize.scale, scale, sizeof(scale));
     op->u.resize.mode = (enum resize_mode)net_random(n, 3);
-    op->u.resize.coordinates = (enum resize_coordinates)net_random(n, 5);
+    op->u.resize.coordinates = (enum resize_coordinates)net_random(n, 6);
+    for (int a = ROW; a <= COL; a++) {
+        const bool part = net_random(n, 2);
+        op->u.resize.crop[a][0] = part ? -0.21F : 0;
+        op->u.resize.crop[a][1] = part ? 0.77F : 1;
+    }
+    op->u.resize.outside = 5;
     op->u.resize.nearest = (enum resize_nearest)net_random(n, 4);
     op->u.resize.cubic_a = net_random(n, 2) ? -0.75F : -0.5F;
     op->u.resize.exclude_outside = net_random(n, 2);
@@ -284,4 +290,120 @@ static void feed_nms(const struct net *n, float *const *input)
 Test(kernels_move, non_maximum_suppression)
 {
     trial_many(&(struct trial_kind){ "non-maximum suppression", 600, make_nms, feed_nms });
+}
+
+/* ---- pixels between pixels */
+
+static void make_max_unpool(struct net *n, uint64_t seed)
+{
+    int32_t dim[AXES];
+    (void)seed;
+    trial_dims(n, 3, 3, dim);
+    const int32_t batch = net_between(n, 1, 2);
+    int32_t in[2];
+    for (int i = 0; i < 2; i++)
+        in[i] = net_input(n, dim[ROW], dim[COL], dim[CHAN], batch);
+    const int32_t plane[2] = { 2 * dim[ROW], 2 * dim[COL] + 1 };
+    struct op *op =
+        net_op(n, OP_MAX_UNPOOL, 2, in, plane[ROW] + net_between(n, 0, 1), plane[COL], dim[CHAN]);
+    memcpy(op->u.max_unpool.plane, plane, sizeof plane);
+}
+
+/* Places in the right plane, some of them twice; a few are none. */
+static void feed_max_unpool(const struct net *n, float *const *input)
+{
+    const struct tensor *t = &n->tensor[n->in[1].tensor];
+    const int32_t *plane = n->op[0].u.max_unpool.plane, values = plane[ROW] * plane[COL];
+    for (int64_t i = 0; i < net_values(n, n->in[1].tensor); i++) {
+        const int64_t image = i / ((int64_t)t->dim[ROW] * t->dim[COL] * t->dim[CHAN]);
+        const int64_t channel = i % t->dim[CHAN];
+        const float at = floorf((input[1][i] + 1) / 2 * (float)values);
+        input[1][i] = (float)((image * t->dim[CHAN] + channel) * values) + at;
+        if (i % 9 == 8)
+            input[1][i] = i % 2 ? NAN : -1e9F;
+    }
+}
+
+Test(kernels_move, max_unpool)
+{
+    trial_many(&(struct trial_kind){ "max unpool", 200, make_max_unpool, feed_max_unpool });
+}
+
+static void make_grid_sample(struct net *n, uint64_t seed)
+{
+    int32_t dim[AXES], out[AXES];
+    (void)seed;
+    trial_dims(n, 5, 4, dim);
+    trial_dims(n, 4, 1, out);
+    const int32_t batch = net_between(n, 1, 2);
+    const int32_t in[2] = { net_input(n, dim[ROW], dim[COL], dim[CHAN], batch),
+                            net_input(n, out[ROW], out[COL], 2, batch) };
+    struct op *op = net_op(n, OP_GRID_SAMPLE, 2, in, out[ROW], out[COL], dim[CHAN]);
+    op->u.grid_sample.mode = (enum resize_mode)net_random(n, 3);
+    op->u.grid_sample.beyond = net_random(n, 3);
+    op->u.grid_sample.corners = net_random(n, 2);
+}
+
+/* Up to three maps away. */
+static void feed_grid_sample(const struct net *n, float *const *input)
+{
+    for (int64_t i = 0; i < net_values(n, n->in[1].tensor); i++)
+        input[1][i] *= i % 3 ? 1.1F : 5;
+}
+
+Test(kernels_move, grid_sample)
+{
+    trial_many(&(struct trial_kind){ "grid sample", 600, make_grid_sample, feed_grid_sample });
+}
+
+/* Where a grid points is nobody's promise. */
+Test(kernels_move, grid_sample_of_places_that_are_none)
+{
+    static const float wild[] = { NAN, INFINITY, -INFINITY, 3e38F, -3e38F, 1e10F };
+    for (uint64_t seed = 0; seed < 18; seed++) {
+        struct net n;
+        struct trial t;
+        net_init(&n, seed);
+        const int32_t in[2] = { net_input(&n, 3, 4, 2, 1), net_input(&n, 1, 6, 2, 1) };
+        struct op *op = net_op(&n, OP_GRID_SAMPLE, 2, in, 1, 6, 2);
+        op->u.grid_sample.mode = (enum resize_mode)(seed % 3);
+        op->u.grid_sample.beyond = (unsigned)seed / 3 % 3;
+        op->u.grid_sample.corners = seed >= 9;
+        trial_init(&t, &n);
+        for (int i = 0; i < 12; i++)
+            t.input[1][i] = wild[i / 2];
+        float out[12];
+        trial_compute(&t, box_whole(n.tensor[op->output].dim), 0, out);
+        for (int i = 0; i < 12; i++)
+            cr_assert(isfinite(out[i]), "seed %d: value %d is %g", (int)seed, i, (double)out[i]);
+        trial_done(&t);
+        net_done(&n);
+    }
+}
+
+static void make_roi_align(struct net *n, uint64_t seed)
+{
+    int32_t dim[AXES], out[AXES];
+    (void)seed;
+    trial_dims(n, 6, 4, dim);
+    trial_dims(n, 3, 1, out);
+    const int32_t in[2] = { net_input(n, dim[ROW], dim[COL], dim[CHAN], 1),
+                            net_input(n, 1, 1, 4, net_between(n, 1, 3)) };
+    struct op *op = net_op(n, OP_ROI_ALIGN, 2, in, out[ROW], out[COL], dim[CHAN]);
+    n->tensor[op->output].batch = n->tensor[in[1]].batch;
+    op->u.roi_align.scale = net_random(n, 2) ? 1 : 0.5F;
+    op->u.roi_align.shift = net_random(n, 2) ? 0.5F : 0;
+    op->u.roi_align.points = net_between(n, 0, 2);
+}
+
+/* Boxes on the map and around it, some turned. */
+static void feed_roi_align(const struct net *n, float *const *input)
+{
+    for (int64_t i = 0; i < net_values(n, n->in[1].tensor); i++)
+        input[1][i] = (input[1][i] + (i % 4 < 2 ? 0.5F : 1.5F)) * 4;
+}
+
+Test(kernels_move, roi_align)
+{
+    trial_many(&(struct trial_kind){ "region of interest", 400, make_roi_align, feed_roi_align });
 }

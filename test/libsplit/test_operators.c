@@ -278,3 +278,93 @@ Test(operators, top_k_of_rows)
     model_node(&m, "TopK", "x k", "y i");
     check_refused(&m, -EINVAL, "4 of 3 values");
 }
+
+/* ---- assignments to a part of a tensor */
+
+/* What PyTorch writes for y = x; y[:, 1] = 10 * x[:, 0]. */
+Test(operators, scatter_at_constant_places)
+{
+    struct model_writer m = begin(3, DIMS(1, 2, 3));
+    model_ints(&m, "zero", 1, DIMS(0));
+    model_ints(&m, "place_list", 2, DIMS(0, 1));
+    model_ints(&m, "one_by_two", 3, DIMS(1, 1, 2));
+    model_floats(&m, "ten", 0, NULL, VALUES(10));
+    model_node(&m, "Reshape", "place_list one_by_two", "places");
+    model_node(&m, "Gather", "x zero", "first");
+    attr_int(&m, "axis", 1);
+    model_node(&m, "Mul", "first ten", "updates");
+    model_node(&m, "ScatterND", "x places updates", "y");
+    check_values(&m, "1x2x3", VALUES(0, 1, 2, 0, 10, 20));
+}
+
+Test(operators, scatter_at_the_same_place_twice)
+{
+    struct model_writer m = begin(1, DIMS(4));
+    model_ints(&m, "places", 2, DIMS(1, -3));
+    model_floats(&m, "updates", 1, DIMS(2), VALUES(7, 8));
+    model_node(&m, "ScatterElements", "x places updates", "y");
+    check_values(&m, "4", VALUES(0, 8, 2, 3));
+}
+
+Test(operators, scatter_that_is_refused)
+{
+    struct model_writer m = begin(1, DIMS(4));
+    model_ints(&m, "places", 2, DIMS(1, 4));
+    model_floats(&m, "updates", 1, DIMS(2), VALUES(7, 8));
+    model_node(&m, "ScatterElements", "x places updates", "y");
+    check_refused(&m, -EINVAL, "index 4 of 4");
+    m = begin(1, DIMS(4));
+    model_ints(&m, "places", 2, DIMS(1, 2));
+    model_node(&m, "ScatterElements", "x places x", "y");
+    check_refused(&m, -EINVAL, "do not fit each other");
+    m = begin(1, DIMS(4));
+    model_ints(&m, "places", 2, DIMS(1, 2));
+    model_floats(&m, "updates", 1, DIMS(2), VALUES(7, 8));
+    model_node(&m, "ScatterElements", "x places updates", "y");
+    attr_text(&m, "reduction", "add");
+    check_refused(&m, -ENOTSUP, "reduction \"add\"");
+}
+
+/* ---- the indices of a MaxPool */
+
+/* A network that pools and unpools: each value comes back to where it was. */
+Test(operators, max_unpool_undoes_max_pool)
+{
+    struct model_writer m = begin(4, DIMS(1, 1, 4, 4));
+    model_node(&m, "MaxPool", "x", "values places");
+    attr_ints(&m, "kernel_shape", 2, DIMS(2, 2));
+    attr_ints(&m, "strides", 2, DIMS(2, 2));
+    model_node(&m, "MaxUnpool", "values places", "y");
+    attr_ints(&m, "kernel_shape", 2, DIMS(2, 2));
+    attr_ints(&m, "strides", 2, DIMS(2, 2));
+    check_values(&m, "1x1x4x4", VALUES(0, 0, 0, 0, 0, 5, 0, 7, 0, 0, 0, 0, 0, 13, 0, 15));
+}
+
+Test(operators, too_many_places_for_floats)
+{
+    struct model_writer m = begin(4, DIMS(1, 2, 4096, 4096));
+    model_node(&m, "MaxPool", "x", "values y");
+    attr_ints(&m, "kernel_shape", 2, DIMS(2, 2));
+    check_refused(&m, -ENOTSUP, "indices of 33554432 values");
+}
+
+/* ---- boxes */
+
+Test(operators, boxes_of_several_pictures_are_refused)
+{
+    struct model_writer m = begin(4, DIMS(2, 1, 4, 4));
+    model_floats(&m, "boxes", 2, DIMS(1, 4), VALUES(0, 0, 2, 2));
+    model_ints(&m, "pictures", 1, DIMS(1));
+    model_node(&m, "RoiAlign", "x boxes pictures", "y");
+    check_refused(&m, -ENOTSUP, "boxes of 2 pictures, only one is supported");
+}
+
+Test(operators, boxes_without_a_mode_of_their_own)
+{
+    struct model_writer m = begin(4, DIMS(1, 1, 4, 4));
+    model_floats(&m, "boxes", 2, DIMS(1, 4), VALUES(0, 0, 2, 2));
+    model_ints(&m, "pictures", 1, DIMS(0));
+    model_node(&m, "RoiAlign", "x boxes pictures", "y");
+    attr_text(&m, "mode", "max");
+    check_refused(&m, -ENOTSUP, "mode \"max\"");
+}
