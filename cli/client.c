@@ -179,14 +179,15 @@ static cJSON *want_json(const struct client_want *w)
 }
 
 /* The JSON header of a request; cJSON_free() it. */
-static char *request_json(const struct client_input *in, const struct client_want *want,
-                          int32_t nwant)
+static char *request_json(const struct client_query *q)
 {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(root, "inputs"), input_json(in));
+    if (q->trace)
+        cJSON_AddTrueToObject(cJSON_AddObjectToObject(root, "parameters"), "trace");
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(root, "inputs"), input_json(q->in));
     cJSON *outputs = cJSON_AddArrayToObject(root, "outputs");
-    for (int32_t i = 0; i < nwant; i++)
-        cJSON_AddItemToArray(outputs, want_json(&want[i]));
+    for (int32_t i = 0; i < q->nwant; i++)
+        cJSON_AddItemToArray(outputs, want_json(&q->want[i]));
     char *text = cJSON_PrintUnformatted(root);
     cJSON_Delete(root);
     return text;
@@ -200,10 +201,10 @@ static void put_element(uint8_t *to, const uint8_t *bytes, size_t len)
 }
 
 /* JSON header and tensor in one piece; free() it.  NULL if memory is short. */
-static uint8_t *request_body(const struct client_input *in, const struct client_want *want,
-                             int32_t nwant, size_t *json_len, size_t *len)
+static uint8_t *request_body(const struct client_query *q, size_t *json_len, size_t *len)
 {
-    char *json = request_json(in, want, nwant);
+    const struct client_input *in = q->in;
+    char *json = request_json(q);
     if (!json)
         return NULL;
     *json_len = strlen(json);
@@ -283,14 +284,15 @@ static int read_output(struct client_output *o, const cJSON *json, const uint8_t
     return 0;
 }
 
-static int read_answer(const struct client *c, struct client_answer *a, const cJSON *json,
+static int read_answer(const struct client *c, struct client_answer *a, cJSON *json,
                        const struct http_reply *r, struct diag *why)
 {
     const uint8_t *at = r->body + r->json_len, *end = r->body + r->len;
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, "outputs"), *o;
     int rc = cJSON_IsArray(list) ? 0 : -EPROTO;
 
-    *a = (struct client_answer){ 0 };
+    *a = (struct client_answer){ .trace = cJSON_DetachItemFromObjectCaseSensitive(json,
+                                                                                  "splitd_trace") };
     cJSON_ArrayForEach(o, list) {
         if (rc == 0)
             rc = a->n < CLIENT_MAX_OUTPUTS ? read_output(&a->output[a->n], o, &at, end) : -EPROTO;
@@ -306,18 +308,17 @@ static int read_answer(const struct client *c, struct client_answer *a, const cJ
     return diag(why, -EREMOTEIO, "%s: its answer does not follow the protocol", http_base(c->http));
 }
 
-int client_infer(struct client *c, const char *model, const struct client_input *in,
-                 const struct client_want *want, int32_t nwant, struct client_answer *a,
-                 struct diag *why)
+int client_infer(struct client *c, const char *model, const struct client_query *q,
+                 struct client_answer *a, struct diag *why)
 {
     size_t json_len, len;
     struct http_reply r;
     cJSON *json;
 
-    if (!in->values && in->len > max_element_bytes)
-        return diag(why, -EINVAL, "%zu bytes are too many for one request", in->len);
+    if (!q->in->values && q->in->len > max_element_bytes)
+        return diag(why, -EINVAL, "%zu bytes are too many for one request", q->in->len);
     char *path = model_path(model, "/infer");
-    uint8_t *body = request_body(in, want, nwant, &json_len, &len);
+    uint8_t *body = request_body(q, &json_len, &len);
     int rc = path && body ? ask(c, path, body, len, json_len, &r, &json, why)
                           : diag(why, -ENOMEM, "memory is short for the request");
     if (rc == 0) {
@@ -337,6 +338,7 @@ void client_answer_done(struct client_answer *a)
         free(a->output[i].values);
         free(a->output[i].bytes);
     }
+    cJSON_Delete(a->trace);
     *a = (struct client_answer){ 0 };
 }
 

@@ -68,12 +68,20 @@ struct client_output {
 struct client_answer {
     int32_t n;
     struct client_output output[CLIENT_MAX_OUTPUTS];
+    cJSON *trace; /* libsplit/trace_write.h, NULL if none came */
+};
+
+/* What is asked of a model. */
+struct client_query {
+    const struct client_input *in;
+    const struct client_want *want; /* [nwant] */
+    int32_t nwant;
+    bool trace; /* what every node does and when, too */
 };
 
 /* POSTs one inference.  On 0 client_answer_done() frees; it is fine for a zeroed answer. */
-int client_infer(struct client *c, const char *model, const struct client_input *in,
-                 const struct client_want *want, int32_t nwant, struct client_answer *a,
-                 struct diag *why);
+int client_infer(struct client *c, const char *model, const struct client_query *q,
+                 struct client_answer *a, struct diag *why);
 void client_answer_done(struct client_answer *a);
 
 /* The next element of a BYTES tensor from `*at` on: its bytes, and `*at` moved behind it.  NULL at

@@ -5,17 +5,17 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/client.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/parse.h"
 #include "cli/progress.h"
 #include "cli/result.h"
+#include "cli/target.h"
 #include "libsplit/file.h"
 #include "libsplit/npy.h"
 
 enum { KEY_JSON = 300, KEY_TOP, KEY_RAW };
-enum { MAX_FILE_BYTES = 256 << 20, LABEL_MAX = 255, MODEL_NAME_MAX = 255 };
+enum { LABEL_MAX = 255 };
 
 struct options {
     struct client_options client;
@@ -84,14 +84,10 @@ static const struct argp argp = {
     .children = (const struct argp_child[]){ { &client_argp, 0, NULL, 0 }, { 0 } },
 };
 
-/* What the server says of the model, and how its answers are shown. */
+/* The model, and how its answers are shown. */
 struct session {
     const struct options *o;
-    struct client *client;
-    char model[MODEL_NAME_MAX + 1]; /* its name */
-    cJSON *metadata;                /* of the model; names below point into it */
-    const char *input;
-    enum task task;
+    struct target target; /* names below point into its metadata */
     int32_t nwant;
     struct client_want want[CLIENT_MAX_OUTPUTS];
     bool into_dir; /* OUT is a folder */
@@ -102,97 +98,6 @@ static double now_ms(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-/* The names of all models, for a sentence. */
-static void list_models(const cJSON *models, char *text, size_t cap)
-{
-    const cJSON *m;
-    size_t at = 0;
-
-    text[0] = '\0';
-    cJSON_ArrayForEach(m, models) {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "name"));
-        if (name && at < cap)
-            at += (size_t)snprintf(text + at, cap - at, "%s%s", at > 0 ? ", " : "", name);
-    }
-}
-
-/* The model to ask: the one of --model, or the only one. */
-static int choose_model(struct session *s, const cJSON *models, const cJSON **chosen,
-                        struct diag *why)
-{
-    const cJSON *m;
-    char names[256];
-
-    *chosen = NULL;
-    cJSON_ArrayForEach(m, models) {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m, "name"));
-        if (name && strlen(name) <= MODEL_NAME_MAX &&
-            (s->o->model ? strcmp(name, s->o->model) == 0 : cJSON_GetArraySize(models) == 1)) {
-            *chosen = m;
-            memcpy(s->model, name, strlen(name) + 1);
-        }
-    }
-    if (*chosen)
-        return 0;
-    list_models(models, names, sizeof names);
-    if (cJSON_GetArraySize(models) == 0)
-        return diag(why, -EINVAL, "the server has no model");
-    if (s->o->model)
-        return diag(why, -EINVAL, "the server has no model '%s', it has: %s", s->o->model, names);
-    return diag(why, -EINVAL, "the server has several models, choose one with --model: %s", names);
-}
-
-static int read_task(struct session *s, const cJSON *model, struct diag *why)
-{
-    const char *task = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "task"));
-
-    s->task = TASK_RAW;
-    if (s->o->raw || !task)
-        return 0;
-    for (; s->task <= TASK_SEGMENT; s->task++)
-        if (strcmp(task, sidecar_task_name(s->task)) == 0)
-            return 0;
-    return diag(why, -ENOTSUP,
-                "the server says the task of model '%s' is '%s', which this splitctl does not know",
-                s->model, task);
-}
-
-/* Asks what models there are.  Returns 0, -EAGAIN while the one that is meant is still loading, or
- * another negative errno. */
-static int find_model(struct session *s, struct diag *why)
-{
-    cJSON *status;
-    const cJSON *model;
-
-    int rc = client_get(s->client, "/splitd/status", &status, why);
-    if (rc < 0)
-        return rc;
-    rc = choose_model(s, cJSON_GetObjectItemCaseSensitive(status, "models"), &model, why);
-    if (rc == 0) {
-        const char *problem =
-            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model, "problem"));
-        if (problem && problem[0] != '\0')
-            rc = diag(why, -EINVAL, "the server cannot run model '%s': %s", s->model, problem);
-        else if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(model, "task")))
-            rc = diag(why, -EAGAIN, "the server is still loading model '%s'", s->model);
-        else
-            rc = read_task(s, model, why);
-    }
-    cJSON_Delete(status);
-    return rc;
-}
-
-static int wait_for_model(struct session *s, struct diag *why)
-{
-    const struct timespec pause = { .tv_nsec = 50000000 };
-    const double deadline = now_ms() + client_timeout_s(s->client) * 1e3;
-    int rc;
-
-    while ((rc = find_model(s, why)) == -EAGAIN && now_ms() < deadline)
-        nanosleep(&pause, NULL);
-    return rc;
 }
 
 static bool ends_with(const char *text, const char *ending)
@@ -209,7 +114,8 @@ static int want_tensors(struct session *s, const cJSON *outputs, struct diag *wh
     cJSON_ArrayForEach(o, outputs) {
         const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "name"));
         if (!name || s->nwant == CLIENT_MAX_OUTPUTS)
-            return diag(why, -EREMOTEIO, "the outputs of model '%s' make no sense", s->model);
+            return diag(why, -EREMOTEIO, "the outputs of model '%s' make no sense",
+                        s->target.model);
         s->want[s->nwant++].name = name;
     }
     return 0;
@@ -221,11 +127,11 @@ static void want_task(struct session *s, const char *name)
     const char *out = s->o->output;
     const bool is_jpeg = out && (ends_with(out, ".jpg") || ends_with(out, ".jpeg"));
 
-    if (s->task == TASK_CLASSIFY || s->task == TASK_SEGMENT)
+    if (s->target.task == TASK_CLASSIFY || s->target.task == TASK_SEGMENT)
         s->want[s->nwant++] = (struct client_want){ .name = name, .classes = s->o->top };
-    if (s->task == TASK_DETECT)
+    if (s->target.task == TASK_DETECT)
         s->want[s->nwant++] = (struct client_want){ .name = name, .detections = true };
-    if (s->task == TASK_SEGMENT && s->into_dir)
+    if (s->target.task == TASK_SEGMENT && s->into_dir)
         s->want[s->nwant++] = (struct client_want){ .name = name, .class_map = true };
     if (out)
         s->want[s->nwant++] =
@@ -233,23 +139,15 @@ static void want_task(struct session *s, const char *name)
                                   .picture = is_jpeg && !s->into_dir ? "jpeg" : "png" };
 }
 
-static int read_ends(struct session *s, struct diag *why)
+static int choose_outputs(struct session *s, struct diag *why)
 {
-    const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(s->metadata, "inputs");
-    const cJSON *outputs = cJSON_GetObjectItemCaseSensitive(s->metadata, "outputs");
+    const cJSON *outputs = cJSON_GetObjectItemCaseSensitive(s->target.metadata, "outputs");
     const char *first = cJSON_GetStringValue(
         cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(outputs, 0), "name"));
 
-    s->input = cJSON_GetStringValue(
-        cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(inputs, 0), "name"));
-    if (!s->input)
-        return diag(why, -EREMOTEIO, "the server names no inputs of model '%s'", s->model);
-    if (cJSON_GetArraySize(inputs) != 1)
-        return diag(why, -ENOTSUP, "model '%s' has %d inputs, this command can send one", s->model,
-                    cJSON_GetArraySize(inputs));
     if (!first)
-        return diag(why, -EREMOTEIO, "the server names no outputs of model '%s'", s->model);
-    if (s->task == TASK_RAW)
+        return diag(why, -EREMOTEIO, "the server names no outputs of model '%s'", s->target.model);
+    if (s->target.task == TASK_RAW)
         return want_tensors(s, outputs, why);
     want_task(s, first);
     return 0;
@@ -260,12 +158,13 @@ static int prepare_output(struct session *s, struct diag *why)
 {
     const char *out = s->o->output;
     if (!out)
-        return s->task == TASK_IMAGE
+        return s->target.task == TASK_IMAGE
                    ? diag(why, -EINVAL,
-                          "model '%s' answers with pictures: --output says where they go", s->model)
+                          "model '%s' answers with pictures: --output says where they go",
+                          s->target.model)
                    : 0;
     s->into_dir =
-        s->o->nfiles > 1 || s->task == TASK_RAW || ends_with(out, "/") || output_is_dir(out);
+        s->o->nfiles > 1 || s->target.task == TASK_RAW || ends_with(out, "/") || output_is_dir(out);
     if (!s->into_dir)
         return 0;
     const int rc = output_make_dir(out, why);
@@ -274,22 +173,12 @@ static int prepare_output(struct session *s, struct diag *why)
 
 static int open_session(struct session *s, struct diag *why)
 {
-    int rc = client_new(&s->client, &s->o->client, why);
-    if (rc == 0)
-        rc = wait_for_model(s, why);
-    if (rc == 0)
-        rc = client_model(s->client, s->model, &s->metadata, why);
+    int rc = target_open(&s->target, &s->o->client, s->o->model, s->o->raw, why);
     if (rc == 0)
         rc = prepare_output(s, why);
     if (rc == 0)
-        rc = read_ends(s, why);
+        rc = choose_outputs(s, why);
     return rc;
-}
-
-static void close_session(struct session *s)
-{
-    cJSON_Delete(s->metadata);
-    client_free(s->client);
 }
 
 /* "score:index:label"; the label may hold colons. */
@@ -488,46 +377,22 @@ static int give_tensors(const struct session *s, const struct client_answer *a, 
 static int give(const struct session *s, const struct client_answer *a, struct result r,
                 struct diag *why)
 {
-    return s->task == TASK_RAW ? give_tensors(s, a, r, why) : give_task(s, a, r, why);
-}
-
-/* Fills `in` from a file; `*bytes` and `*a` own what it points to. */
-static int load_input(const struct session *s, const char *file, struct client_input *in,
-                      uint8_t **bytes, struct npy *a, struct diag *why)
-{
-    in->name = s->input;
-    if (ends_with(file, ".npy")) {
-        const int rc = npy_load(a, file, why);
-        if (rc < 0)
-            return rc;
-        in->shape = shape_make(a->rank, a->dim);
-        in->values = a->values;
-        return 0;
-    }
-    const int rc = file_read(file, MAX_FILE_BYTES, bytes, &in->len, why);
-    if (rc < 0)
-        return rc;
-    if (in->len == 0)
-        return diag(why, -EINVAL, "%s: is empty", file);
-    in->shape = shape_make(1, (const int32_t[]){ 1 });
-    in->bytes = *bytes;
-    return 0;
+    return s->target.task == TASK_RAW ? give_tensors(s, a, r, why) : give_task(s, a, r, why);
 }
 
 static int infer_one(const struct session *s, const char *file, const struct progress *p,
                      struct diag *why)
 {
-    struct client_input in = { 0 };
+    struct target_file sent;
     struct client_answer a = { 0 };
-    struct npy tensor = { 0 };
-    uint8_t *bytes = NULL;
     struct diag reason = { "" };
 
-    int rc = load_input(s, file, &in, &bytes, &tensor, why);
+    int rc = target_load(&s->target, file, &sent, why);
     if (rc < 0)
         goto out;
     const double start = now_ms();
-    rc = client_infer(s->client, s->model, &in, s->want, s->nwant, &a, &reason);
+    const struct client_query q = { .in = &sent.in, .want = s->want, .nwant = s->nwant };
+    rc = client_infer(s->target.client, s->target.model, &q, &a, &reason);
     if (rc < 0) {
         diag(why, rc, "%s: %s", file, reason.text);
         goto out;
@@ -537,8 +402,7 @@ static int infer_one(const struct session *s, const char *file, const struct pro
     rc = give(s, &a, r, why);
 out:
     client_answer_done(&a);
-    npy_done(&tensor);
-    free(bytes);
+    target_file_done(&sent);
     return rc;
 }
 
@@ -577,6 +441,6 @@ int cmd_infer(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return RESULT_USAGE;
     const int result = open_session(&s, &why) < 0 ? complain("%s", why.text) : infer_all(&s);
-    close_session(&s);
+    target_close(&s.target);
     return result;
 }

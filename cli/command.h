@@ -15,6 +15,7 @@ int cmd_check(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_psnr(int argc, char **argv);
 int cmd_seams(int argc, char **argv);
+int cmd_trace(int argc, char **argv);
 
 /* Writes "splitctl: <sentence>" to stderr.  Returns RESULT_FAILED. */
 __attribute__((format(printf, 1, 2))) int complain(const char *fmt, ...);

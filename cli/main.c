@@ -20,6 +20,7 @@ static const struct command {
     { "plan", cmd_plan, "show which node computes and receives what" },
     { "check", cmd_check, "say whether and how a model runs" },
     { "status", cmd_status, "show the nodes and models of a cluster" },
+    { "trace", cmd_trace, "write what every node does during an inference, and when" },
     { "psnr", cmd_psnr, "compare two pictures" },
     { "seams", cmd_seams, "show where the pictures of several nodes and of one differ" },
 };

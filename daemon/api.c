@@ -191,6 +191,7 @@ static void add_figures(cJSON *list, const char *model, const struct node_info *
         { "compute_ms", ms(n->last.compute_ns) },
         { "wait_ms", ms(n->last.wait_ns) },
         { "pack_ms", ms(n->last.pack_ns) },
+        { "send_ms", ms(n->last.send_ns) },
         { "sent_bytes", (double)n->last.sent_bytes },
         { "received_bytes", (double)n->last.received_bytes },
         { "halo_bytes", (double)n->last.halo_sent_bytes },
@@ -280,6 +281,7 @@ struct infer {
     char model[CONFIG_NAME_MAX + 1];
     const uint8_t *body;
     size_t len, json_len;
+    int64_t arrived_ns;
     bool is_picture;
     struct infer_request q;
     struct request r;
@@ -402,6 +404,8 @@ static void after_parse(uv_work_t *work, int status)
                               .picture_bytes = in->q.picture_bytes,
                               .input = in->q.input,
                               .ninputs = in->q.picture ? 0 : in->q.ninputs,
+                              .trace = in->q.trace,
+                              .arrived_ns = in->arrived_ns,
                               .ctx = in,
                               .render = on_render,
                               .done = on_done };
@@ -460,6 +464,7 @@ static void post_infer(struct api *a, struct http_call *call, const struct model
     }
     in->api = a;
     in->call = call;
+    in->arrived_ns = (int64_t)uv_hrtime();
     in->body = body;
     in->len = len;
     in->json_len = json_len;

@@ -8,9 +8,9 @@
  *     { "cluster", "coordinator", "version", "epoch",
  *       "nodes":  [ { "name", "address", "up",
  *                     "models": [ { "model", "rows": [first, end, of], "compute_ms", "wait_ms",
- *                                   "pack_ms", "sent_bytes", "received_bytes", "halo_bytes",
- *                                   "sent_messages", "received_messages", "arena_bytes",
- *                                   "weight_bytes" } ] } ],
+ *                                   "pack_ms", "send_ms", "sent_bytes", "received_bytes",
+ *                                   "halo_bytes", "sent_messages", "received_messages",
+ *                                   "arena_bytes", "weight_bytes" } ] } ],
  *       "models": [ { "name", "ready", "problem": "" if none, "task": null while it loads } ],
  *       "queue": { "waiting", "running", "limit" },
  *       "counters": { "answered", "refused", "failed", "frames", "repeated" } }

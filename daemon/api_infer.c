@@ -345,6 +345,7 @@ static int read_outputs(struct infer_request *q, const cJSON *root, struct diag 
 static int read_top(struct infer_request *q, const cJSON *root, struct diag *why)
 {
     const cJSON *id = get(root, "id"), *binary = parameter(root, "binary_data_output");
+    const cJSON *trace = parameter(root, "trace");
 
     if (id && (!cJSON_IsString(id) || strlen(id->valuestring) > API_NAME_MAX))
         return diag(why, -EINVAL, "id: expected a text of at most %d bytes", API_NAME_MAX);
@@ -352,7 +353,10 @@ static int read_top(struct infer_request *q, const cJSON *root, struct diag *why
         memcpy(q->id, id->valuestring, strlen(id->valuestring) + 1);
     if (binary && !cJSON_IsBool(binary))
         return diag(why, -EINVAL, "binary_data_output: expected true or false");
+    if (trace && !cJSON_IsBool(trace))
+        return diag(why, -EINVAL, "trace: expected true or false");
     q->binary_output = cJSON_IsTrue(binary);
+    q->trace = cJSON_IsTrue(trace);
     return 0;
 }
 
@@ -434,7 +438,8 @@ static bool add_head(cJSON *root, const struct infer_request *q, const struct re
            cJSON_AddNumberToObject(p, "splitd_ms", round((double)r->elapsed_ns / 1e3) / 1e3) &&
            cJSON_AddNumberToObject(p, "splitd_nodes", r->nodes) &&
            cJSON_AddNumberToObject(p, "splitd_epoch", r->epoch) &&
-           cJSON_AddNumberToObject(p, "splitd_frame", r->frame);
+           cJSON_AddNumberToObject(p, "splitd_frame", r->frame) &&
+           (!r->traced || cJSON_AddRawToObject(root, "splitd_trace", r->traced));
 }
 
 /* The JSON and then the binary tensors, in their order. */

@@ -1,7 +1,9 @@
 /* daemon/api_infer.h - the body of POST /v2/models/{m}/infer and of its answer.
  *
  *   { "id": "...",
- *     "parameters": { "binary_data_output": true },    all outputs in binary
+ *     "parameters": { "binary_data_output": true,      all outputs in binary
+ *                     "trace": true },                 "splitd_trace" in the answer: what every
+ *                                                      node did and when (libsplit/trace_write.h)
  *     "inputs": [ { "name", "shape", "datatype", "data": [...],
  *                   "parameters": { "binary_data_size": n } } ],    instead of "data"
  *     "outputs": [ { "name",                            default: all outputs
@@ -61,7 +63,7 @@ struct infer_output {
 
 struct infer_request {
     char id[API_NAME_MAX + 1];
-    bool binary_output;
+    bool binary_output, trace;
     const uint8_t *picture; /* NULL: tensors */
     size_t picture_bytes;
     uint8_t *owned_picture; /* decoded from base64 */

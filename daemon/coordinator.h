@@ -44,6 +44,8 @@ struct request {
     /* ...or tensors, values in ONNX order (borrowed until done). */
     const struct request_tensor *input;
     int32_t ninputs;
+    bool trace;         /* what every node does and when is wanted */
+    int64_t arrived_ns; /* when the request came, by CLOCK_MONOTONIC: where the trace begins */
     void *ctx;
     /* Optional.  On a pool thread, once the answer is there and before `done`: what takes time,
      * such as formatting.  May touch nothing but the request; the block below is valid. */
@@ -60,6 +62,8 @@ struct request {
     uint32_t frame, epoch;
     int32_t nodes;      /* that computed it */
     int64_t elapsed_ns; /* from submit to done */
+    /* JSON of libsplit/trace_write.h; NULL if none was wanted, or memory was short. */
+    const char *traced;
 
     void *priv; /* the coordinator's */
 };

@@ -4,6 +4,7 @@
 
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
+#include "libsplit/clock.h"
 
 static size_t send_bytes(const struct deployment *d, const struct step *s)
 {
@@ -88,9 +89,12 @@ static void maybe_free(struct flight *f)
 static void send_to_nodes(const struct flight *f, enum msg_type type)
 {
     const struct deployment *d = f->deployment;
-    const struct header h = {
-        .type = type, .epoch = d->epoch, .plan = d->number, .frame = f->frame
-    };
+    const bool traced = type == MSG_FRAME && f->job->trace;
+    const struct header h = { .type = type,
+                              .flags = traced ? HEADER_TRACE : 0,
+                              .epoch = d->epoch,
+                              .plan = d->number,
+                              .frame = f->frame };
     for (int32_t i = 0; i < d->nodes; i++)
         (void)coordinator_send(d->c, d->member[i], &h, NULL); /* a loss is reported by the mesh */
 }
@@ -125,6 +129,7 @@ static void on_pack(uv_work_t *work)
     const struct job *j = f->job;
     struct host_input input[PLAN_MAX_INPUTS] = { { 0 } };
     uint8_t *to = f->payload;
+    int64_t now_ns = clock_ns();
 
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
         input[i] = (struct host_input){ .values = j->values[i] };
@@ -144,12 +149,14 @@ static void on_pack(uv_work_t *work)
                                         .transfer = (uint32_t)s->transfer,
                                         .length = (uint32_t)len };
         to += round_up(send_bytes(d, s));
+        job_trace_step(j->trace, TRACE_PACK, i, &now_ns);
     }
 }
 
 static void send_inputs(struct flight *f)
 {
     struct deployment *d = f->deployment;
+    int64_t now_ns = clock_ns();
 
     for (int32_t i = 0, n = 0; i < d->host.nsteps; i++) {
         const struct step *s = &d->host.step[i];
@@ -159,6 +166,7 @@ static void send_inputs(struct flight *f)
         if (rc < 0 && rc != -ENOTCONN)
             log_event(LOG_WARN, "input-not-sent", "node=%s reason=\"%s\"",
                       node_name(d->c, d->member[s->peer]), strerror(-rc));
+        job_trace_step(f->job->trace, TRACE_SEND, i, &now_ns);
     }
 }
 
@@ -191,6 +199,7 @@ static void after_pack(uv_work_t *work, int status)
         not_sent(f, status);
     } else {
         f->state = FLIGHT_RUNNING;
+        f->sent_ns = clock_ns();
         accept_frame(f, f->frame);
         /* FRAME first: a node gets ready for its rows while they are on their way. */
         send_to_nodes(f, MSG_FRAME);
@@ -217,6 +226,7 @@ static void start(struct flight *f, struct job *j)
     j->flew = true;
     j->flight = f;
     j->state = JOB_FLYING;
+    job_trace_start(j->trace, d);
     j->r->frame = f->frame;
     j->r->epoch = d->epoch;
     j->r->nodes = d->nodes;
@@ -249,6 +259,7 @@ static int unpack(struct flight *f)
     const uint8_t *msg;
     size_t len;
     struct host_input input[PLAN_MAX_INPUTS] = { { 0 } };
+    int64_t now_ns = clock_ns();
 
     if (job_outputs(j) < 0)
         return -ENOMEM;
@@ -261,6 +272,7 @@ static int unpack(struct flight *f)
             rc = host_unpack(&d->network->graph, s, msg, len, j->output);
         if (rc < 0)
             return rc;
+        job_trace_step(j->trace, TRACE_UNPACK, i, &now_ns);
     }
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
         input[i] = (struct host_input){ .values = j->values[i] };
@@ -274,6 +286,7 @@ static void on_collect(uv_work_t *work)
 {
     struct flight *f = work->data;
     f->status = unpack(f);
+    job_trace_write(f->job->trace, f->deployment, f->job->r->arrived_ns);
 }
 
 static void retry(struct job *j, bool may_help, const char *who, int status);
@@ -305,6 +318,8 @@ static void collect(struct flight *f)
 {
     f->state = FLIGHT_COLLECTING;
     accept_frame(f, 0);
+    job_trace_note(f->job->trace, "gather", f->sent_ns, clock_ns());
+    job_trace_clocks(f->job->trace, f->deployment);
     f->working = true;
     coordinator_work(f->deployment->c, &f->work, on_collect, after_collect);
 }
@@ -380,6 +395,7 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
 {
     struct deployment *d = deployment_find(c, h->plan);
     struct msg_frame_done done;
+    int32_t nevents;
 
     if (!d || d->state < DEPLOY_READY || d->working || h->epoch != d->epoch)
         return;
@@ -387,11 +403,13 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
     struct flight *f = flight_of(d, h->frame);
     if (!f || i < 0)
         return; /* of a frame that is over */
-    if (frame_done_decode(&done, body, h->length) < 0) {
+    if (frame_done_decode(&done, &nevents, body, h->length) < 0) {
         log_event(LOG_WARN, "message-dropped", "node=%s type=FRAME_DONE", node_name(c, node));
         return;
     }
     f->done |= bit(i);
+    if (f->state == FLIGHT_RUNNING)
+        job_trace_take(f->job->trace, i, body, nevents);
     if (done.status == 0) {
         d->network->model->figures[node].last = done;
         maybe_collect(f);

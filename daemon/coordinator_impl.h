@@ -8,6 +8,7 @@
  *   deployment   a network cut for certain nodes: plan, programs  coordinator_plans.c
  *   flight       one of a deployment's frames on its way          coordinator_frames.c
  *   job          a request from submit to done                    coordinator_jobs.c
+ *   job_trace    what a traced job's frame did                    coordinator_trace.c
  *
  * Everything belongs to the loop thread, with three exceptions.  A work function on the pool
  * owns what it was given until its after-function runs (`works` counts them).  NNG's threads
@@ -22,6 +23,7 @@
 #include "daemon/coordinator.h"
 #include "libsplit/host.h"
 #include "libsplit/mailbox.h"
+#include "libsplit/trace_write.h"
 #include "proto/model.h"
 #include "proto/plan.h"
 
@@ -83,6 +85,7 @@ struct job {
     float **output;                     /* [graph.noutputs], NHWC; NULL before the first frame */
     struct request_tensor *answer;      /* request.output */
     int32_t nanswers;
+    struct job_trace *trace; /* NULL unless the request wants it */
 };
 
 struct flight {
@@ -96,7 +99,8 @@ struct flight {
     } state;
     struct job *job; /* NULL once given up */
     uint32_t frame;
-    uint32_t done; /* nodes of the deployment whose FRAME_DONE has come, by plan node */
+    uint32_t done;   /* nodes of the deployment whose FRAME_DONE has come, by plan node */
+    int64_t sent_ns; /* when the nodes were told */
     uint64_t drain_ms;
     bool working; /* `work` is with the pool */
     uv_work_t work;
@@ -266,6 +270,26 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
                        const uint8_t *body);
 void flights_arrived(struct coordinator *c); /* looks for flights that are full */
 void flights_tick(struct deployment *d);
+
+/* coordinator_trace.c.  A NULL trace is none: nothing is done.  Whoever owns the job at the time
+ * may call; where memory is short the trace lacks something. */
+struct job_trace *job_trace_new(void);
+void job_trace_free(struct job_trace *t);
+/* The host did something beside its program. */
+void job_trace_note(struct job_trace *t, const char *name, int64_t start_ns, int64_t end_ns);
+/* A frame of `d` begins: what an earlier try left is forgotten. */
+void job_trace_start(struct job_trace *t, const struct deployment *d);
+/* The host did something for a step of its program, from `*since_ns` until now, which becomes
+ * `*since_ns`. */
+void job_trace_step(struct job_trace *t, enum trace_kind kind, int32_t step, int64_t *since_ns);
+/* The FRAME_DONE of plan node `i`, which decodes. */
+void job_trace_take(struct job_trace *t, int32_t i, const uint8_t *body, int32_t nevents);
+/* Loop thread: notes what the nodes' clocks say, before the next. */
+void job_trace_clocks(struct job_trace *t, const struct deployment *d);
+/* Writes what has come so far; the deployment is needed no more. */
+void job_trace_write(struct job_trace *t, const struct deployment *d, int64_t zero_ns);
+/* Adds the notes and ends: the JSON, valid until job_trace_free(), or NULL. */
+const char *job_trace_text(struct job_trace *t);
 
 /* coordinator_jobs.c */
 void job_advance(struct job *j);

@@ -6,6 +6,7 @@
 
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
+#include "libsplit/clock.h"
 
 /* ---- lists */
 
@@ -71,6 +72,7 @@ static void job_free(struct job *j)
         free(j->answer[i].values);
     free(j->answer);
     free(j->pixels);
+    job_trace_free(j->trace);
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
         free(j->values[i]);
     if (j->network)
@@ -357,9 +359,11 @@ static int arrange(struct job *j)
 static int render(struct job *j)
 {
     struct request *r = j->r;
+    const int64_t start_ns = clock_ns();
 
     if (arrange(j) < 0)
         return diag(&j->why, -ENOMEM, "out of memory for the answer");
+    job_trace_note(j->trace, "arrange", start_ns, clock_ns());
     r->noutputs = j->nanswers;
     r->output = j->answer;
     r->rows = shape_len(&j->network->graph.input[0].shape, ROW);
@@ -367,6 +371,7 @@ static int render(struct job *j)
     r->picture_rows = j->picture_rows;
     r->picture_cols = j->picture_cols;
     r->sidecar = &j->model->sidecar;
+    r->traced = job_trace_text(j->trace);
     r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
     if (r->render)
         r->render(r);
@@ -378,13 +383,17 @@ static int render(struct job *j)
 static void on_decode(uv_work_t *work)
 {
     struct job *j = work->data;
+    const int64_t start_ns = clock_ns();
     j->status = decode(j);
+    job_trace_note(j->trace, "decode", start_ns, clock_ns());
 }
 
 static void on_convert(uv_work_t *work)
 {
     struct job *j = work->data;
+    const int64_t start_ns = clock_ns();
     j->status = convert(j);
+    job_trace_note(j->trace, "convert", start_ns, clock_ns());
 }
 
 static void on_render(uv_work_t *work)
@@ -521,6 +530,7 @@ void coordinator_submit(struct coordinator *c, struct request *r)
     r->frame = r->epoch = 0;
     r->nodes = 0;
     r->elapsed_ns = 0;
+    r->traced = NULL;
     if (!j) {
         r->priv = c->destitute;
         c->destitute = r;
@@ -530,6 +540,10 @@ void coordinator_submit(struct coordinator *c, struct request *r)
     j->c = c;
     j->r = r;
     j->started_ns = uv_hrtime();
+    if (r->trace) {
+        j->trace = job_trace_new();
+        job_trace_note(j->trace, "read", r->arrived_ns, (int64_t)j->started_ns);
+    }
     j->deadline_ms = uv_now(c->loop) + (uint64_t)c->config->request_timeout_ms;
     r->priv = j;
     link_into(&c->jobs, j);

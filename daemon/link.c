@@ -9,8 +9,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "daemon/skew.h"
 #include "libsplit/clock.h"
 #include "libsplit/futex.h"
+#include "proto/beat.h"
 
 enum {
     /* One read takes what the kernel has up to here, so that a small message costs one
@@ -56,8 +58,9 @@ struct incoming {
     bool in_payload;
     struct header header;
     size_t got;    /* bytes of the payload */
-    uint8_t *into; /* where they go: a claim, malloc()ed for the loop, or NULL to drop them */
+    uint8_t *into; /* where they go: a claim, `beat`, the heap for the loop, NULL to drop them */
     bool claimed;
+    uint8_t beat[BEAT_BYTES]; /* a HEARTBEAT is taken in without the loop */
 };
 
 struct link {
@@ -87,6 +90,9 @@ struct link {
     size_t head_sent;              /* bytes of the head's header and payload that have left */
     size_t out_count, out_bytes, copied_bytes;
     bool sending; /* the send aio is under way */
+
+    int64_t beat_sent_ns, beat_came_ns; /* the last HEARTBEAT that came: by their clock, by ours */
+    struct skew skew;
 };
 
 static int64_t now_ms(void) { return clock_ns() / 1000000; }
@@ -149,6 +155,27 @@ static enum taken deliver(struct link *l)
     return hold ? TAKE_HELD : TAKE_MORE;
 }
 
+static enum taken take_beat(struct link *l)
+{
+    struct incoming *in = &l->in;
+    const int64_t now_ns = clock_ns();
+    struct msg_beat b;
+
+    in->in_payload = false;
+    in->into = NULL;
+    if (beat_decode(&b, in->beat, in->header.length) < 0) {
+        lose_for_garbage(l, "sent a HEARTBEAT that does not decode");
+        return TAKE_LOST;
+    }
+    pthread_mutex_lock(&l->lock);
+    if (b.echo_ns > 0)
+        skew_add(&l->skew, b.echo_ns, b.received_ns, b.sent_ns, now_ns);
+    l->beat_sent_ns = b.sent_ns;
+    l->beat_came_ns = now_ns;
+    pthread_mutex_unlock(&l->lock);
+    return TAKE_MORE;
+}
+
 static enum taken finish_message(struct link *l)
 {
     struct incoming *in = &l->in;
@@ -162,11 +189,7 @@ static enum taken finish_message(struct link *l)
             l->events.arrived(l->events.ctx, l->node, &in->header);
         return TAKE_MORE;
     }
-    if (in->header.type == MSG_HEARTBEAT) {
-        in->in_payload = false;
-        return TAKE_MORE;
-    }
-    return deliver(l);
+    return in->header.type == MSG_HEARTBEAT ? take_beat(l) : deliver(l);
 }
 
 /* Takes a header and finds the place for its payload. */
@@ -204,6 +227,8 @@ static enum taken begin_message(struct link *l)
     if (h.type == MSG_HALO) {
         in->into = l->events.claim(l->events.ctx, node, &in->header);
         in->claimed = in->into != NULL;
+    } else if (h.type == MSG_HEARTBEAT) {
+        in->into = in->beat;
     } else if (h.length > 0) {
         in->into = malloc(h.length);
         if (!in->into) {
@@ -634,6 +659,19 @@ int link_send(struct link *l, const struct header *h, const void *body)
     return err;
 }
 
+int link_beat(struct link *l)
+{
+    uint8_t body[BEAT_BYTES];
+
+    pthread_mutex_lock(&l->lock);
+    const struct msg_beat b = { .sent_ns = clock_ns(),
+                                .echo_ns = l->beat_sent_ns,
+                                .received_ns = l->beat_came_ns };
+    pthread_mutex_unlock(&l->lock);
+    beat_encode(&b, body);
+    return link_send(l, &(struct header){ .type = MSG_HEARTBEAT, .length = BEAT_BYTES }, body);
+}
+
 int link_send_slot(struct link *l, struct mesh_slot *s)
 {
     uint32_t was = SLOT_FREE;
@@ -700,6 +738,14 @@ int64_t link_silent_ms(struct link *l)
     const bool ours = l->receiver == BY_LOOP || l->receiver == BETWEEN;
     pthread_mutex_unlock(&l->lock);
     return ours ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
+}
+
+bool link_clock(struct link *l, int64_t *offset_ns, int64_t *error_ns)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool known = skew_best(&l->skew, clock_ns(), offset_ns, error_ns);
+    pthread_mutex_unlock(&l->lock);
+    return known;
 }
 
 void link_stats(struct link *l, struct mesh_link_stats *s)
@@ -778,7 +824,7 @@ static void drop_incoming(struct link *l)
 
     if (in->claimed)
         l->events.failed(l->events.ctx, l->node, &in->header);
-    else
+    else if (in->into != in->beat)
         free(in->into);
     while (l->first) {
         struct message *m = l->first;

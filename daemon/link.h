@@ -79,13 +79,17 @@ bool link_garbage(struct link *l); /* lost, because the peer broke the protocol 
 /* As the functions of the mesh.  -ENOTCONN after the link was lost. */
 int link_send(struct link *l, const struct header *h, const void *body);
 int link_send_slot(struct link *l, struct mesh_slot *s);
+int link_beat(struct link *l); /* sends a HEARTBEAT */
 bool link_slot_wait(struct mesh_slot *s, int64_t until_ns);
 
 /* Bytes that were taken and have not left this process. */
 size_t link_backlog(struct link *l);
 /* Since the last byte came; 0 while it is we who do not receive. */
 int64_t link_silent_ms(struct link *l);
-void link_stats(struct link *l, struct mesh_link_stats *s); /* adds; rtt_us is left alone */
+/* How far the peer's clock is ahead of ours, and by how much that may be wrong.  False until
+ * HEARTBEATs have gone to and fro. */
+bool link_clock(struct link *l, int64_t *offset_ns, int64_t *error_ns);
+void link_stats(struct link *l, struct mesh_link_stats *s); /* adds */
 
 /* "10.0.0.5:53121", "ipc": for messages.  Returns `text`. */
 const char *link_remote(const struct link *l, char text[LINK_REMOTE_BYTES]);

@@ -239,7 +239,7 @@ static void keep_alive(struct mesh *m, int32_t node)
     /* What waits in the queue is as good a sign of life. */
     if (now - p->beat_ms >= m->config->heartbeat_ms && link_backlog(p->link) == 0) {
         p->beat_ms = now;
-        (void)send_empty(p->link, MSG_HEARTBEAT); /* a failure shows in link_lost() */
+        (void)link_beat(p->link); /* a failure shows in link_lost() */
     }
 }
 
@@ -290,7 +290,6 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
         pthread_mutex_init(&m->peer[i].lock, NULL);
         pthread_mutex_init(&m->peer[i].pull, NULL);
         m->peer[i].mesh = m;
-        m->peer[i].rtt_us = -1;
         m->peer[i].backoff_ms = REDIAL_FIRST_MS;
     }
     if (getrandom(&m->boot, sizeof m->boot, 0) != sizeof m->boot)
@@ -446,6 +445,14 @@ size_t mesh_backlog(struct mesh *m, int32_t node)
     return bytes;
 }
 
+bool mesh_clock(struct mesh *m, int32_t node, int64_t *offset_ns, int64_t *error_ns)
+{
+    if (node != m->self)
+        return m->peer[node].link && link_clock(m->peer[node].link, offset_ns, error_ns);
+    *offset_ns = *error_ns = 0;
+    return true;
+}
+
 void mesh_stats(struct mesh *m, int32_t node, struct mesh_link_stats *s)
 {
     struct peer *p = &m->peer[node];
@@ -453,5 +460,4 @@ void mesh_stats(struct mesh *m, int32_t node, struct mesh_link_stats *s)
     *s = p->before;
     if (p->link)
         link_stats(p->link, s);
-    s->rtt_us = p->rtt_us;
 }

@@ -96,11 +96,14 @@ void mesh_nudge(struct mesh *m, int32_t node);
  * sends much (a model's chunks) keeps it low. */
 size_t mesh_backlog(struct mesh *m, int32_t node);
 
-/* For status: bytes and messages since the start; the round trip of HELLO, known to the node
- * that dialled. */
+/* How far the CLOCK_MONOTONIC of `node` is ahead of ours, and by how much that may be wrong (half
+ * of the shortest round trip of the last heartbeats, and drift).  False until heartbeats have gone
+ * to and fro, and while the link is down. */
+bool mesh_clock(struct mesh *m, int32_t node, int64_t *offset_ns, int64_t *error_ns);
+
+/* Since the start. */
 struct mesh_link_stats {
     uint64_t sent_bytes, received_bytes, sent_messages, received_messages;
-    int64_t rtt_us; /* -1: not known */
 };
 void mesh_stats(struct mesh *m, int32_t node, struct mesh_link_stats *s);
 

@@ -17,11 +17,10 @@ enum {
 /* Another node of the cluster. */
 struct peer {
     struct mesh *mesh;
-    pthread_mutex_t lock; /* guards `link` against its end; only the loop writes it */
-    pthread_mutex_t pull; /* held, often for long, by who pulls; before `lock` */
-    struct link *link;    /* up, else NULL */
-    uint64_t boot;        /* of the process at the other end */
-    int64_t rtt_us;
+    pthread_mutex_t lock;          /* guards `link` against its end; only the loop writes it */
+    pthread_mutex_t pull;          /* held, often for long, by who pulls; before `lock` */
+    struct link *link;             /* up, else NULL */
+    uint64_t boot;                 /* of the process at the other end */
     int64_t beat_ms;               /* when the last heartbeat was sent */
     struct mesh_link_stats before; /* of links that are gone */
 
@@ -32,7 +31,6 @@ struct peer {
     _Atomic bool dialled;  /* `dial` has ended: look at its result */
     struct link *greeting; /* HELLO is on its way */
     int64_t hello_ms;
-    uint64_t hello_ns;
     int64_t redial_ms, backoff_ms;
     char complaint[64]; /* what was logged about the last failure: not every time again */
 };

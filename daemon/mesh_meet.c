@@ -84,7 +84,6 @@ static void greet(struct mesh *m, int32_t node, nng_stream *s)
         return;
     }
     p->hello_ms = mesh_now_ms(m);
-    p->hello_ns = uv_hrtime();
     link_start(p->greeting);
     if (send_hello(m, p->greeting, MSG_HELLO, HELLO_OK) < 0)
         greeting_failed(m, node, "link-failed", "HELLO could not be sent");
@@ -131,7 +130,6 @@ static void judge_ack(struct mesh *m, int32_t node, const struct header *h, cons
         return;
     }
     p->greeting = NULL;
-    p->rtt_us = (int64_t)((uv_hrtime() - p->hello_ns) / 1000);
     mesh_link_up(m, node, l, &ack);
 }
 

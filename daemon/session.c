@@ -115,7 +115,9 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
         return -ECANCELED;
     l->deadline_ns = deadline_ns;
     l->pulled = 0;
-    const int err = exec_run(l->exec, &l->exchange, stats);
+    if (l->trace)
+        trace_add(l->trace, TRACE_QUEUE, 0, l->started_ns, clock_ns());
+    const int err = exec_run(l->exec, &l->exchange, l->trace, stats);
     for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
         if (l->pulled >> i & 1)
             mesh_give_back(l->session->mesh, i);
@@ -374,6 +376,8 @@ static void free_lane(struct lane *l)
 {
     exec_free(l->exec);
     mailbox_free(l->mailbox);
+    free(l->trace);
+    free(l->end.trace);
     free(l->out);
     free(l->payload);
 }

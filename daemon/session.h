@@ -26,11 +26,21 @@ enum lane_state {
     LANE_ENDED,   /* run, but a claim is still open */
 };
 
+/* How a frame went: what FRAME_DONE tells. */
+struct frame_end {
+    uint32_t epoch, plan, frame;
+    int32_t status;
+    struct exec_stats stats;
+    struct trace *trace; /* owned; NULL: none was wanted */
+};
+
 struct lane {
     struct exchange exchange; /* first: the executor's calls come with it */
     struct session *session;
     struct exec *exec;
     struct mailbox *mailbox;
+    struct trace *trace;       /* of the frame that was started, NULL unless it is wanted */
+    int64_t started_ns;        /* when it was */
     struct mesh_slot *out;     /* [session->nsends] */
     uint8_t *payload;          /* of all of `out` */
     int64_t deadline_ns;       /* of the frame that runs, CLOCK_MONOTONIC */
@@ -41,12 +51,11 @@ struct lane {
 
     /* Guarded by the worker's lock: */
     enum lane_state state;
-    uint32_t frame; /* that the lane is for, unless it is free */
-    uint32_t last;  /* that it was for before */
-    bool used;      /* `last` means something */
-    int32_t claims; /* open */
-    int32_t status; /* LANE_ENDED: how the frame went */
-    struct exec_stats stats;
+    uint32_t frame;       /* that the lane is for, unless it is free */
+    uint32_t last;        /* that it was for before */
+    bool used;            /* `last` means something */
+    int32_t claims;       /* open */
+    struct frame_end end; /* LANE_ENDED */
 };
 
 struct session {
@@ -100,8 +109,8 @@ static inline struct lane *session_lane(struct session *s, uint32_t frame)
 /* The worker's lock is held. */
 bool session_idle(struct session *s);
 
-/* Runs the frame for which the lane was started.  Returns 0, an error of the exchange or that of
- * exec_run().  Compute thread, no lock held. */
+/* Runs the frame for which the lane was started, and fills its trace.  Returns 0, an error of the
+ * exchange or that of exec_run().  Compute thread, no lock held. */
 int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats);
 /* The frame that runs, or comes next, ends with -ECANCELED.  Any thread. */
 void lane_cancel(struct lane *l);

@@ -11,6 +11,7 @@
 
 #include "daemon/log.h"
 #include "daemon/session.h"
+#include "libsplit/clock.h"
 #include "proto/frame.h"
 #include "proto/model.h"
 
@@ -68,27 +69,38 @@ static void answer(struct worker *w, const struct header *h, const void *body)
         (void)mesh_send(w->mesh, w->config->coordinator, h, body);
 }
 
-static void answer_frame(struct worker *w, uint32_t epoch, uint32_t plan, uint32_t frame,
-                         int32_t status, const struct exec_stats *st)
+/* Frees the trace. */
+static void answer_frame(struct worker *w, struct frame_end *o)
 {
-    const struct msg_frame_done done = { .status = status,
+    const struct exec_stats *st = &o->stats;
+    const struct msg_frame_done done = { .status = o->status,
                                          .compute_ns = (uint64_t)st->compute_ns,
                                          .wait_ns = (uint64_t)st->wait_ns,
                                          .pack_ns = (uint64_t)st->pack_ns,
+                                         .send_ns = (uint64_t)st->send_ns,
                                          .sent_bytes = (uint64_t)st->sent_bytes,
                                          .received_bytes = (uint64_t)st->received_bytes,
                                          .halo_sent_bytes = (uint64_t)st->halo_sent_bytes,
                                          .sent_messages = (uint32_t)st->sent_messages,
                                          .received_messages = (uint32_t)st->received_messages };
-    const struct header h = { .type = MSG_FRAME_DONE,
-                              .epoch = epoch,
-                              .plan = plan,
-                              .frame = frame,
-                              .length = FRAME_DONE_BYTES };
-    uint8_t body[FRAME_DONE_BYTES];
+    uint8_t plain[FRAME_DONE_BYTES];
+    uint8_t *body = o->trace ? malloc(frame_done_bytes(o->trace->n)) : plain;
 
-    frame_done_encode(&done, body);
+    if (!body) { /* then without */
+        free(o->trace);
+        o->trace = NULL;
+        body = plain;
+    }
+    const struct header h = { .type = MSG_FRAME_DONE,
+                              .epoch = o->epoch,
+                              .plan = o->plan,
+                              .frame = o->frame,
+                              .length = (uint32_t)frame_done_bytes(o->trace ? o->trace->n : 0) };
+    frame_done_encode(&done, o->trace, body);
     answer(w, &h, body);
+    if (o->trace)
+        free(body);
+    free(o->trace);
 }
 
 static void answer_plan(struct worker *w, uint32_t epoch, uint32_t plan, int status,
@@ -183,25 +195,27 @@ static void run_lane(struct worker *w, struct lane *l)
 {
     const int64_t deadline =
         (int64_t)uv_hrtime() + w->config->request_timeout_ms * INT64_C(1000000);
-    struct exec_stats stats;
-    const int status = lane_run(l, deadline, &stats);
-    const uint32_t frame = l->frame, epoch = l->session->epoch, plan = l->session->number;
+    struct frame_end o = { .epoch = l->session->epoch, .plan = l->session->number };
+
+    o.status = lane_run(l, deadline, &o.stats);
 
     pthread_mutex_lock(&w->lock);
     /* While a claim is open its sender still writes here: no frame may take the lane. */
     const bool over = l->claims == 0;
+    o.frame = l->frame;
+    o.trace = l->trace;
+    l->trace = NULL;
     if (over) {
         retire_locked(l);
     } else {
         l->state = LANE_ENDED;
-        l->status = status;
-        l->stats = stats;
+        l->end = o;
     }
     const bool closed = l->session->closed;
     pthread_mutex_unlock(&w->lock);
     /* From here on the session may be gone. */
     if (over)
-        answer_frame(w, epoch, plan, frame, status, &stats);
+        answer_frame(w, &o);
     if (closed)
         uv_async_send(&w->async);
 }
@@ -285,8 +299,20 @@ void worker_failed(struct worker *w, int32_t node, const struct header *h)
 
 /* ---- frames */
 
+/* Room for what a frame will do, if the coordinator wants to know; NULL if not, or if memory is
+ * short: the frame matters more. */
+static struct trace *trace_for(const struct worker *w, const struct header *h)
+{
+    const struct session *s = h->flags & HEADER_TRACE ? w->sessions : NULL;
+
+    while (s && (s->epoch != h->epoch || s->number != h->plan))
+        s = s->next;
+    return s ? trace_new(&s->plan.program) : NULL;
+}
+
 static void start_frame(struct worker *w, const struct header *h)
 {
+    struct trace *trace = trace_for(w, h);
     int32_t status = 0;
 
     pthread_mutex_lock(&w->lock);
@@ -299,6 +325,8 @@ static void start_frame(struct worker *w, const struct header *h)
     } else {
         s->used = ++w->starts;
         l->state = LANE_STARTED;
+        l->trace = trace;
+        l->started_ns = clock_ns();
         l->next = NULL;
         *w->last = l;
         w->last = &l->next;
@@ -306,7 +334,11 @@ static void start_frame(struct worker *w, const struct header *h)
     }
     pthread_mutex_unlock(&w->lock);
     if (status < 0)
-        answer_frame(w, h->epoch, h->plan, h->frame, status, &(struct exec_stats){ 0 });
+        answer_frame(w, &(struct frame_end){ .epoch = h->epoch,
+                                             .plan = h->plan,
+                                             .frame = h->frame,
+                                             .status = status,
+                                             .trace = trace });
 }
 
 static void cancel_locked(struct lane *l)
@@ -341,12 +373,14 @@ static void finish_ended(struct worker *w)
             struct lane *l = &s->lane[i];
             pthread_mutex_lock(&w->lock);
             const bool over = l->state == LANE_ENDED && l->claims == 0;
-            const uint32_t frame = l->frame;
-            if (over)
+            struct frame_end end = l->end;
+            if (over) {
+                l->end.trace = NULL;
                 retire_locked(l);
+            }
             pthread_mutex_unlock(&w->lock);
             if (over)
-                answer_frame(w, s->epoch, s->number, frame, l->status, &l->stats);
+                answer_frame(w, &end);
         }
     }
 }

@@ -321,19 +321,39 @@ static size_t encode_box(const struct exec *e, const struct step *s, size_t n, u
     return len;
 }
 
-static int send_box(const struct exec *e, const struct step *s, struct exchange *x,
-                    struct exec_stats *stats)
+/* Where the time of a frame goes. */
+struct watch {
+    int64_t now_ns; /* until here it is accounted for */
+    struct trace *trace;
+    struct exec_stats sum;
+};
+
+/* Puts the time since the last lap down to `account`, one of w->sum. */
+static void lap(struct watch *w, int64_t *account, enum trace_kind kind, int32_t step)
 {
+    const int64_t end = clock_ns();
+    *account += end - w->now_ns;
+    if (w->trace)
+        trace_add(w->trace, kind, step, w->now_ns, end);
+    w->now_ns = end;
+}
+
+static int send_box(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
+{
+    const struct step *s = &e->pr->step[step];
     const size_t n = message_values(e, s);
     uint8_t *to = x->reserve(x, s->peer, s->transfer, codec_bound(n));
     if (!to)
         return -ECANCELED;
     const size_t len = encode_box(e, s, n, to);
-    stats->sent_bytes += (int64_t)len;
-    stats->sent_messages++;
+    lap(w, &w->sum.pack_ns, TRACE_PACK, step);
+    const int err = x->send(x, s->peer, s->transfer, len);
+    lap(w, &w->sum.send_ns, TRACE_SEND, step);
+    w->sum.sent_bytes += (int64_t)len;
+    w->sum.sent_messages++;
     if (s->peer != e->pr->nodes)
-        stats->halo_sent_bytes += (int64_t)len;
-    return x->send(x, s->peer, s->transfer, len);
+        w->sum.halo_sent_bytes += (int64_t)len;
+    return err;
 }
 
 /* Decodes a message into its place. */
@@ -351,52 +371,48 @@ static int store_box(const struct exec *e, const struct step *s, const uint8_t *
     return 0;
 }
 
-static int receive_box(const struct exec *e, const struct step *s, struct exchange *x,
-                       struct exec_stats *stats, int64_t *now)
+static int receive_box(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
 {
+    const struct step *s = &e->pr->step[step];
     const uint8_t *msg;
     size_t len;
     int err = x->recv(x, s->transfer, &msg, &len);
-    const int64_t arrived = clock_ns();
-    stats->wait_ns += arrived - *now;
-    *now = arrived;
+    lap(w, &w->sum.wait_ns, TRACE_WAIT, step);
     if (err)
         return err;
     pool_wake(e->pool); /* while the message is decoded */
     err = store_box(e, s, msg, len);
     x->release(x, s->transfer);
-    stats->received_bytes += (int64_t)len;
-    stats->received_messages++;
+    lap(w, &w->sum.pack_ns, TRACE_UNPACK, step);
+    w->sum.received_bytes += (int64_t)len;
+    w->sum.received_messages++;
     return err;
 }
 
-int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats)
+static int run_step(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
 {
-    struct exec_stats sum = { 0 };
-    int64_t now = clock_ns();
+    switch (e->pr->step[step].kind) {
+    case STEP_RUN:
+        run_operator(e, step);
+        lap(w, &w->sum.compute_ns, TRACE_RUN, step);
+        return 0;
+    case STEP_SEND:
+        return send_box(e, step, x, w);
+    case STEP_RECV:
+        return receive_box(e, step, x, w);
+    }
+    return -EINVAL;
+}
+
+int exec_run(struct exec *e, struct exchange *x, struct trace *trace, struct exec_stats *stats)
+{
+    struct watch w = { .now_ns = clock_ns(), .trace = trace };
     for (int32_t i = 0; i < e->pr->nsteps; i++) {
-        const struct step *s = &e->pr->step[i];
-        int64_t *account = &sum.pack_ns;
-        int err = 0;
-        switch (s->kind) {
-        case STEP_RUN:
-            run_operator(e, i);
-            account = &sum.compute_ns;
-            break;
-        case STEP_SEND:
-            err = send_box(e, s, x, &sum);
-            break;
-        case STEP_RECV:
-            err = receive_box(e, s, x, &sum, &now);
-            break;
-        }
+        const int err = run_step(e, i, x, &w);
         if (err)
             return err;
-        const int64_t end = clock_ns();
-        *account += end - now;
-        now = end;
     }
     if (stats)
-        *stats = sum;
+        *stats = w.sum;
     return 0;
 }

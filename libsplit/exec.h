@@ -12,12 +12,14 @@
 #include "libsplit/pool.h"
 #include "quant/codec.h"
 #include "tiling/program.h"
+#include "tiling/trace.h"
 
 struct exec; /* one frame at a time; several of one program may run side by side */
 
 struct exec_stats {
-    int64_t compute_ns, wait_ns, pack_ns; /* running operators; waiting for messages; coding them */
-    int64_t sent_bytes, received_bytes;   /* payload, host included */
+    int64_t compute_ns, wait_ns;        /* running operators; waiting for messages */
+    int64_t pack_ns, send_ns;           /* coding messages; handing them to the exchange */
+    int64_t sent_bytes, received_bytes; /* payload, host included */
     int32_t sent_messages, received_messages;
     int64_t halo_sent_bytes; /* to other nodes, the host left out */
 };
@@ -32,8 +34,9 @@ struct exec *exec_new(const struct graph *g, const struct geometry *geo, const s
 void exec_free(struct exec *e);
 
 /* Runs one frame.  Returns 0 (`*stats` filled, may be NULL), an error of the exchange, or
- * -EBADMSG (a message does not decode). */
-int exec_run(struct exec *e, struct exchange *x, struct exec_stats *stats);
+ * -EBADMSG (a message does not decode).  What happened when is added to `trace` unless that is
+ * NULL. */
+int exec_run(struct exec *e, struct exchange *x, struct trace *trace, struct exec_stats *stats);
 
 /* The mode of messages between nodes. */
 enum codec_mode exec_codec(enum halo halo);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/clock.h"
 #include "libsplit/mailbox.h"
 
 struct node {
@@ -15,6 +16,7 @@ struct node {
     struct exec *exec; /* NULL for the host */
     struct mailbox *box;
     struct exec_stats stats;
+    struct trace *trace; /* NULL unless local_trace() was called */
     pthread_t thread;
     bool started;
 };
@@ -29,7 +31,8 @@ struct local {
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t start, done;
-    uint64_t frame; /* threads run one frame each time it changes */
+    uint64_t frame;   /* threads run one frame each time it changes */
+    int64_t frame_ns; /* when it was started */
     int32_t running;
     int error; /* the first of the frame */
     bool quit;
@@ -87,6 +90,15 @@ static bool wait_for_frame(struct local *l, uint64_t *seen)
     return go;
 }
 
+static void note(struct trace *t, enum trace_kind kind, int32_t step, int64_t *since_ns)
+{
+    if (!t)
+        return;
+    const int64_t now = clock_ns();
+    trace_add(t, kind, step, *since_ns, now);
+    *since_ns = now;
+}
+
 static void frame_done(struct local *l)
 {
     pthread_mutex_lock(&l->lock);
@@ -100,7 +112,9 @@ static void *node_main(void *arg)
     struct node *n = arg;
     uint64_t seen = 0;
     while (wait_for_frame(n->local, &seen)) {
-        const int err = exec_run(n->exec, &n->exchange, &n->stats);
+        int64_t since = n->local->frame_ns;
+        note(n->trace, TRACE_QUEUE, 0, &since);
+        const int err = exec_run(n->exec, &n->exchange, n->trace, &n->stats);
         if (err)
             fail(n->local, err);
         frame_done(n->local);
@@ -110,32 +124,44 @@ static void *node_main(void *arg)
 
 /* ---- The host ---- */
 
-static int host_send(struct local *l, const struct step *s, const struct host_input *input)
+static int host_send(struct local *l, int32_t step, const struct host_input *input, int64_t *now)
 {
+    const struct step *s = &l->host->step[step];
+    struct trace *trace = l->node[l->nodes].trace;
     struct mailbox *box = l->node[s->peer].box;
     const size_t n = (size_t)box_values(s->box) * (size_t)l->g->tensor[s->what].batch;
     uint8_t *to = mailbox_claim(box, s->transfer, codec_bound(n));
     if (!to)
         return -ECANCELED;
-    mailbox_post(box, s->transfer, host_pack(l->g, s, input, to));
+    const size_t len = host_pack(l->g, s, input, to);
+    note(trace, TRACE_PACK, step, now);
+    mailbox_post(box, s->transfer, len);
+    note(trace, TRACE_SEND, step, now);
     return 0;
 }
 
-static int host_receive(struct local *l, const struct step *s, float *const *output)
+static int host_receive(struct local *l, int32_t step, float *const *output, int64_t *now)
 {
+    const struct step *s = &l->host->step[step];
+    struct trace *trace = l->node[l->nodes].trace;
     const uint8_t *msg;
     size_t len;
-    const int err = mailbox_wait(l->node[l->nodes].box, s->transfer, INT64_MAX, &msg, &len);
-    return err ? err : host_unpack(l->g, s, msg, len, output);
+    int err = mailbox_wait(l->node[l->nodes].box, s->transfer, INT64_MAX, &msg, &len);
+    note(trace, TRACE_WAIT, step, now);
+    if (err)
+        return err;
+    err = host_unpack(l->g, s, msg, len, output);
+    note(trace, TRACE_UNPACK, step, now);
+    return err;
 }
 
 static int run_host(struct local *l, const struct host_input *input, float *const *output)
 {
+    int64_t now = l->frame_ns;
     int err = 0;
-    for (int32_t i = 0; i < l->host->nsteps && !err; i++) {
-        const struct step *s = &l->host->step[i];
-        err = s->kind == STEP_SEND ? host_send(l, s, input) : host_receive(l, s, output);
-    }
+    for (int32_t i = 0; i < l->host->nsteps && !err; i++)
+        err = l->host->step[i].kind == STEP_SEND ? host_send(l, i, input, &now)
+                                                 : host_receive(l, i, output, &now);
     if (!err)
         host_pass(l->g, input, l->takes_pixels ? &l->pixels : NULL, output);
     return err;
@@ -148,8 +174,13 @@ int local_run(struct local *l, const struct host_input *input, float *const *out
         if (input[i].pixels && !l->takes_pixels)
             return -EINVAL;
 
+    for (int32_t n = 0; n <= l->nodes; n++)
+        if (l->node[n].trace)
+            l->node[n].trace->n = 0;
+
     pthread_mutex_lock(&l->lock);
     l->error = 0;
+    l->frame_ns = clock_ns();
     l->running = l->nodes;
     l->frame++;
     pthread_cond_broadcast(&l->start);
@@ -171,6 +202,20 @@ int local_run(struct local *l, const struct host_input *input, float *const *out
         for (int32_t n = 0; n < l->nodes; n++)
             stats[n] = l->node[n].stats;
     return first;
+}
+
+int local_trace(struct local *l, const struct program *programs)
+{
+    for (int32_t n = 0; n <= l->nodes; n++)
+        if (!l->node[n].trace && !(l->node[n].trace = trace_new(&programs[n])))
+            return -ENOMEM;
+    return 0;
+}
+
+const struct trace *local_traced(const struct local *l, int32_t node, int64_t *start_ns)
+{
+    *start_ns = l->frame_ns;
+    return l->node[node].trace;
 }
 
 /* ---- Life ---- */
@@ -246,6 +291,7 @@ void local_free(struct local *l)
         exec_free(l->node[n].exec);
         pool_free(l->node[n].pool);
         mailbox_free(l->node[n].box);
+        free(l->node[n].trace);
     }
     free(l->node);
     pthread_cond_destroy(&l->done);

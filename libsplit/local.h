@@ -29,6 +29,11 @@ void local_free(struct local *l);
 int local_run(struct local *l, const struct host_input *input, float *const *output,
               struct exec_stats *stats);
 
+/* From the next frame on, what every node and the host do is recorded: local_traced() is what they
+ * did in the last, and when that began.  `programs` as for local_new().  Returns 0 or -ENOMEM. */
+int local_trace(struct local *l, const struct program *programs);
+const struct trace *local_traced(const struct local *l, int32_t node, int64_t *start_ns);
+
 /* Bytes set aside for the executors of all nodes, and for the messages between them. */
 int64_t local_arena_bytes(const struct local *l);
 int64_t local_message_bytes(const struct local *l);

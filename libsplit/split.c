@@ -7,6 +7,7 @@
 #include "libsplit/kernel.h"
 #include "libsplit/local.h"
 #include "libsplit/session.h"
+#include "libsplit/trace_write.h"
 
 struct split_model {
     struct onnx_model onnx;
@@ -266,4 +267,37 @@ int split_run_pixels(struct split_session *s, const uint8_t *pixels, float *cons
                     "and split_options.pixels has to be given");
     const struct host_input input = { .pixels = pixels };
     return run(s, &input, outputs, stats, why);
+}
+
+/* ---- Tracing ---- */
+
+int split_trace(struct split_session *s, struct diag *why)
+{
+    const int err = local_trace(s->local, s->program);
+    return err ? diag(why, err, "not enough memory for a trace") : 0;
+}
+
+int split_trace_write(const struct split_session *s, FILE *to, struct diag *why)
+{
+    static const struct trace_clock same = { 0 };
+    char text[PLAN_MAX_NODES][16];
+    const char *name[PLAN_MAX_NODES + 1];
+    struct trace_writer w;
+    int64_t start_ns;
+
+    for (int32_t n = 0; n < s->nodes; n++) {
+        snprintf(text[n], sizeof text[n], "node %d", n);
+        name[n] = text[n];
+    }
+    name[s->nodes] = "host";
+    const struct trace_cast cast = {
+        .g = s->graph, .geo = &s->geo, .nodes = s->nodes, .name = name, .host_on = s->nodes
+    };
+    (void)local_traced(s->local, 0, &start_ns);
+    if (trace_begin(&w, to, &cast, start_ns))
+        return diag(why, -ENOMEM, "not enough memory for a trace");
+    for (int32_t n = 0; n <= s->nodes; n++)
+        trace_node(&w, n, &s->program[n], local_traced(s->local, n, &start_ns), same);
+    trace_end(&w);
+    return 0;
 }

@@ -11,6 +11,8 @@
 #ifndef LIBSPLIT_SPLIT_H
 #define LIBSPLIT_SPLIT_H
 
+#include <stdio.h>
+
 #include "libsplit/diag.h"
 #include "libsplit/exec.h"
 #include "libsplit/graph.h"
@@ -57,5 +59,10 @@ int split_run(struct split_session *s, const float *const *inputs, float *const 
 /* The same for a network with one input, from the bytes of a picture (rows, columns, channels). */
 int split_run_pixels(struct split_session *s, const uint8_t *pixels, float *const *outputs,
                      struct exec_stats *stats, struct diag *why);
+
+/* From the next frame on, a session records what its nodes do and when; split_trace_write() writes
+ * the last frame as libsplit/trace_write.h describes. */
+int split_trace(struct split_session *s, struct diag *why);
+int split_trace_write(const struct split_session *s, FILE *to, struct diag *why);
 
 #endif

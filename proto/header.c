@@ -1,5 +1,6 @@
 #include "proto/header.h"
 
+#include "proto/beat.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
 #include "proto/model.h"
@@ -14,7 +15,7 @@ static const struct {
 } types[MSG_TYPES] = {
     [MSG_HELLO] = { true, HELLO_MAX_BYTES },
     [MSG_HELLO_ACK] = { true, HELLO_MAX_BYTES },
-    [MSG_HEARTBEAT] = { true, 0 },
+    [MSG_HEARTBEAT] = { true, BEAT_BYTES },
     [MSG_BYE] = { true, 0 },
     [MSG_MODEL_OFFER] = { true, MODEL_OFFER_BYTES },
     [MSG_MODEL_STATE] = { true, MODEL_STATE_MAX_BYTES },
@@ -23,7 +24,7 @@ static const struct {
     [MSG_PLAN_ACK] = { true, PLAN_ACK_MAX_BYTES },
     [MSG_FRAME] = { true, 0 },
     [MSG_HALO] = { true, HALO_MAX_BYTES },
-    [MSG_FRAME_DONE] = { true, FRAME_DONE_BYTES },
+    [MSG_FRAME_DONE] = { true, FRAME_DONE_MAX_BYTES },
     [MSG_CANCEL] = { true, 0 },
 };
 
@@ -70,7 +71,7 @@ int header_decode(struct header *h, const uint8_t from[HEADER_BYTES])
         *h = d;
         return -EPROTONOSUPPORT;
     }
-    if (!type_known(d.type) || (d.flags & ~HEADER_TO_HOST) != 0)
+    if (!type_known(d.type) || (d.flags & ~(HEADER_TO_HOST | HEADER_TRACE)) != 0)
         return -EPROTO;
     if (d.length > header_cap(d.type))
         return -EMSGSIZE;

@@ -4,7 +4,7 @@
  *        0    4  magic      "SPLT"
  *        4    1  version    PROTO_VERSION
  *        5    1  type       enum msg_type
- *        6    2  flags      HEADER_TO_HOST or 0
+ *        6    2  flags      HEADER_TO_HOST, HEADER_TRACE or 0
  *        8    4  epoch      membership that the message belongs to, 0 before the first
  *       12    4  plan       plan within the epoch, 0 where none is meant
  *       16    4  frame      picture, counted by the coordinator
@@ -23,7 +23,7 @@ enum { PROTO_VERSION = 1, HEADER_BYTES = 28 };
 enum msg_type {
     MSG_HELLO = 1,       /* proto/hello.h; first on every link, from the side that dialled */
     MSG_HELLO_ACK = 2,   /* proto/hello.h; first answer */
-    MSG_HEARTBEAT = 3,   /* empty */
+    MSG_HEARTBEAT = 3,   /* proto/beat.h */
     MSG_BYE = 4,         /* empty: the peer stops on purpose */
     MSG_MODEL_OFFER = 5, /* proto/model.h; coordinator to node */
     MSG_MODEL_STATE = 6, /* proto/model.h; node to coordinator */
@@ -40,8 +40,10 @@ enum msg_type {
 /* The most bytes of a HALO: a picture of 44 million RGB pixels as floats. */
 enum { HALO_MAX_BYTES = 1 << 29 };
 
-/* The HALO is for the process that runs the coordinator, not for its node. */
-enum { HEADER_TO_HOST = 1 };
+enum {
+    HEADER_TO_HOST = 1, /* HALO: for the process that runs the coordinator, not for its node */
+    HEADER_TRACE = 2,   /* FRAME: what happens when is to be in FRAME_DONE */
+};
 
 struct header {
     enum msg_type type;

@@ -79,5 +79,8 @@ struct program_names {
  * of them. `names` may be NULL. */
 void program_dump(const struct program *pr, const struct geometry *g,
                   const struct program_names *names, FILE *to);
+/* One of these lines, without its end. */
+void program_dump_step(const struct program *pr, const struct geometry *g,
+                       const struct program_names *names, int32_t step, FILE *to);
 
 #endif

@@ -64,15 +64,21 @@ static void print_message(const struct program *pr, const struct geometry *g,
     fputc(')', to);
 }
 
+void program_dump_step(const struct program *pr, const struct geometry *g,
+                       const struct program_names *names, int32_t step, FILE *to)
+{
+    const struct step *s = &pr->step[step];
+    if (s->kind == STEP_RUN)
+        print_run(pr, g, names, s, to);
+    else
+        print_message(pr, g, names, s, to);
+}
+
 void program_dump(const struct program *pr, const struct geometry *g,
                   const struct program_names *names, FILE *to)
 {
     for (int32_t i = 0; i < pr->nsteps; i++) {
-        const struct step *s = &pr->step[i];
-        if (s->kind == STEP_RUN)
-            print_run(pr, g, names, s, to);
-        else
-            print_message(pr, g, names, s, to);
+        program_dump_step(pr, g, names, i, to);
         fputc('\n', to);
     }
 }

@@ -101,7 +101,7 @@ help_and_version() {
     local command
     succeeds "help" "^Commands:" --help
     succeeds "version" "^splitctl [0-9]+\.[0-9]+" --version
-    for command in infer run compare plan check status psnr seams; do
+    for command in infer run compare plan check status psnr trace seams; do
         succeeds "help of $command" "^Usage: splitctl $command" "$command" --help
         succeeds "version of $command" "^splitctl [0-9]" "$command" --version
         misused "unknown option of $command" "unrecognized option" "$command" --no-such-option
@@ -148,6 +148,12 @@ usage() {
     misused "seams nowhere" "--output is missing" seams $superres a.png
     misused "seams of an unknown mode" "'q5' is not" seams $superres a.png q5 -o a.png
     misused "seams too large" "'256' is not a number" seams $superres a.png -o a.png --times 256
+    misused "trace without a picture" "a picture is missing" trace
+    misused "trace of two" "'b.png' is too much" trace a.png b.png
+    misused "trace here without a model" "needs a model and an input" trace --local 2 a.png
+    misused "trace of a server's model here" "--model names a model of a server" \
+        trace --local 2 --model x $superres a.png
+    misused "trace after -1" "'-1' is not a number" trace --after=-1 a.png
 }
 
 models() {
@@ -253,6 +259,27 @@ running() {
     fails "output folder without a name" "No such file" run $superres conf/demo/dogs.png -o ""
     fails "output folder is a file" "Not a directory" \
         run run $superres conf/demo/dogs.png -o "$tmp/1/dogs.png"
+}
+
+# count_of TEXT FILE
+count_of() { grep -oF -- "$1" "$2" | wc -l; }
+
+tracing() {
+    local t=$tmp/trace.json n
+    for n in 1 3; do
+        succeeds "a trace of $n nodes" "^node $((n - 1)) +\+0 \+- 0 us +[0-9.]+" \
+            trace --local $n $superres test/fixtures/superres_in.npy -o "$t" --summary
+        holds "every node is in it" [ "$(count_of '"queue","cat"' "$t")" = $n ]
+        holds "every message has both ends" \
+            [ "$(count_of '"ph":"s"' "$t")" = "$(count_of '"ph":"f"' "$t")" ]
+    done
+    succeeds "a trace without a summary is one line" "^$t: open it" \
+        trace --local 2 $fashion conf/demo/fashion/8-bag.png -o "$t"
+    holds "one line" [ "$(wc -l <"$tmp/kept")" = 1 ]
+    fails "a trace into no folder" "No such file" \
+        trace --local 2 $fashion conf/demo/fashion/8-bag.png -o "$tmp/no/trace.json"
+    fails "a trace of no server" "cannot be reached" \
+        trace conf/demo/dogs.png --server http://127.0.0.1:9 --timeout 0.3
 }
 
 comparing() {
@@ -362,6 +389,7 @@ models
 tensors
 pictures
 running
+tracing
 comparing
 planning
 checking

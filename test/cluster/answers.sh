@@ -125,6 +125,21 @@ several_clients() {
     holds "$dir: six clients at once all get the right answer" [ $ok = 6 ]
 }
 
+# traces_are_whole: every node, every message with both ends, all clocks known.
+traces_are_whole() {
+    local t=$dir/trace.json nodes=${#cluster_names[@]}
+    holds "$dir: a trace" timeout 60 "$splitctl" trace --server "$cluster_url" --model superres \
+        conf/demo/dogs.png --summary -o "$t"
+    holds "$dir: every node is in the trace" [ "$(grep -o '"queue","cat"' "$t" | wc -l)" = "$nodes" ]
+    holds "$dir: every message has both ends in the trace" \
+        [ "$(grep -o '"ph":"s"' "$t" | wc -l)" = "$(grep -o '"ph":"f"' "$t" | wc -l)" ]
+    holds "$dir: what the host does is in the trace" grep -q '"cat":"host"' "$t"
+    sleep 0.3 # three heartbeats
+    timeout 60 "$splitctl" trace --server "$cluster_url" --model superres conf/demo/dogs.png \
+        -o "$t" >/dev/null
+    holds "$dir: clocks are compared" [ "$(grep -o 'clock not compared' "$t" | wc -l)" = 0 ]
+}
+
 # reference_networks TRANSPORT NODES: golden inputs and outputs of real networks.
 reference_networks() {
     local models=() name file

@@ -118,7 +118,7 @@ prepare_answers
 for transport in tcp ipc; do
     for nodes in 2 4; do
         with_cluster "$transport-$nodes" $transport $nodes "${own[@]}" -- \
-            answers_equal_one_node many_sizes several_clients
+            answers_equal_one_node many_sizes several_clients traces_are_whole
         reference_networks "$transport" "$nodes"
     done
 done

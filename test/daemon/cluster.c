@@ -39,7 +39,11 @@ static void host_message(struct member *from, const struct header *h, const uint
         break;
     case MSG_FRAME_DONE:
         cr_assert_lt(from->dones, CLUSTER_DONES);
-        cr_assert_eq(frame_done_decode(&from->done[from->dones], body, h->length), 0);
+        cr_assert_eq(frame_done_decode(&from->done[from->dones], &from->done_events[from->dones],
+                                       body, h->length),
+                     0);
+        if (from->done_events[from->dones] > 0)
+            from->first_event = frame_done_event(body, 0);
         from->done_header[from->dones++] = *h;
         break;
     default:
@@ -381,10 +385,24 @@ bool cluster_acked(struct cluster *c)
 
 /* ---- frames */
 
+static void send_flagged(struct cluster *c, int32_t node, enum msg_type type, uint16_t flags,
+                         uint32_t frame)
+{
+    const struct header h = {
+        .type = type, .flags = flags, .epoch = c->epoch, .plan = c->number, .frame = frame
+    };
+    cr_assert_eq(mesh_send(c->member[0].mesh, node, &h, NULL), 0);
+}
+
 void cluster_send(struct cluster *c, int32_t node, enum msg_type type, uint32_t frame)
 {
-    const struct header h = { .type = type, .epoch = c->epoch, .plan = c->number, .frame = frame };
-    cr_assert_eq(mesh_send(c->member[0].mesh, node, &h, NULL), 0);
+    send_flagged(c, node, type, 0, frame);
+}
+
+void cluster_start_traced(struct cluster *c, uint32_t frame)
+{
+    for (int32_t i = 0; i < c->config.nnodes; i++)
+        send_flagged(c, i, MSG_FRAME, HEADER_TRACE, frame);
 }
 
 void cluster_start(struct cluster *c, uint32_t frame)

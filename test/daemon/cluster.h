@@ -30,6 +30,8 @@ struct member {
     struct msg_plan_ack plan;
     struct header done_header[CLUSTER_DONES];
     struct msg_frame_done done[CLUSTER_DONES];
+    int32_t done_events[CLUSTER_DONES];
+    struct trace_event first_event; /* of the last of them that had any */
 };
 
 struct cluster {
@@ -73,7 +75,8 @@ bool cluster_acked(struct cluster *c);
 uint8_t *cluster_plan_body(struct cluster *c, int32_t node, int32_t depth, size_t *len);
 
 void cluster_send(struct cluster *c, int32_t node, enum msg_type type, uint32_t frame);
-void cluster_start(struct cluster *c, uint32_t frame);                    /* FRAME to all */
+void cluster_start_traced(struct cluster *c, uint32_t frame); /* cluster_start(), HEADER_TRACE */
+void cluster_start(struct cluster *c, uint32_t frame);        /* FRAME to all */
 void cluster_feed(struct cluster *c, uint32_t frame, const float *input); /* the inputs */
 /* Waits until every node has ended `frame`; returns the first status that is not 0.  Then the
  * answer stands in `output` if it came. */

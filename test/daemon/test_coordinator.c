@@ -1,3 +1,4 @@
+#include <cjson/cJSON.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <ftw.h>
@@ -68,7 +69,7 @@ static bool spoiled(struct node *n, const struct header *h)
         const struct msg_frame_done done = { .status = r->fail_status };
         uint8_t body[FRAME_DONE_BYTES];
         r->fail_frames--;
-        frame_done_encode(&done, body);
+        frame_done_encode(&done, NULL, body);
         answer(n, h, MSG_FRAME_DONE, body, sizeof body);
         return true;
     }
@@ -261,9 +262,15 @@ struct asked {
     struct shape shape; /* of the first output */
     float first[16];    /* of its values */
     struct request_tensor input;
+    char *traced; /* a copy; free() it */
 };
 
-static void on_render(struct request *r) { ((struct asked *)r->ctx)->rendered++; }
+static void on_render(struct request *r)
+{
+    struct asked *a = r->ctx;
+    a->rendered++;
+    a->traced = r->traced ? strdup(r->traced) : NULL;
+}
 
 static void on_done(struct request *r, enum outcome outcome, const char *why)
 {
@@ -359,6 +366,49 @@ Test(coordinator, answers_on_one_node_and_on_two, .timeout = 60)
                      "nodes that come together are one epoch");
         rig_close(r);
     }
+}
+
+static int count_text(const char *in, const char *what)
+{
+    int count = 0;
+    for (const char *at = in; (at = strstr(at, what)) != NULL; at++)
+        count++;
+    return count;
+}
+
+/* Whoever asks for a trace gets one, of all nodes and of the host, also when the frame had to be
+ * repeated; whoever does not gets none. */
+Test(coordinator, a_traced_request, .timeout = 60)
+{
+    struct rig *r = rig_ready(2, "");
+
+    for (int round = 0; round < 4; round++) {
+        struct asked a;
+        prepare_tensor(r, &a);
+        a.r.trace = round > 0;
+        a.r.arrived_ns = (int64_t)uv_hrtime();
+        if (round == 3) {
+            r->fail_frames = 1;
+            r->fail_status = -ECANCELED;
+        }
+        ask(r, &a);
+        expect_answer(&a);
+        cr_assert_eq(a.traced != NULL, round > 0);
+        if (round > 0) {
+            cJSON *json = cJSON_Parse(a.traced);
+            cr_assert(cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(json, "traceEvents")));
+            cJSON_Delete(json);
+            cr_assert_eq(count_text(a.traced, "\"queue\",\"cat\""), 2, "one for each node");
+            cr_assert_eq(count_text(a.traced, "\"splitd_clock\""), 2);
+            cr_assert_gt(count_text(a.traced, "\"cat\":\"compute\""), 2);
+            cr_assert_eq(count_text(a.traced, "\"ph\":\"s\""),
+                         count_text(a.traced, "\"ph\":\"f\""));
+            cr_assert_eq(count_text(a.traced, "\"convert\""), 1);
+            free(a.traced);
+        }
+        free(a.input.values);
+    }
+    rig_close(r);
 }
 
 static bool all_done(void *ctx)

@@ -68,6 +68,40 @@ Test(worker, frames_may_overlap)
     cluster_close(&c);
 }
 
+/* A frame of which a trace is wanted has one event for every RUN, two for every message and one for
+ * the time in the queue; others have none. */
+Test(worker, a_traced_frame_tells_what_it_did)
+{
+    float in[CLUSTER_IN], got[CLUSTER_OUT], want[CLUSTER_OUT];
+    open_planned(3, 2);
+    for (uint32_t frame = 1; frame <= 4; frame++) {
+        cluster_input(frame, in);
+        cluster_expect(in, want);
+        if (frame % 2)
+            cluster_start_traced(&c, frame);
+        else
+            cluster_start(&c, frame);
+        cluster_feed(&c, frame, in);
+        cr_assert_eq(cluster_collect(&c, frame, got), 0);
+        for (int i = 0; i < CLUSTER_OUT; i++)
+            cr_assert_float_eq(got[i], want[i], 1e-5);
+    }
+    for (int32_t i = 0; i < 3; i++) {
+        struct member *m = &c.member[i];
+        struct program pr;
+        int32_t events = 1;
+        cr_assert_eq(program_compile(&pr, &c.plan, i), 0);
+        for (int32_t s = 0; s < pr.nsteps; s++)
+            events += pr.step[s].kind == STEP_RUN ? 1 : 2;
+        program_done(&pr);
+        for (int d = 0; d < m->dones; d++)
+            cr_assert_eq(m->done_events[d], m->done_header[d].frame % 2 ? events : 0);
+        cr_assert_eq(m->first_event.kind, TRACE_QUEUE);
+        cr_assert_leq(m->first_event.start_ns, m->first_event.end_ns);
+    }
+    cluster_close(&c);
+}
+
 Test(worker, inputs_may_come_before_the_frame)
 {
     float in[CLUSTER_IN], got[CLUSTER_OUT], want[CLUSTER_OUT];
