@@ -250,6 +250,12 @@ deb-arm64:
 	@scripts/install-deps build package cross
 	@scripts/deb arm64
 
+# The packages in containers that boot Debian 12 and 13.  Needs root, takes minutes.
+.PHONY: test-service
+test-service: deb
+	@scripts/install-deps service
+	test/service/run.sh
+
 .PHONY: clean
 clean:
 	rm -rf build
