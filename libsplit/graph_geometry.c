@@ -404,8 +404,7 @@ static int fill_align(const struct graph *g, struct geometry *geo)
     if (!height)
         return -ENOMEM;
     for (int32_t i = 0; i < g->nops; i++) {
-        const struct kernel *k = &kernels[g->op[i].type];
-        const int32_t align = k->cut_rows ? k->cut_rows(g, &g->op[i]) : 1;
+        const int32_t align = geometry_row_unit(geo, i);
         if (align > 1)
             height[n++] = (struct height){ geo->tensor[g->op[i].output].dim[ROW], align };
     }
@@ -434,6 +433,7 @@ static void fill_ops(const struct graph *g, struct geometry *geo)
             .first = first,
             .ninputs = op->ninputs,
             .channel_unit = channel_unit(g, op),
+            .row_unit = kernels[op->type].cut_rows ? kernels[op->type].cut_rows(g, op) : 1,
             .weight_bytes = count_weight_bytes(g, op),
             .macs = count_macs(g, op),
         };

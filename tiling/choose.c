@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "tiling/cost.h"
+#include "tiling/cuts.h"
 
 /* Most weights of an operator that a node streams, and holds, only to compute itself what it
  * could have received. */
@@ -21,8 +22,13 @@ static const double RECOMPUTE_MARGIN_US = 1;
 /* How much longer all nodes may compute, because other frames wait for the processor. */
 static const double MOST_EXTRA_WORK = 0.25;
 
+/* What cutting all maps of a height elsewhere must save, of a frame. */
+static const double CUT_MARGIN = 1e-3;
+
 enum {
     WALKS = 4,
+    CUT_WALKS = 3,
+    MOST_TENSORS_TO_CUT = 4096, /* bounds the time for networks that nobody has seen */
     PRICES = sizeof(PRICE) / sizeof(PRICE[0]),
     /* Tensors that are tried together: an inverted residual block with squeeze-and-excite. */
     MAX_TOGETHER = 12,
@@ -290,6 +296,115 @@ static void choose_axes(struct chooser *c)
     }
 }
 
+/* ---- Cuts ---- */
+
+/* Places and settles all tensors anew.  Returns what the plan takes. */
+static double replan(struct chooser *c)
+{
+    const struct geometry *g = c->p->geo;
+    struct tensor_cost longer = { 0 };
+    double us = 0;
+    for (int32_t t = 0; t < g->ntensors; t++)
+        demand_place(c->p, c->where, t);
+    for (int32_t o = g->nops - 1; o >= 0; o--)
+        settle(c, g->op[o].out, &longer);
+    for (int32_t t = 0; t < g->ntensors; t++) {
+        if (geometry_is_input(g, t))
+            settle(c, t, &longer);
+        us += sum(c->us[t]);
+    }
+    return us;
+}
+
+/* Cuts maps of `height` rows where the plan takes the least time, of `*us` now.  Returns whether
+ * that is elsewhere. */
+static bool choose_cut(struct chooser *c, int32_t height, double *us)
+{
+    struct bands candidate[CUTS_MAX_CANDIDATES], best = cuts_get(c->where, height);
+    const int32_t count = cuts_candidates(c->where, height, 0, candidate);
+    bool changed = false;
+    for (int32_t i = 0; i < count; i++) {
+        cuts_set(c->where, height, &candidate[i]);
+        const double with = replan(c);
+        if (with < *us * (1 - CUT_MARGIN)) {
+            *us = with;
+            best = candidate[i];
+            changed = true;
+        }
+    }
+    cuts_set(c->where, height, &best);
+    replan(c);
+    return changed;
+}
+
+/* The maps of the lower heights follow from those of height[from], and those of the higher ones. */
+static void follow_from(struct chooser *c, const int32_t *height, int32_t count, int32_t from)
+{
+    struct bands b[CUTS_MAX_CANDIDATES];
+    for (int32_t i = from - 1; i >= 0; i--)
+        for (int32_t k = i + 1; k <= from; k++)
+            if (cuts_candidates(c->where, height[i], height[k], b) > 0) {
+                cuts_set(c->where, height[i], &b[0]);
+                break;
+            }
+    for (int32_t i = from + 1; i < count; i++)
+        for (int32_t k = i - 1; k >= 0; k--)
+            if (cuts_candidates(c->where, height[i], height[k], b) > 0) {
+                cuts_set(c->where, height[i], &b[0]);
+                break;
+            }
+}
+
+static void set_all(struct chooser *c, const int32_t *height, int32_t count, const struct bands *b)
+{
+    for (int32_t i = 0; i < count; i++)
+        cuts_set(c->where, height[i], &b[i]);
+}
+
+static void get_all(const struct chooser *c, const int32_t *height, int32_t count, struct bands *b)
+{
+    for (int32_t i = 0; i < count; i++)
+        b[i] = cuts_get(c->where, height[i]);
+}
+
+/* All maps cut as they are, or as follows from those of one height: whatever takes the least
+ * time. */
+static double choose_leader(struct chooser *c, const int32_t *height, int32_t count)
+{
+    struct bands before[CUTS_MAX_HEIGHTS], best[CUTS_MAX_HEIGHTS];
+    double us = replan(c);
+    get_all(c, height, count, before);
+    get_all(c, height, count, best);
+    for (int32_t i = 0; i < count; i++) {
+        set_all(c, height, count, before);
+        follow_from(c, height, count, i);
+        const double with = replan(c);
+        if (with < us * (1 - CUT_MARGIN)) {
+            us = with;
+            get_all(c, height, count, best);
+        }
+    }
+    set_all(c, height, count, best);
+    replan(c);
+    return us;
+}
+
+/* From the lowest maps, whose rows weigh most, to the highest, and back. */
+static void choose_cuts(struct chooser *c)
+{
+    int32_t height[CUTS_MAX_HEIGHTS];
+    const int32_t count = cuts_heights(c->where, height);
+    if (c->p->geo->ntensors > MOST_TENSORS_TO_CUT)
+        return;
+    double us = choose_leader(c, height, count);
+    bool changed = true;
+    for (int walk = 0; walk < CUT_WALKS && changed; walk++) {
+        changed = false;
+        for (int32_t i = 0; i < count; i++)
+            changed |= choose_cut(c, height[walk % 2 ? count - 1 - i : i], &us);
+    }
+}
+
 /* ---- All of it ---- */
 
 static bool is_recomputed(const struct chooser *c, const struct plan_options *o, int32_t t)
@@ -300,21 +415,6 @@ static bool is_recomputed(const struct chooser *c, const struct plan_options *o,
     if (o->recompute)
         return o->recompute(o->cut_ctx, t);
     return o->policy == PLAN_RECOMPUTE || (c->where->along[t] == ROW && is_small(g, t));
-}
-
-static void begin(struct chooser *c, const struct plan_options *o)
-{
-    const struct geometry *g = c->p->geo;
-    struct tensor_cost all = { 0 };
-    for (int32_t t = 0; t < g->ntensors; t++) {
-        c->p->recomputed[t] = is_recomputed(c, o, t);
-        demand_place(c->p, c->where, t);
-    }
-    for (int32_t i = g->nops - 1; i >= 0; i--)
-        settle(c, g->op[i].out, &all);
-    for (int32_t t = 0; t < g->ntensors; t++)
-        if (geometry_is_input(g, t))
-            settle(c, t, &all);
 }
 
 int choose(struct plan *p, struct placement *where, const struct readers *readers,
@@ -331,11 +431,19 @@ int choose(struct plan *p, struct placement *where, const struct readers *reader
     };
     int r = -ENOMEM;
     if (c.us && c.stale) {
-        begin(&c, o);
+        for (int32_t t = 0; t < p->geo->ntensors; t++)
+            p->recomputed[t] = is_recomputed(&c, o, t);
+        replan(&c);
         if (o->placement == PLAN_MIXED && o->nodes > 1 && !o->along && o->policy != PLAN_RECOMPUTE)
             choose_axes(&c);
-        if (o->policy == PLAN_AUTO && !o->recompute)
+        const bool cuts = o->placement != PLAN_WHOLE && o->nodes > 1 && !o->cut;
+        if (cuts)
+            choose_cuts(&c);
+        if (o->policy == PLAN_AUTO && !o->recompute) {
             choose_recomputed(&c);
+            if (cuts)
+                choose_cuts(&c);
+        }
         r = 0;
     }
     free(c.us);

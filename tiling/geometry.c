@@ -66,6 +66,8 @@ static bool op_ok(const struct geometry *g, int32_t o)
         return false;
     if (op->out < 0 || op->out >= g->ntensors || g->tensor[op->out].op != o)
         return false;
+    if (op->row_unit < 0 || geometry_align(g, op->out) % geometry_row_unit(g, o) != 0)
+        return false;
     if (op->weight_bytes < 0 || op->macs < 0 || op->channel_unit < 0 ||
         op->channel_unit > BOX_MAX_EXTENT)
         return false;

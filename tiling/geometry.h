@@ -43,6 +43,9 @@ struct geo_op {
     /* Output channels that are computed together (a group of a convolution), so that cuts of
      * channels between them save nothing; 0 or 1: none are. */
     int32_t channel_unit;
+    /* Output rows that are computed together, so that the bits of a value depend on where they
+     * begin; 0 or 1: none are.  The output's align is a multiple of it. */
+    int32_t row_unit;
     int64_t weight_bytes;
     int64_t macs; /* multiply-adds for the whole output, one image */
 };
@@ -85,6 +88,13 @@ static inline bool geometry_is_partial(const struct geometry *g, int32_t t)
 static inline int32_t geometry_align(const struct geometry *g, int32_t t)
 {
     return g->tensor[t].align > 1 ? g->tensor[t].align : 1;
+}
+
+/* Rows at multiples of which operator `o` computes the same bits whatever else it computes, >= 1.
+ */
+static inline int32_t geometry_row_unit(const struct geometry *g, int32_t o)
+{
+    return g->op[o].row_unit > 1 ? g->op[o].row_unit : 1;
 }
 
 /* What `op` reads of its input number `i` to compute `out` (GEO_MAP only). */

@@ -197,26 +197,41 @@ Test(choose, a_plan_is_never_slower_than_one_that_exchanges_everything)
     cr_assert_gt(recomputes, 500);
 }
 
-/* The estimate that choosing keeps up to date, step by step, is that of the plan: a second plan
- * with the same choices told comes out the same. */
-static bool as_before(void *recomputed, int32_t tensor)
+/* What a finished plan says, and cuts in proportion. */
+struct told {
+    const bool *recomputed;
+    int32_t nodes;
+};
+
+static bool as_before(void *told, int32_t tensor)
 {
-    return ((const bool *)recomputed)[tensor];
+    return ((const struct told *)told)->recomputed[tensor];
 }
 
+static int32_t even_cut(void *told, int32_t tensor, int32_t len, int32_t n)
+{
+    (void)tensor;
+    return (int32_t)((int64_t)len * n / ((const struct told *)told)->nodes);
+}
+
+/* Step by step, each change settles what follows from it and nothing else: a second plan with the
+ * same choices told from the start comes out the same. */
 Test(choose, what_is_chosen_step_by_step_is_a_whole_plan)
 {
-    for (uint64_t seed = 1; seed <= 500; seed++) {
+    for (uint64_t seed = 1; seed <= 1000; seed++) {
         struct rng r = { seed };
         struct net net;
         const int32_t nodes = rng_int(&r, 2, PLAN_MAX_NODES);
+        struct told told = { .nodes = nodes };
         net_random(&net, &r, nodes);
         struct plan_options o = options(PLAN_AUTO, nodes);
         o.placement = PLAN_ROWS;
         o.costs = (struct plan_costs){ .macs_per_us = rng_int(&r, 0, 10000), .message_us = 10 };
+        o.cut = even_cut;
+        o.cut_ctx = &told;
         struct plan p = plan_of(&net, &o), again;
+        told.recomputed = p.recomputed;
         o.recompute = as_before;
-        o.cut_ctx = p.recomputed;
         again = plan_of(&net, &o);
         cr_assert_eq(p.ntransfers, again.ntransfers, "seed %d", (int)seed);
         for (int32_t t = 0; t < net.g.ntensors; t++)
@@ -229,6 +244,33 @@ Test(choose, what_is_chosen_step_by_step_is_a_whole_plan)
         plan_done(&again);
         net_done(&net);
     }
+}
+
+/* A pad moves all rows; a stride halves them, and cuts at multiples of four of one map are not
+ * those of the other. */
+Test(choose, cuts_follow_from_one_height_to_the_next)
+{
+    struct net net;
+    net_init(&net, NODES);
+    const int32_t map = net_conv(&net, net_input(&net, 56, 56, 64), 3, 1, 1, 0);
+    const int32_t half = net_conv(&net, map, 2, 2, 0, 0);
+    const int32_t padded = net_conv(&net, half, 1, 1, 2, 0);
+    net_finish(&net);
+    net.g.tensor[map].align = net.g.tensor[half].align = 4;
+    struct plan_options o = options(PLAN_EXCHANGE, NODES);
+    o.placement = PLAN_ROWS;
+    o.costs = (struct plan_costs){ .macs_per_us = 1000000 };
+    struct plan p = plan_of(&net, &o);
+    cr_assert_eq(sent(&p, map), 0);
+    cr_assert_eq(sent(&p, half), 0);
+    for (int32_t n = 0; n + 1 < NODES; n++) {
+        const int32_t cut = plan_share(&p, half, n)->own.hi[ROW];
+        cr_assert_eq(cut % 4, 0);
+        cr_assert_eq(plan_share(&p, map, n)->own.hi[ROW], 2 * cut);
+        cr_assert_eq(plan_share(&p, padded, n)->own.hi[ROW], cut + 2);
+    }
+    plan_done(&p);
+    net_done(&net);
 }
 
 Test(choose, policies_have_names)

@@ -59,12 +59,17 @@ Test(plan_cut, at_the_nearest_multiple)
     }
 }
 
-/* Tensors ask for cuts at multiples of anything. */
+/* Operators and tensors ask for cuts at multiples of anything. */
 static void align_at_random(struct net *net, uint64_t seed)
 {
     struct rng r = { ~seed };
-    for (int32_t t = 0; t < net->g.ntensors; t++)
-        net->g.tensor[t].align = rng_int(&r, 0, 5);
+    for (int32_t t = 0; t < net->g.ntensors; t++) {
+        const int32_t op = net->g.tensor[t].op, unit = rng_int(&r, 0, 3);
+        if (op != GEO_NO_OP)
+            net->g.op[op].row_unit = unit;
+        net->g.tensor[t].align = (unit ? unit : 1) * rng_int(&r, 1, 2);
+    }
+    cr_assert_eq(geometry_check(&net->g), 0);
 }
 
 /* The main property: whatever the network, the cuts and the number of nodes, the plan keeps
@@ -91,14 +96,14 @@ Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
     }
 }
 
-/* Does the part of its output that the step computes begin and end where its tensor may be cut? */
+/* Does the part of its output that the step computes begin and end where its operator asks for? */
 static bool step_is_aligned(const struct geometry *g, const struct step *s)
 {
     if (s->kind != STEP_RUN || g->op[s->what].kind == GEO_PARTIAL)
         return true;
-    const int32_t t = g->op[s->what].out, align = geometry_align(g, t);
-    return s->box.lo[ROW] % align == 0 &&
-           (s->box.hi[ROW] % align == 0 || s->box.hi[ROW] == g->tensor[t].dim[ROW]);
+    const int32_t unit = geometry_row_unit(g, s->what);
+    return s->box.lo[ROW] % unit == 0 &&
+           (s->box.hi[ROW] % unit == 0 || s->box.hi[ROW] == g->tensor[g->op[s->what].out].dim[ROW]);
 }
 
 Test(plan, operators_run_on_aligned_rows)
