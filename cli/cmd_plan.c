@@ -67,7 +67,9 @@ static const struct argp argp = {
            "an input: that it reads), or the channels, marked 'ch', where it computes only some "
            "of them.  After a '+' come the bytes that it receives: of an operator's output from "
            "other nodes, because its next operators read them; of an input from the host.  Bytes "
-           "are payload.  The bound is how many times faster than one node the cluster could be "
+           "are payload.  Where the last column says so, nodes compute rows of each other's "
+           "themselves instead of receiving them: how many values are not sent for how many more "
+           "multiply-adds.  The bound is how many times faster than one node the cluster could be "
            "at most, were all nodes alike and messages free.",
     .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
 };
@@ -77,7 +79,8 @@ struct view {
     const struct options *o;
     const struct graph *g;
     const struct plan *p;
-    bool pixels; /* the host sends inputs as bytes, not floats */
+    const struct plan_options *options; /* of the plan */
+    bool pixels;                        /* the host sends inputs as bytes, not floats */
 };
 
 static bool shows(const struct view *v, int32_t node)
@@ -102,15 +105,61 @@ struct totals {
     int64_t host_bytes, host_messages; /* inputs out and answers in */
 };
 
-static struct totals total(const struct view *v)
+/* Of `p`, a plan of the view's network. */
+static struct totals total(const struct view *v, const struct plan *p)
 {
     struct totals sum = { 0 };
-    for (int32_t i = 0; i < v->p->ntransfers; i++) {
-        const struct plan_transfer *t = &v->p->transfer[i];
-        const bool is_host = t->from == v->p->nodes || t->to == v->p->nodes;
-        *(is_host ? &sum.host_bytes : &sum.halo_bytes) += traffic_bytes(v->p, v->g, t, v->pixels);
+    for (int32_t i = 0; i < p->ntransfers; i++) {
+        const struct plan_transfer *t = &p->transfer[i];
+        const bool is_host = t->from == p->nodes || t->to == p->nodes;
+        *(is_host ? &sum.host_bytes : &sum.halo_bytes) += traffic_bytes(p, v->g, t, v->pixels);
         *(is_host ? &sum.host_messages : &sum.halo_messages) += 1;
     }
+    return sum;
+}
+
+/* What nodes compute although others do, too. */
+struct twice {
+    int32_t tensors;
+    int64_t values; /* that nodes read, do not own and need not be sent */
+    double macs;    /* multiply-adds more */
+};
+
+/* Of one tensor, which may be none that is recomputed. */
+static struct twice twice(const struct plan *p, int32_t tensor)
+{
+    struct twice sum = { 0 };
+    const struct geo_tensor *t = &p->geo->tensor[tensor];
+    const double whole = (double)box_values(geometry_whole(p->geo, tensor));
+    for (int32_t n = 0; p->recomputed[tensor] && n < p->nodes; n++) {
+        const struct plan_share *s = plan_share(p, tensor, n);
+        const int64_t more = box_values(s->run) - box_values(s->own);
+        sum.values += box_values(s->want) - box_values(box_intersect(s->want, s->own));
+        sum.macs += (double)p->geo->op[t->op].macs * (double)more / whole;
+    }
+    sum.tensors = sum.values > 0;
+    sum.values *= t->batch;
+    sum.macs *= t->batch;
+    return sum;
+}
+
+static struct twice twice_in_all(const struct plan *p)
+{
+    struct twice sum = { 0 };
+    for (int32_t t = 0; t < p->geo->ntensors; t++) {
+        const struct twice of = twice(p, t);
+        sum.tensors += of.tensors;
+        sum.values += of.values;
+        sum.macs += of.macs;
+    }
+    return sum;
+}
+
+static double macs_in_all(const struct geometry *g)
+{
+    double sum = 0;
+    for (int32_t o = 0; o < g->nops; o++)
+        sum += (double)g->op[o].macs * g->tensor[g->op[o].out].batch;
     return sum;
 }
 
@@ -162,22 +211,51 @@ static void add_tensor(const struct view *v, struct table *t, int32_t tensor)
     for (int32_t n = 0; n < v->p->nodes; n++)
         if (shows(v, n))
             add_node_cell(v, t, tensor, n);
+    const struct twice again = twice(v->p, tensor);
+    if (again.tensors > 0)
+        table_add(t, "%" PRId64 " values, %.0f multiply-adds", again.values, again.macs);
+    else
+        table_add(t, "%s", "");
 }
 
-static void print_totals(const struct view *v)
+/* What recomputing saves and costs; `wide` is the plan that exchanges everything. */
+static void print_recomputed(const struct view *v, const struct plan *wide)
 {
-    const struct totals sum = total(v);
+    const struct twice again = twice_in_all(v->p);
+    const struct totals sum = total(v, wide);
+    const double macs = macs_in_all(v->p->geo);
+    printf("recomputed: %d tensors, %" PRId64 " values that nobody sends, %.1f %% more "
+           "multiply-adds; with everything exchanged %" PRId64 " bytes in %" PRId64
+           " messages, %.1f ms by estimate in place of %.1f\n",
+           again.tensors, again.values, macs > 0 ? 100 * again.macs / macs : 0, sum.halo_bytes,
+           sum.halo_messages, plan_estimate_us(wide, v->options) / 1000,
+           plan_estimate_us(v->p, v->options) / 1000);
+}
+
+static int print_totals(const struct view *v, struct diag *why)
+{
+    const struct totals sum = total(v, v->p);
+    struct plan_options exchange = *v->options;
+    struct plan wide;
+
+    exchange.policy = PLAN_EXCHANGE;
+    const int rc = plan_build(&wide, v->p->geo, &exchange);
+    if (rc < 0)
+        return diag(why, rc, "memory is short for a second plan");
     printf("\nper frame: %" PRId64 " bytes in %" PRId64 " messages between nodes, %" PRId64
            " bytes in %" PRId64 " messages from and to the host; bound %.2f\n",
            sum.halo_bytes, sum.halo_messages, sum.host_bytes, sum.host_messages, plan_bound(v->p));
+    print_recomputed(v, &wide);
+    plan_done(&wide);
+    return 0;
 }
 
 static int print_table(const struct view *v, struct diag *why)
 {
-    char align[3 + PLAN_MAX_NODES + 1] = { 0 };
+    char align[3 + PLAN_MAX_NODES + 1 + 1] = { 0 };
     struct table t;
 
-    memset(align, 'l', (size_t)(v->o->node < 0 ? 3 + v->p->nodes : 3 + 1));
+    memset(align, 'l', (size_t)(v->o->node < 0 ? 3 + v->p->nodes : 3 + 1) + 1);
     table_init(&t, align);
     table_add(&t, "operator");
     table_add(&t, "type");
@@ -185,14 +263,14 @@ static int print_table(const struct view *v, struct diag *why)
     for (int32_t n = 0; n < v->p->nodes; n++)
         if (shows(v, n))
             table_add(&t, "node %d", n);
+    table_add(&t, "recomputed");
     for (int32_t i = 0; i < v->g->ntensors; i++)
         add_tensor(v, &t, i);
     const int rc = table_print(&t, stdout);
     table_done(&t);
     if (rc < 0)
         return diag(why, rc, "memory is short for the table");
-    print_totals(v);
-    return 0;
+    return print_totals(v, why);
 }
 
 static void add_box(cJSON *o, struct box b)
@@ -251,12 +329,17 @@ static cJSON *tensor_json(const struct view *v, int32_t tensor)
         if (shows(v, n))
             cJSON_AddItemToArray(nodes, node_json(v, tensor, n));
     cJSON_AddItemToObject(o, "messages", messages_json(v, tensor));
+    const struct twice again = twice(v->p, tensor);
+    cJSON_AddBoolToObject(o, "recomputed", again.tensors > 0);
+    cJSON_AddNumberToObject(o, "values_not_sent", (double)again.values);
+    cJSON_AddNumberToObject(o, "macs_added", again.macs);
     return o;
 }
 
 static int print_json(const struct view *v, struct diag *why)
 {
-    const struct totals sum = total(v);
+    const struct totals sum = total(v, v->p);
+    const struct twice again = twice_in_all(v->p);
     cJSON *root = cJSON_CreateObject();
 
     cJSON_AddStringToObject(root, "model", v->o->model);
@@ -268,6 +351,10 @@ static int print_json(const struct view *v, struct diag *why)
     cJSON_AddNumberToObject(root, "halo_messages", (double)sum.halo_messages);
     cJSON_AddNumberToObject(root, "host_bytes", (double)sum.host_bytes);
     cJSON_AddNumberToObject(root, "host_messages", (double)sum.host_messages);
+    cJSON_AddNumberToObject(root, "values_not_sent", (double)again.values);
+    cJSON_AddNumberToObject(root, "macs", macs_in_all(v->p->geo));
+    cJSON_AddNumberToObject(root, "macs_added", again.macs);
+    cJSON_AddNumberToObject(root, "estimate_us", plan_estimate_us(v->p, v->options));
     cJSON_AddNumberToObject(root, "bound", plan_bound(v->p));
     char *text = cJSON_Print(root);
     cJSON_Delete(root);
@@ -299,7 +386,8 @@ static int show(const struct options *o, struct diag *why)
     rc = local_open(&s, &m, &o->local, o->local.nodes, NULL, why);
     if (rc < 0)
         goto out;
-    const struct view v = { o, split_graph(s), split_plan(s), m.sidecar.task != TASK_RAW };
+    const struct view v = { o, split_graph(s), split_plan(s), split_plan_options(s),
+                            m.sidecar.task != TASK_RAW };
     if (o->programs)
         print_programs(&v, s);
     else

@@ -8,7 +8,7 @@
 
 #include "cli/parse.h"
 
-enum { KEY_LOCAL = 256, KEY_THREADS, KEY_WEIGHTS, KEY_HALO, KEY_SHAPE, KEY_SIDECAR };
+enum { KEY_LOCAL = 256, KEY_THREADS, KEY_WEIGHTS, KEY_HALO, KEY_POLICY, KEY_SHAPE, KEY_SIDECAR };
 
 static const struct argp_option options[] = {
     { "local", KEY_LOCAL, "N", 0, "Number of nodes, 1 to 16 (default 1)", 0 },
@@ -17,6 +17,10 @@ static const struct argp_option options[] = {
       "Relative speed of each node, whole numbers 1 to 1000000 (default: all equal)", 0 },
     { "halo", KEY_HALO, "MODE", 0,
       "How exactly values travel between nodes: f32 (the default, exact), f16, q8 or q4", 0 },
+    { "policy", KEY_POLICY, "POLICY", 0,
+      "What a node does about values that it lacks: exchange them, recompute them from the "
+      "network's inputs, or auto (the default), for every tensor what costs less",
+      0 },
     { "shape", KEY_SHAPE, "[NAME=]DIMS", 0,
       "Extents of an input whose shape the model leaves open, such as 1x3x224x224", 0 },
     { "sidecar", KEY_SIDECAR, "FILE", 0,
@@ -42,6 +46,15 @@ static void set_halo(struct local_options *o, const char *arg, struct argp_state
         argp_error(state, "--halo: '%s' is not f32, f16, q8 or q4", arg);
     else
         o->halo = (enum halo)halo;
+}
+
+static void set_policy(struct local_options *o, const char *arg, struct argp_state *state)
+{
+    const int policy = plan_policy_parse(arg);
+    if (policy < 0)
+        argp_error(state, "--policy: '%s' is not auto, exchange or recompute", arg);
+    else
+        o->policy = (enum plan_policy)policy;
 }
 
 static void check(struct local_options *o, struct argp_state *state)
@@ -76,6 +89,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_HALO:
         set_halo(o, arg, state);
+        return 0;
+    case KEY_POLICY:
+        set_policy(o, arg, state);
         return 0;
     case KEY_SHAPE:
         add_shape(o, arg, state);
@@ -373,6 +389,7 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
         .ninputs = nshapes,
         .pixels = !f || f->pixels ? &m->sidecar.pixels : NULL,
         .halo = o->halo,
+        .policy = o->policy,
     };
     return split_open(s, m->split, &so, why);
 }

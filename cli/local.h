@@ -20,11 +20,12 @@ struct local_options {
     int32_t nshapes;
     struct graph_input shape[LOCAL_MAX_INPUTS]; /* name NULL: the only input */
     enum halo halo;                             /* of what nodes send each other */
+    enum plan_policy policy;                    /* what nodes do about values that they lack */
     const char *sidecar;                        /* NULL: the one beside the model */
 };
 
-/* --local, --threads, --weights, --halo, --shape and --sidecar; a child parser whose input is a
- * struct local_options. */
+/* --local, --threads, --weights, --halo, --policy, --shape and --sidecar; a child parser whose
+ * input is a struct local_options. */
 extern const struct argp local_argp;
 
 struct local_model {

@@ -117,6 +117,16 @@ static int set_halo(const struct place *p, const struct key *k, const cJSON *v, 
     return 0;
 }
 
+static int set_policy(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    const int found = cJSON_IsString(v) ? plan_policy_parse(v->valuestring) : -EINVAL;
+    if (found < 0)
+        return fail(p, k->name, "expected %s", k->meaning);
+    const enum plan_policy policy = (enum plan_policy)found;
+    memcpy((char *)object + k->off, &policy, sizeof policy);
+    return 0;
+}
+
 /* Fills `object` from `json` by the rows of `keys`. */
 static int fill(const struct place *p, const struct key *keys, int nkeys, const cJSON *json,
                 void *object)
@@ -351,6 +361,8 @@ static const struct key top_keys[] = {
     { "request_timeout_ms", set_int, FIELD(config, request_timeout_ms), 100, 600000, false,
       "milliseconds" },
     { "halo", set_halo, FIELD(config, halo), 0, 0, false, "\"f32\", \"f16\", \"q8\" or \"q4\"" },
+    { "policy", set_policy, FIELD(config, policy), 0, 0, false,
+      "\"auto\", \"exchange\" or \"recompute\"" },
     { "queue", set_int, FIELD(config, queue), 1, 4096, false, "requests that may wait" },
 };
 _Static_assert(sizeof top_keys / sizeof top_keys[0] <= MAX_KEYS, "a key has no place in seen[]");

@@ -15,7 +15,9 @@
  *     "heartbeat_ms": 100, "lost_ms": 300,     10..10000; lost at least twice heartbeat
  *     "request_timeout_ms": 30000,             100..600000
  *     "halo": "f32",                           between nodes: f32 (exact), f16, q8 or q4
- *     "queue": 64 }                            requests that may wait, 1..4096
+ *     "policy": "auto",                        what a node does about values that it lacks:
+ * exchange them, recompute them, or auto: what costs less "queue": 64 } requests that may
+ * wait, 1..4096
  *
  * cluster, coordinator and nodes are required; the values above are the defaults of the rest,
  * and no models.  A tcp:// address beyond loopback is refused unless "insecure" is true.
@@ -30,7 +32,7 @@
 #include <stdint.h>
 
 #include "libsplit/diag.h"
-#include "tiling/halo.h"
+#include "tiling/plan.h"
 
 enum {
     CONFIG_MAX_NODES = 16,
@@ -65,7 +67,8 @@ struct config {
     uint16_t http_port;
     bool insecure;
     int32_t heartbeat_ms, lost_ms, request_timeout_ms, queue;
-    enum halo halo;  /* how exactly values travel between nodes */
+    enum halo halo; /* how exactly values travel between nodes */
+    enum plan_policy policy;
     uint8_t sha[32]; /* SHA-256 of the file's bytes */
 };
 

@@ -199,6 +199,8 @@ static int prepare(struct deployment *d, struct diag *why)
     const char *file = n->model->config->file;
     struct plan_options options = { .placement = PLAN_MIXED,
                                     .nodes = d->nodes,
+                                    .policy = d->c->config->policy,
+                                    .pixels = network_takes_pictures(n),
                                     .halo = d->c->config->halo };
     int32_t tensor = -1;
 

@@ -17,6 +17,7 @@ struct split_session {
     struct graph own;    /* what split_open() built; zeroed after session_open_graph() */
     struct graph *graph; /* &own or the caller's */
     struct geometry geo;
+    struct plan_options options; /* of the plan */
     struct plan plan;
     struct program program[PLAN_MAX_NODES + 1]; /* the host's last */
     int32_t nodes;
@@ -126,6 +127,7 @@ static int open_session(struct split_session *s, const struct plan_options *o,
         return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", o->nodes,
                     PLAN_MAX_NODES);
     s->nodes = o->nodes;
+    s->options = *o;
     int err = make_plan(s, o, why);
     if (!err)
         err = make_programs(s, why);
@@ -163,7 +165,11 @@ int split_open(struct split_session **to, const struct split_model *m,
     if (nodes < 1 || nodes > PLAN_MAX_NODES)
         return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", nodes,
                     PLAN_MAX_NODES);
-    struct plan_options options = { .placement = PLAN_MIXED, .nodes = nodes, .halo = o->halo };
+    struct plan_options options = { .placement = PLAN_MIXED,
+                                    .nodes = nodes,
+                                    .policy = o->policy,
+                                    .pixels = o->pixels != NULL,
+                                    .halo = o->halo };
     for (int32_t n = 0; n < nodes; n++)
         options.weight[n] = o->weights ? o->weights[n] : 1;
 
@@ -203,6 +209,7 @@ void split_close(struct split_session *s)
 
 const struct graph *split_graph(const struct split_session *s) { return s->graph; }
 const struct plan *split_plan(const struct split_session *s) { return &s->plan; }
+const struct plan_options *split_plan_options(const struct split_session *s) { return &s->options; }
 const struct program *split_program(const struct split_session *s, int32_t node)
 {
     return &s->program[node];

@@ -29,6 +29,7 @@ struct split_options {
     int32_t ninputs;
     const struct codec_pixels *pixels; /* needed by split_run_pixels() */
     enum halo halo;                    /* of what nodes send each other; 0 is exact */
+    enum plan_policy policy;           /* what nodes do about values that they lack */
 };
 
 int split_load(struct split_model **m, const char *file, struct diag *why);
@@ -41,6 +42,8 @@ void split_close(struct split_session *s);
 
 const struct graph *split_graph(const struct split_session *s);
 const struct plan *split_plan(const struct split_session *s);
+/* What the plan was built from. */
+const struct plan_options *split_plan_options(const struct split_session *s);
 const struct program *split_program(const struct split_session *s, int32_t node);
 
 /* Bytes that an open session holds; it takes nothing more while frames run. */

@@ -40,7 +40,7 @@ Test(config, reads_every_setting)
                         "\"sidecar\":\"/m/other.json\"}],"
                         "\"http\":{\"listen\":\"[::1]:8081\"},\"insecure\":true,"
                         "\"heartbeat_ms\":50,\"lost_ms\":100,\"request_timeout_ms\":1000,"
-                        "\"halo\":\"q8\",\"queue\":4}\n";
+                        "\"halo\":\"q8\",\"policy\":\"exchange\",\"queue\":4}\n";
 
     cr_assert_eq(parse(&c, json, &why), 0, "%s", why.text);
     cr_expect_str_eq(c.cluster, "attic");
@@ -65,6 +65,7 @@ Test(config, reads_every_setting)
     cr_expect_eq(c.lost_ms, 100);
     cr_expect_eq(c.request_timeout_ms, 1000);
     cr_expect_eq(c.halo, HALO_Q8);
+    cr_expect_eq(c.policy, PLAN_EXCHANGE);
     cr_expect_eq(c.queue, 4);
 }
 
@@ -82,6 +83,7 @@ Test(config, defaults_are_those_of_the_header)
     cr_expect_eq(c.lost_ms, 300);
     cr_expect_eq(c.request_timeout_ms, 30000);
     cr_expect_eq(c.halo, HALO_F32);
+    cr_expect_eq(c.policy, PLAN_AUTO);
     cr_expect_eq(c.queue, 64);
 }
 
@@ -139,6 +141,7 @@ static const struct {
     { HEAD GOOD_NODES ",\"queue\":4,\"queue\":5}", "queue: set twice" },
     { HEAD GOOD_NODES ",\"halo\":\"q5\"}", "halo: expected \"f32\"" },
     { HEAD GOOD_NODES ",\"halo\":8}", "halo: expected" },
+    { HEAD GOOD_NODES ",\"policy\":\"none\"}", "policy: expected \"auto\"" },
     { HEAD GOOD_NODES ",\"queue\":0}", "queue: 0 is not a whole number in 1..4096" },
     { HEAD GOOD_NODES ",\"queue\":1.5}", "queue: 1.5" },
     { HEAD GOOD_NODES ",\"queue\":1e99}", "queue: 1e+99" },
