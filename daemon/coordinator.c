@@ -2,9 +2,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
+#include "proto/links.h"
 
 const char *node_name(const struct coordinator *c, int32_t node)
 {
@@ -98,17 +100,75 @@ static uint32_t settled_nodes(const struct coordinator *c)
     return settled;
 }
 
-/* Makes the plans fit the nodes that are there.  A node belongs to the epoch from when it
- * has its models until its link is lost. */
+/* The nodes that both say that they have a link with `node`. */
+static uint32_t neighbours(const struct coordinator *c, int32_t node)
+{
+    uint32_t found = bit(node);
+    for (int32_t i = 0; i < c->config->nnodes; i++)
+        if (c->linked[i] & bit(node))
+            found |= c->linked[node] & bit(i);
+    return found;
+}
+
+static bool all_linked(const struct coordinator *c, uint32_t nodes, const uint32_t *reach)
+{
+    for (int32_t i = 0; i < c->config->nnodes; i++)
+        if ((nodes & bit(i)) && (nodes & ~reach[i]))
+            return false;
+    return true;
+}
+
+/* The most nodes of `among` of which every two can talk; of several such groups the one that keeps
+ * most of the present members.  Looks at every subset, of sixteen nodes at most, and that only
+ * when there is something wrong. */
+static uint32_t largest_group(const struct coordinator *c, uint32_t among)
+{
+    uint32_t reach[CONFIG_MAX_NODES], best = 0;
+    int32_t best_size = 0, best_kept = 0;
+
+    for (int32_t i = 0; i < c->config->nnodes; i++)
+        reach[i] = neighbours(c, i);
+    for (uint32_t group = among; group; group = (group - 1) & among) {
+        const int32_t size = __builtin_popcount(group);
+        const int32_t kept = __builtin_popcount(group & c->members);
+        if (size < best_size || (size == best_size && kept <= best_kept) ||
+            !all_linked(c, group, reach))
+            continue;
+        best = group;
+        best_size = size;
+        best_kept = kept;
+        if (best == among)
+            break;
+    }
+    return best;
+}
+
+/* Nodes that a plan may have now.  A node belongs to the epoch from when it has its models until
+ * its link with the coordinator or with another node is lost. */
+static uint32_t eligible_nodes(const struct coordinator *c)
+{
+    return largest_group(c, (c->members & c->up) | settled_nodes(c));
+}
+
+static void log_left_out(const struct coordinator *c)
+{
+    for (int32_t i = 0; i < c->config->nnodes; i++)
+        if ((settled_nodes(c) & ~c->members) & bit(i))
+            log_event(LOG_WARN, "node-left-out", "node=%s reason=\"it has no link with others\"",
+                      node_name(c, i));
+}
+
+/* Makes the plans fit the nodes that are there. */
 static void replan(struct coordinator *c)
 {
-    const uint32_t members = (c->members & c->up) | settled_nodes(c);
+    const uint32_t members = eligible_nodes(c);
 
     if (members != c->members) {
         c->members = members;
         c->epoch++;
         log_event(LOG_INFO, "epoch", "epoch=%u nodes=%d of=%d", c->epoch,
                   __builtin_popcount(members), c->config->nnodes);
+        log_left_out(c);
         for (struct deployment *d = c->deployments; d; d = d->next)
             deployment_retire(d);
     }
@@ -129,7 +189,7 @@ void coordinator_replan_soon(struct coordinator *c)
 {
     if (c->closing)
         return;
-    if (c->starting && settled_nodes(c) == all_nodes(c) && !models_loading(c)) {
+    if (c->starting && eligible_nodes(c) == all_nodes(c) && !models_loading(c)) {
         c->starting = false; /* nobody is left to wait for */
         uv_timer_start(&c->join, on_join, 0, 0);
         return;
@@ -144,6 +204,7 @@ void coordinator_up(struct coordinator *c, int32_t node, const struct msg_hello 
     if (c->closing)
         return;
     c->up |= bit(node);
+    c->linked[node] = 0; /* until it says more */
     for (int32_t i = 0; i < c->config->nmodels; i++)
         for (struct network *n = c->model[i].networks; n; n = n->next)
             n->unusable &= ~bit(node);
@@ -164,6 +225,21 @@ void coordinator_down(struct coordinator *c, int32_t node, const char *why)
     }
 }
 
+/* Losses are seen by both sides and by the coordinator within moments of each other: only when all
+ * have spoken is it clear who is at fault. */
+static void links_changed(struct coordinator *c, int32_t node, const struct header *h,
+                          const uint8_t *body)
+{
+    const uint32_t before = c->linked[node];
+
+    if (links_decode(&c->linked[node], body, h->length) < 0) {
+        log_event(LOG_WARN, "message-dropped", "node=%s type=LINKS", node_name(c, node));
+        return;
+    }
+    flights_link_lost(c, node, before & ~c->linked[node]);
+    coordinator_replan_soon(c);
+}
+
 void coordinator_message(struct coordinator *c, int32_t node, const struct header *h,
                          const uint8_t *body)
 {
@@ -175,6 +251,9 @@ void coordinator_message(struct coordinator *c, int32_t node, const struct heade
         break;
     case MSG_PLAN_ACK:
         deployment_ack(c, node, h, body);
+        break;
+    case MSG_LINKS:
+        links_changed(c, node, h, body);
         break;
     case MSG_FRAME_DONE:
         flight_frame_done(c, node, h, body);
@@ -198,6 +277,13 @@ int coordinator_new(struct coordinator **out, uv_loop_t *loop, const struct conf
     c->loop = loop;
     c->config = config;
     c->starting = true;
+    /* Messages of a coordinator that ran before this one must not be taken for its own: workers and
+     * links may outlive it. */
+    if (getrandom(&c->plans, sizeof c->plans, 0) != sizeof c->plans) {
+        diag(why, -errno, "no random number for the plans: %s", strerror(errno));
+        rc = -errno;
+        goto fail;
+    }
     c->model = calloc((size_t)config->nmodels + 1, sizeof *c->model);
     if (!c->model) {
         diag(why, rc, "the coordinator: out of memory");

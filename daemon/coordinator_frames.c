@@ -384,6 +384,21 @@ static void frame_failed(struct flight *f, int32_t node, int status)
         retry(j, is_passing(status), node_name(d->c, node), status);
 }
 
+static bool touches(const struct deployment *d, int32_t node, uint32_t others)
+{
+    return (d->nodes_mask & bit(node)) && (d->nodes_mask & others);
+}
+
+void flights_link_lost(struct coordinator *c, int32_t node, uint32_t others)
+{
+    for (struct deployment *d = c->deployments; d; d = d->next)
+        for (int32_t i = 0; i < DEPTH && touches(d, node, others); i++) {
+            struct job *j = d->state == DEPLOY_READY ? flight_give_up(&d->flight[i]) : NULL;
+            if (j)
+                retry(j, true, node_name(c, node), -EPIPE);
+        }
+}
+
 static struct flight *flight_of(struct deployment *d, uint32_t frame)
 {
     struct flight *f = &d->flight[frame % DEPTH];

@@ -187,9 +187,10 @@ struct coordinator {
     uv_loop_t *loop;
     const struct config *config;
     struct mesh *mesh;
-    struct model *model; /* [config->nmodels] */
-    uint32_t up;         /* nodes with a link */
-    uint32_t members;    /* nodes of this epoch */
+    struct model *model;               /* [config->nmodels] */
+    uint32_t up;                       /* nodes with a link */
+    uint32_t members;                  /* nodes of this epoch */
+    uint32_t linked[CONFIG_MAX_NODES]; /* nodes with which each says it has a link */
     uint32_t epoch, plans;
     struct transfer *transfers;
     struct job *jobs, *ended;
@@ -270,6 +271,9 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
                        const uint8_t *body);
 void flights_arrived(struct coordinator *c); /* looks for flights that are full */
 void flights_tick(struct deployment *d);
+/* A link of `node` with `others` was lost, and with it perhaps messages: what is under way between
+ * them starts again. */
+void flights_link_lost(struct coordinator *c, int32_t node, uint32_t others);
 
 /* coordinator_trace.c.  A NULL trace is none: nothing is done.  Whoever owns the job at the time
  * may call; where memory is short the trace lacks something. */

@@ -34,7 +34,8 @@ struct node {
 
 static bool is_for_coordinator(const struct header *h)
 {
-    return h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE;
+    return h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE ||
+           h->type == MSG_LINKS;
 }
 
 static void on_up(void *ctx, int32_t peer, const struct msg_hello *hello)
@@ -42,6 +43,7 @@ static void on_up(void *ctx, int32_t peer, const struct msg_hello *hello)
     struct node *n = ctx;
     if (n->coordinator)
         coordinator_up(n->coordinator, peer, hello);
+    worker_up(n->worker);
 }
 
 static void on_down(void *ctx, int32_t peer, const char *why)

@@ -13,6 +13,7 @@
 #include "daemon/session.h"
 #include "libsplit/clock.h"
 #include "proto/frame.h"
+#include "proto/links.h"
 #include "proto/model.h"
 
 enum {
@@ -135,6 +136,18 @@ static void answer_model(struct worker *w, const uint8_t sha[SHA256_BYTES], enum
     if (n < 0)
         return;
     answer(w, &(struct header){ .type = MSG_MODEL_STATE, .length = (uint32_t)n }, body);
+}
+
+/* Tells the coordinator with whom this node can talk. */
+static void report_links(struct worker *w)
+{
+    uint32_t nodes = 0;
+    uint8_t body[LINKS_BYTES];
+
+    for (int32_t i = 0; w->mesh && i < w->config->nnodes; i++)
+        nodes |= mesh_is_up(w->mesh, i) ? UINT32_C(1) << i : 0;
+    links_encode(nodes, body);
+    answer(w, &(struct header){ .type = MSG_LINKS, .length = LINKS_BYTES }, body);
 }
 
 /* ---- lanes.  The lock is held where a name ends in _locked. */
@@ -738,8 +751,11 @@ void worker_message(struct worker *w, int32_t node, const struct header *h, cons
     }
 }
 
+void worker_up(struct worker *w) { report_links(w); }
+
 void worker_down(struct worker *w, int32_t node)
 {
+    report_links(w);
     if (node != w->config->coordinator)
         return;
     pthread_mutex_lock(&w->lock);
@@ -810,7 +826,11 @@ fail:
     return err;
 }
 
-void worker_attach(struct worker *w, struct mesh *mesh) { w->mesh = mesh; }
+void worker_attach(struct worker *w, struct mesh *mesh)
+{
+    w->mesh = mesh;
+    report_links(w);
+}
 
 static void on_handle_closed(uv_handle_t *handle)
 {

@@ -33,6 +33,7 @@ void worker_close(struct worker *w, void (*closed)(void *ctx), void *ctx);
  * dropped and logged). */
 void worker_message(struct worker *w, int32_t node, const struct header *h, const uint8_t *body);
 void worker_down(struct worker *w, int32_t node);
+void worker_up(struct worker *w);
 /* NNG threads. */
 uint8_t *worker_claim(struct worker *w, int32_t node, const struct header *h);
 void worker_arrived(struct worker *w, int32_t node, const struct header *h);

@@ -3,6 +3,7 @@
 #include "proto/beat.h"
 #include "proto/frame.h"
 #include "proto/hello.h"
+#include "proto/links.h"
 #include "proto/model.h"
 #include "proto/plan.h"
 #include "proto/wire.h"
@@ -26,6 +27,7 @@ static const struct {
     [MSG_HALO] = { true, HALO_MAX_BYTES },
     [MSG_FRAME_DONE] = { true, FRAME_DONE_MAX_BYTES },
     [MSG_CANCEL] = { true, 0 },
+    [MSG_LINKS] = { true, LINKS_BYTES },
 };
 
 static bool type_known(enum msg_type type)

@@ -34,6 +34,7 @@ enum msg_type {
     MSG_HALO = 11,       /* a message of quant/codec.h; any node to any node */
     MSG_FRAME_DONE = 12, /* proto/frame.h; node to coordinator */
     MSG_CANCEL = 13,     /* empty; coordinator to node: forget `frame` */
+    MSG_LINKS = 14,      /* proto/links.h; node to coordinator */
     MSG_TYPES
 };
 

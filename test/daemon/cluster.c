@@ -37,6 +37,8 @@ static void host_message(struct member *from, const struct header *h, const uint
         cr_assert_eq(plan_ack_decode(&from->plan, body, h->length), 0);
         from->plans++;
         break;
+    case MSG_LINKS:
+        break;
     case MSG_FRAME_DONE:
         cr_assert_lt(from->dones, CLUSTER_DONES);
         cr_assert_eq(frame_done_decode(&from->done[from->dones], &from->done_events[from->dones],
@@ -54,8 +56,8 @@ static void host_message(struct member *from, const struct header *h, const uint
 static void on_message(void *ctx, int32_t node, const struct header *h, const uint8_t *body)
 {
     struct member *m = ctx;
-    const bool answer =
-        h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE;
+    const bool answer = h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK ||
+                        h->type == MSG_FRAME_DONE || h->type == MSG_LINKS;
     if (answer && m->index == 0)
         host_message(&m->cluster->member[node], h, body);
     else

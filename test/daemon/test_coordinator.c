@@ -88,6 +88,7 @@ static void on_up(void *ctx, int32_t node, const struct msg_hello *hello)
     struct node *n = ctx;
     if (n->index == 0)
         coordinator_up(n->rig->coordinator, node, hello);
+    worker_up(n->worker);
 }
 
 static void on_down(void *ctx, int32_t node, const char *why)
@@ -101,7 +102,8 @@ static void on_down(void *ctx, int32_t node, const char *why)
 static void on_message(void *ctx, int32_t node, const struct header *h, const uint8_t *body)
 {
     struct node *n = ctx;
-    if (h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE)
+    if (h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE ||
+        h->type == MSG_LINKS)
         coordinator_message(n->rig->coordinator, node, h, body);
     else if (!spoiled(n, h))
         worker_message(n->worker, node, h, body);
