@@ -23,7 +23,7 @@ enum kind {
     PER_CHANNEL, /* a NUMBER for all channels, or an array with one for each */
     LABELS,      /* array of strings, or the name of a file beside the sidecar */
     NAMES,       /* detect.output: array of texts */
-    STRIDES,     /* detect.stride: array of int32_t, min..max */
+    STRIDES,     /* detect.stride: array of float, min..max */
     ANCHORS,     /* detect.anchor: for every stride an array of column, row, column, row... */
     SECTION,     /* object with the rows of `keys` */
 };
@@ -336,7 +336,7 @@ static int set_strides(const struct parse *p, const struct key *k, const cJSON *
     cJSON_ArrayForEach(item, v) {
         struct key one = *k;
         one.off += sizeof d->stride[0] * (size_t)d->nstrides;
-        rc = set_whole(p, &one, item, place);
+        rc = set_number(p, &one, item, place);
         if (rc < 0)
             return rc;
         d->nstrides++;

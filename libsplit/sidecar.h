@@ -18,7 +18,8 @@
  *     "detect": {
  *       "decoder": "yolox",                   yolox | yolov5 | yolov8 | nanodet | ssd | ultraface
  *       "outputs": ["scores", "boxes"],       in the decoder's order (default: the model's)
- *       "strides": [8, 16, 32],               pixels from cell to cell, map by map
+ *       "strides": [8, 16, 32],               pixels from cell to cell, map by map; may be
+ *                                             fractions (320 / 3)
  *       "anchors": [[10, 13, 16, 30], ...],   yolov5, ssd: columns and rows of each anchor in
  *                                             pixels, a list for every stride
  *       "center": 0.5,                        nanodet, ssd: where in its cell a point lies
@@ -72,7 +73,8 @@ struct sidecar_detect {
     int32_t noutputs;
     /* Names; noutputs == 0: the model's own order. */
     char output[SIDECAR_MAX_OUTPUTS][SIDECAR_NAME_MAX + 1];
-    int32_t nstrides, stride[SIDECAR_MAX_STRIDES];
+    int32_t nstrides;
+    float stride[SIDECAR_MAX_STRIDES];
     int32_t nanchors[SIDECAR_MAX_STRIDES]; /* all 0, or at least 1 for each stride */
     float anchor[SIDECAR_MAX_STRIDES][SIDECAR_MAX_ANCHORS][2]; /* columns, rows; pixels */
     int32_t reg_max;

@@ -8,9 +8,12 @@
 
 /* ---- cells */
 
-static int32_t cells(int32_t extent, int32_t stride)
+/* The file gives a few digits of a stride: what exceeds the cells by less than a thousandth of one
+ * is no other cell. */
+static int32_t cells(int32_t extent, float stride)
 {
-    return extent / stride + (extent % stride != 0);
+    const double n = ceil((double)extent / (double)stride - 1e-3);
+    return n < 1 ? 1 : (int32_t)n;
 }
 
 int32_t decode_rows(const struct decode *d, int32_t level)
@@ -70,6 +73,8 @@ int decode_matrix(const struct decode *d, int32_t i, int64_t rows, int32_t least
 
 /* ---- candidates */
 
+static float clamp(double x, int32_t end) { return (float)(x < 0 ? 0 : x > end ? end : x); }
+
 /* What softmax makes of the largest of `n` values. */
 static float softmax_of_largest(const float *values, int64_t step, int32_t n, float largest)
 {
@@ -125,6 +130,12 @@ int decode_corners(struct decode *d, int32_t index, float score, float row, floa
     if (index < 0 || !(score >= d->how->score) || !isfinite(row) || !isfinite(col) ||
         !isfinite(row_end) || !isfinite(col_end))
         return 0;
+    if (d->clips) {
+        row = clamp((double)row, d->answer->rows);
+        col = clamp((double)col, d->answer->cols);
+        row_end = clamp((double)row_end, d->answer->rows);
+        col_end = clamp((double)col_end, d->answer->cols);
+    }
     return add(d, (struct detection){ .row = row,
                                       .col = col,
                                       .row_end = row_end,
@@ -142,8 +153,6 @@ int decode_centre(struct decode *d, int32_t index, float score, float row, float
 }
 
 /* ---- from the network's input to the picture */
-
-static float clamp(double x, int32_t end) { return (float)(x < 0 ? 0 : x > end ? end : x); }
 
 /* Boxes in pixels of the picture, cut at its edges; what lies outside is dropped.  Returns how
  * many are left. */
@@ -172,10 +181,14 @@ static const struct {
     int (*run)(struct decode *d);
     int32_t outputs;    /* that it reads... */
     int32_t per_stride; /* ...and how many more for every stride */
+    bool clips;
 } decoders[] = {
-    [DECODER_YOLOX] = { decode_yolox, 1, 0 },   [DECODER_YOLOV5] = { decode_yolov5, 1, 0 },
-    [DECODER_YOLOV8] = { decode_yolov8, 1, 0 }, [DECODER_NANODET] = { decode_nanodet, 0, 2 },
-    [DECODER_SSD] = { decode_ssd, 2, 0 },       [DECODER_ULTRAFACE] = { decode_ultraface, 2, 0 },
+    [DECODER_YOLOX] = { decode_yolox, 1, 0, false },
+    [DECODER_YOLOV5] = { decode_yolov5, 1, 0, false },
+    [DECODER_YOLOV8] = { decode_yolov8, 1, 0, false },
+    [DECODER_NANODET] = { decode_nanodet, 0, 2, true },
+    [DECODER_SSD] = { decode_ssd, 2, 0, true },
+    [DECODER_ULTRAFACE] = { decode_ultraface, 2, 0, false },
 };
 
 static int32_t wanted_outputs(const struct sidecar_detect *how)
@@ -215,7 +228,9 @@ static int choose_outputs(struct decode *d)
 int task_detect(const struct task_answer *a, struct detection **found, int32_t *n, struct diag *why)
 {
     const struct sidecar_detect *how = &a->sidecar->detect;
-    struct decode d = { .answer = a, .how = how, .why = why };
+    struct decode d = {
+        .answer = a, .how = how, .clips = decoders[how->decoder].clips, .why = why
+    };
     struct sidecar_place place = { a->rows, a->cols, 0, 0 };
 
     if (a->sidecar->task != TASK_DETECT)

@@ -30,6 +30,8 @@
 struct decode {
     const struct task_answer *answer;
     const struct sidecar_detect *how;
+    bool clips; /* boxes are cut at the input's edges before they are compared, as the decoder's
+                 * authors do */
     int32_t noutputs;
     const struct task_tensor *output[SIDECAR_MAX_OUTPUTS]; /* in the decoder's order */
     int32_t n, room;

@@ -20,9 +20,8 @@ static float mean_distance(const float *v, int32_t last)
 }
 
 static int point(struct decode *d, const float *classes, int32_t nclasses, const float *distances,
-                 int32_t stride, int32_t row, int32_t col)
+                 float s, int32_t row, int32_t col)
 {
-    const float s = (float)stride;
     const float y = ((float)row + d->how->center) * s, x = ((float)col + d->how->center) * s;
     float side[SIDES];
     int32_t index;

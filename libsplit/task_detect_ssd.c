@@ -39,7 +39,7 @@ int decode_ssd(struct decode *d)
     int rc = check(d, decode_cells(d), &n, &nclasses);
     for (int32_t i = 0; rc == 0 && i < how->nstrides; i++) {
         const int32_t cols = decode_cols(d, i), cells = decode_rows(d, i) * cols;
-        const float s = (float)how->stride[i];
+        const float s = how->stride[i];
         for (int32_t cell = 0; rc == 0 && cell < cells; cell++) {
             const int32_t row = cell / cols, col = cell % cols;
             for (int32_t a = 0; rc == 0 && a < how->nanchors[i]; a++) {

@@ -11,10 +11,9 @@ static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
 /* ---- YOLOX */
 
-static int yolox_cell(struct decode *d, const float *v, int32_t len, int32_t stride, int32_t row,
+static int yolox_cell(struct decode *d, const float *v, int32_t len, float s, int32_t row,
                       int32_t col)
 {
-    const float s = (float)stride;
     int32_t index;
     const float score = v[4] * decode_class(d, v + BEFORE_CLASSES, 1, len - BEFORE_CLASSES, &index);
 
@@ -89,7 +88,7 @@ static int yolov5_layout(const struct decode *d, int32_t level, struct yolov5_ma
 static int yolov5_cell(struct decode *d, const float *v, const struct yolov5_map *m, int32_t level,
                        int32_t anchor, int32_t row, int32_t col)
 {
-    const float s = (float)d->how->stride[level], *size = d->how->anchor[level][anchor];
+    const float s = d->how->stride[level], *size = d->how->anchor[level][anchor];
     const int64_t step = m->per_value;
     float box[BOX_VALUES];
     int32_t index;

@@ -426,7 +426,7 @@ Test(sidecar, every_key_of_a_detector_reaches_its_field)
 {
     struct sidecar s = parse("{ \"task\": \"detect\", \"labels\": [\"cat\"], \"class_offset\": 1,"
                              "  \"detect\": { \"anchors\": [[1, 2, 3, 4], [5.5, 6]],"
-                             "    \"strides\": [4, 16], \"decoder\": \"ssd\","
+                             "    \"strides\": [4, 21.3333], \"decoder\": \"ssd\","
                              "    \"outputs\": [\"a\", \"b\"], \"center\": 0.25,"
                              "    \"center_variance\": 0.5, \"size_variance\": 2,"
                              "    \"activation\": \"softmax\", \"score\": 0.125, \"iou\": 0.75,"
@@ -438,7 +438,7 @@ Test(sidecar, every_key_of_a_detector_reaches_its_field)
     cr_assert_eq(d->noutputs, 2);
     cr_assert_str_eq(d->output[1], "b");
     cr_assert_eq(d->nstrides, 2);
-    cr_assert_eq(d->stride[1], 16);
+    cr_assert_float_eq(d->stride[1], 64.0 / 3, 1e-4);
     cr_assert_eq(d->nanchors[0], 2);
     cr_assert_eq(d->nanchors[1], 1);
     cr_assert_eq(d->anchor[0][1][1], 4);
