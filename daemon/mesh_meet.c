@@ -176,20 +176,29 @@ static void free_stranger(struct stranger *s)
     *s = (struct stranger){ 0 };
 }
 
+/* A free place; when there is none, that of the one who has been silent for longest, so that whoever
+ * fills them all keeps nobody out. */
+static struct stranger *free_place(struct mesh *m)
+{
+    struct stranger *oldest = m->stranger;
+
+    for (struct stranger *s = m->stranger; s < m->stranger + MAX_STRANGERS; s++) {
+        if (!s->link)
+            return s;
+        if (s->until_ms < oldest->until_ms)
+            oldest = s;
+    }
+    char remote[LINK_REMOTE_BYTES];
+    log_event(LOG_WARN, "peer-refused", "remote=%s reason=\"%d streams have not said HELLO\"",
+              link_remote(oldest->link, remote), MAX_STRANGERS);
+    free_stranger(oldest);
+    return oldest;
+}
+
 static void meet(struct mesh *m, nng_stream *stream)
 {
-    struct stranger *s = m->stranger;
-    const struct stranger *end = m->stranger + MAX_STRANGERS;
+    struct stranger *s = free_place(m);
 
-    while (s < end && s->link)
-        s++;
-    if (s == end) {
-        log_event(LOG_WARN, "peer-refused", "reason=\"%d streams have not said HELLO\"",
-                  MAX_STRANGERS);
-        nng_stream_close(stream);
-        nng_stream_free(stream);
-        return;
-    }
     if (mesh_new_link(m, &s->link, stream) < 0) {
         s->link = NULL;
         return;
@@ -235,11 +244,15 @@ static int32_t dialler_called(const struct mesh *m, const char *name)
     return -ENOENT;
 }
 
-/* A node that was started anew replaces its dead predecessor; one that is the same process
- * still has its link, whatever it thinks. */
+/* A node that was started anew replaces its predecessor once that is silent, so that nobody takes the
+ * place of one that lives: it will dial again soon.  One that is the same process still has its
+ * link, whatever it thinks. */
 static bool is_duplicate(const struct mesh *m, int32_t node, const struct msg_hello *hello)
 {
-    return m->peer[node].link && m->peer[node].boot == hello->boot;
+    const struct peer *p = &m->peer[node];
+
+    return p->link && (p->boot == hello->boot ||
+                       link_silent_ms(p->link) < 2 * m->config->heartbeat_ms);
 }
 
 /* The side that accepted reads HELLO. */
@@ -328,9 +341,23 @@ static int errno_of(int rv)
     }
 }
 
+/* Addresses without TCP do not know its options. */
+static int if_tcp(int rv) { return rv == NNG_ENOTSUP ? 0 : rv; }
+
 /* A halo is small and waited for: with Nagle's algorithm each would wait for the other side's
- * delayed acknowledgement, 40 ms.  Addresses without TCP do not know the option. */
-static int without_delay(int rv) { return rv == NNG_ENOTSUP ? 0 : rv; }
+ * delayed acknowledgement, 40 ms.  Keepalive is for connections that lost their other end while the
+ * loop, which sends heartbeats, could not run. */
+static int tune_listener(nng_stream_listener *l)
+{
+    const int rv = if_tcp(nng_stream_listener_set_bool(l, NNG_OPT_TCP_NODELAY, true));
+    return rv != 0 ? rv : if_tcp(nng_stream_listener_set_bool(l, NNG_OPT_TCP_KEEPALIVE, true));
+}
+
+static int tune_dialer(nng_stream_dialer *d)
+{
+    const int rv = if_tcp(nng_stream_dialer_set_bool(d, NNG_OPT_TCP_NODELAY, true));
+    return rv != 0 ? rv : if_tcp(nng_stream_dialer_set_bool(d, NNG_OPT_TCP_KEEPALIVE, true));
+}
 
 static int listen_at(struct mesh *m, struct diag *why)
 {
@@ -338,7 +365,7 @@ static int listen_at(struct mesh *m, struct diag *why)
     int rv = nng_stream_listener_alloc(&m->listener, address);
 
     if (rv == 0)
-        rv = without_delay(nng_stream_listener_set_bool(m->listener, NNG_OPT_TCP_NODELAY, true));
+        rv = tune_listener(m->listener);
     if (rv == 0)
         rv = nng_stream_listener_listen(m->listener);
     if (rv == 0)
@@ -359,7 +386,7 @@ static int prepare_dial(struct mesh *m, int32_t node, struct diag *why)
     int rv = nng_stream_dialer_alloc(&p->dialer, address);
 
     if (rv == 0)
-        rv = without_delay(nng_stream_dialer_set_bool(p->dialer, NNG_OPT_TCP_NODELAY, true));
+        rv = tune_dialer(p->dialer);
     if (rv == 0)
         rv = nng_aio_alloc(&p->dial, on_dialled, p);
     if (rv != 0)
