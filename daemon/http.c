@@ -11,11 +11,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/http_guard.h"
 #include "daemon/log.h"
 
 enum {
     SILENT_SECONDS = 10,
-    MAX_CONNECTIONS = 256,
+    MAX_CONNECTIONS = 512,        /* of libmicrohttpd, which then accepts no more */
+    CROWD = 448,                  /* from here on a new client costs the slowest its place */
     CONNECTION_BYTES = 32 * 1024, /* headers and MHD's own buffers */
     BODIES = 4,                   /* bodies of the largest size that may be held at once */
     TICK_MS = 250, /* MHD 0.9.75 says "no timeout" at its connection limit and then hangs */
@@ -26,6 +28,7 @@ enum {
 struct http_server {
     uv_loop_t *loop;
     struct MHD_Daemon *mhd;
+    struct guard guard;
     uv_poll_t poll;
     uv_timer_t timer;
     http_handler handler;
@@ -51,12 +54,14 @@ struct http_call {
     struct http_server *server;
     struct http_call *next, **link;
     struct MHD_Connection *connection; /* NULL once it is gone */
+    struct visitor *visitor;           /* the connection's; as long as that is there */
     enum call_state state;
     bool suspended;
     uint8_t *body;
     size_t len, cap;
     size_t dropped;  /* bytes of a body that is refused */
     unsigned status; /* of the answer; 0 while there is none */
+    size_t answer_len;
     struct MHD_Response *response;
 };
 
@@ -71,6 +76,34 @@ static void wake(struct http_server *s)
         uv_timer_start(&s->timer, on_timer, 0, 0);
 }
 
+/* ---- connections */
+
+static struct visitor *visitor_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct http_server *s = cls;
+
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        if (*socket_context)
+            guard_leave(&s->guard, *socket_context);
+        free(*socket_context);
+        return;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct visitor *v = info ? malloc(sizeof *v) : NULL;
+    *socket_context = v;
+    if (v) /* else its requests are refused */
+        guard_enter(&s->guard, v, info->connect_fd, uv_now(s->loop));
+}
+
 /* ---- calls */
 
 static struct http_call *call_new(struct http_server *s, struct MHD_Connection *connection)
@@ -80,6 +113,7 @@ static struct http_call *call_new(struct http_server *s, struct MHD_Connection *
         return NULL;
     call->server = s;
     call->connection = connection;
+    call->visitor = visitor_of(connection);
     call->next = s->calls;
     call->link = &s->calls;
     if (s->calls)
@@ -158,6 +192,7 @@ static enum MHD_Result queue_answer(struct http_call *call)
 
     call->response = NULL;
     call->state = CALL_QUEUED;
+    guard_answer(call->visitor, call->answer_len, uv_now(call->server->loop));
     if (!r)
         return refuse(call->connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
     if (call->server->closing)
@@ -178,6 +213,7 @@ void http_reply(struct http_call *call, unsigned status, const char *content_typ
     }
     call->response = make_response(content_type, fields, nfields, body, len);
     call->status = status;
+    call->answer_len = len;
     call->state = CALL_ANSWERED;
     if (call->suspended) {
         call->suspended = false;
@@ -259,8 +295,12 @@ static enum MHD_Result begin(struct http_server *s, struct MHD_Connection *conne
     }
     if (s->closing)
         return refuse(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is stopping");
-    *slot = call_new(s, connection);
-    return *slot ? MHD_YES : MHD_NO;
+    struct visitor *v = visitor_of(connection);
+    *slot = v ? call_new(s, connection) : NULL;
+    if (!*slot)
+        return MHD_NO;
+    guard_begin_body(v, uv_now(s->loop));
+    return MHD_YES;
 }
 
 /* Grows the body's storage to `need` bytes.  Returns 0, -ENOBUFS or -ENOMEM. */
@@ -292,6 +332,7 @@ static bool receive(struct http_call *call, const char *data, size_t len)
 {
     const size_t max_body = call->server->max_body;
 
+    guard_got_body(call->visitor, call->len + call->dropped + len);
     if (call->status == 0) {
         if (len > max_body - call->len)
             call->status = MHD_HTTP_CONTENT_TOO_LARGE;
@@ -340,6 +381,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         if (call->status != 0)
             return refuse_body(call);
         call->state = CALL_WAITING;
+        guard_wait(call->visitor);
         s->handler(s->ctx, call, method, url, call->body, call->len);
         if (call->state == CALL_WAITING) {
             call->suspended = true;
@@ -358,12 +400,15 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **sl
                          enum MHD_RequestTerminationCode code)
 {
     struct http_call *call = *slot;
-    (void)cls, (void)connection, (void)code;
+    (void)cls, (void)connection;
 
     if (!call)
         return;
     *slot = NULL;
+    if (code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        guard_expect_head(call->visitor, uv_now(call->server->loop));
     call->connection = NULL;
+    call->visitor = NULL;
     if (call->state != CALL_WAITING) /* else the handler still holds it */
         call_free(call);
 }
@@ -388,6 +433,7 @@ static void run(struct http_server *s)
     if (s->stopped)
         return;
     MHD_run(s->mhd);
+    guard_sweep(&s->guard, uv_now(s->loop));
     if (s->closing && (!s->calls || uv_now(s->loop) >= s->stop_at)) {
         stop(s);
         return;
@@ -466,6 +512,7 @@ int http_open(struct http_server **out, uv_loop_t *loop, const char *host, uint1
     s->handler = handler;
     s->ctx = ctx;
     s->max_body = max_body;
+    s->guard.most = CROWD;
 
     const int fd = open_socket(host, port, why);
     if (fd < 0) {
@@ -476,10 +523,10 @@ int http_open(struct http_server **out, uv_loop_t *loop, const char *host, uint1
     s->mhd = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
         MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENT_SECONDS, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-        MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)SILENT_SECONDS, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
     if (!s->mhd) {
         close(fd);
         rc = diag(why, -EIO, "http.listen: %s:%u: libmicrohttpd does not start", host, port);

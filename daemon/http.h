@@ -3,8 +3,9 @@
  * Knows HTTP, not inference: daemon/api.c is the handler.  Refuses, with 400 and a closed
  * connection, what libmicrohttpd 0.9.75 lets through (Content-Length beside Transfer-Encoding, two
  * Content-Lengths, unknown codings), 413 beyond max_body (before reading it), and cuts off
- * clients that are silent for 10 s or hold more than 256 connections.  All bodies together may
- * take 4 * max_body; a request beyond that gets 503. */
+ * clients that are silent for 10 s, that are slow (daemon/http_guard.h), and beyond 448
+ * connections the slowest.  All bodies together may take 4 * max_body; a request beyond that gets
+ * 503. */
 #ifndef DAEMON_HTTP_H
 #define DAEMON_HTTP_H
 

@@ -360,7 +360,7 @@ Test(http, slow_client_holds_up_nobody)
 /* With all connections taken the next one waits or is refused; when they go, it is served. */
 Test(http, serves_again_after_its_connection_limit, .timeout = 30)
 {
-    enum { CROWD = 300 };
+    enum { CROWD = 600 };
     struct server *s = start();
     int fd[CROWD];
     bool served = false;
@@ -376,6 +376,26 @@ Test(http, serves_again_after_its_connection_limit, .timeout = 30)
         close(next);
     }
     cr_expect(served);
+    stop(s);
+}
+
+/* Six hundred that only hold their connection keep nobody out. */
+Test(http, serves_through_a_crowd_of_silent_clients, .timeout = 30)
+{
+    enum { CROWD = 600 };
+    struct server *s = start();
+    int fd[CROWD];
+
+    for (int i = 0; i < CROWD; i++)
+        fd[i] = dial(s);
+    for (int i = 0; i < 20; i++) {
+        const int next = dial(s);
+        say(next, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
+        cr_expect(read_until(next, "GET /later"));
+        close(next);
+    }
+    for (int i = 0; i < CROWD; i++)
+        close(fd[i]);
     stop(s);
 }
 
