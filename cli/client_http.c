@@ -2,14 +2,25 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 
-enum { FIRST_PAUSE_MS = 50, LONGEST_PAUSE_MS = 1000 };
+enum {
+    FIRST_PAUSE_MS = 50,
+    LONGEST_PAUSE_MS = 1000,
+    CONNECT_MS = 2000, /* then it is tried again: TCP asks a dead host ever more rarely */
+    /* A host that vanished is given up after this silence, while one that computes stays quiet for
+     * any time: its kernel answers. */
+    KEEPALIVE_S = 1,
+    KEEPALIVE_PROBES = 3,
+};
 
 struct http {
     CURL *curl;
@@ -119,7 +130,33 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx)
     return n;
 }
 
-static int explain(const struct http *h, CURLcode code, const struct arrival *a, struct diag *why)
+static int on_socket(void *ctx, curl_socket_t fd, curlsocktype purpose)
+{
+    const int on = 1, seconds = KEEPALIVE_S, probes = KEEPALIVE_PROBES;
+    const unsigned unsent_ms = 1000 * (KEEPALIVE_S + KEEPALIVE_PROBES * KEEPALIVE_S);
+    (void)ctx, (void)purpose;
+
+    /* Without them it only takes longer. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof seconds);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unsent_ms, sizeof unsent_ms);
+    return CURL_SOCKOPT_OK;
+}
+
+/* The server went away, or is not there yet: nothing that is asked of it changes anything, so it
+ * may be asked again. */
+static bool may_pass(CURLcode code)
+{
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR ||
+           code == CURLE_SEND_ERROR || code == CURLE_PARTIAL_FILE ||
+           code == CURLE_OPERATION_TIMEDOUT;
+}
+
+/* `late`: there was no time left for it. */
+static int explain(const struct http *h, CURLcode code, bool late, const struct arrival *a,
+                   struct diag *why)
 {
     if (a->error == -EFBIG)
         return diag(why, -EFBIG, "%s: its answer is larger than %d bytes", h->base,
@@ -127,12 +164,12 @@ static int explain(const struct http *h, CURLcode code, const struct arrival *a,
     if (a->error == -ENOMEM || code == CURLE_OUT_OF_MEMORY)
         return diag(why, -ENOMEM, "%s: memory is short for its answer", h->base);
     const char *text = h->error[0] != '\0' ? h->error : curl_easy_strerror(code);
-    switch (code) {
-    case CURLE_OPERATION_TIMEDOUT:
+    if (code == CURLE_OPERATION_TIMEDOUT && late)
         return diag(why, -ETIMEDOUT, "%s: no answer within %g s", h->base,
                     (double)h->timeout_ms / 1000);
-    case CURLE_COULDNT_CONNECT:
+    if (may_pass(code))
         return diag(why, -ECONNREFUSED, "%s: cannot be reached (%s)", h->base, text);
+    switch (code) {
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -154,6 +191,8 @@ static int ask_once(struct http *h, struct curl_slist *fields, const char *url, 
     curl_easy_setopt(h->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+    curl_easy_setopt(h->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    curl_easy_setopt(h->curl, CURLOPT_SOCKOPTFUNCTION, on_socket);
     curl_easy_setopt(h->curl, CURLOPT_USERAGENT, "splitctl/" SPLITD_VERSION);
     curl_easy_setopt(h->curl, CURLOPT_ERRORBUFFER, h->error);
     curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -165,9 +204,10 @@ static int ask_once(struct http *h, struct curl_slist *fields, const char *url, 
         curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, body);
         curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
     }
+    const int64_t deadline = now_ms() + timeout_ms;
     const CURLcode code = curl_easy_perform(h->curl);
     if (code != CURLE_OK)
-        return explain(h, code, &a, why);
+        return explain(h, code, now_ms() >= deadline, &a, why);
     curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &r->status);
     if (!a.has_json_len || r->json_len > r->len)
         r->json_len = r->len;
