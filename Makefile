@@ -153,6 +153,11 @@ $(BUILD)/threads_%: $(BUILD)/obj/test/threads/threads_%.o $(call A,daemon) $(cal
 # Their random networks are those of the unit tests.
 $(BUILD)/threads_local $(BUILD)/threads_pool $(BUILD)/threads_memory: $(call obj,test/libsplit/net.c test/libsplit/net_reference.c test/libsplit/chain.c)
 
+# Clients and peers for the tests with real daemons.
+CLUSTER_PROGRAMS := $(patsubst test/cluster/%.c,$(BUILD)/cluster-%,$(call src,test/cluster))
+$(BUILD)/cluster-%: $(BUILD)/obj/test/cluster/%.o $(call A,cli) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_cli) $(LIBS_libsplit)
+
 test-threads: $(THREAD_PROGRAMS)
 	@scripts/run-tests $(THREAD_PROGRAMS)
 
@@ -169,10 +174,18 @@ conformance: $(BUILD)/conformance
 $(BUILD)/conformance: $(BUILD)/obj/test/conformance/conformance.o $(call A,libsplit) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_libsplit)
 
-test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) $(BUILD)/conformance
+test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) $(CLUSTER_PROGRAMS) $(BUILD)/conformance
 	@rm -f $(BUILD)/asan.*
 	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cli/docs.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
+	    "test/cluster/faults.sh -q -b $(BUILD)" \
 	    $(if $(wildcard $(ONNX_DATA)),"$(CONFORMANCE)")
+
+# ---- everything that may happen to a cluster under load, 10 to 50 times each: a quarter of an hour
+.PHONY: test-faults
+test-faults:
+	@scripts/install-deps build test emulate
+	@$(MAKE) --no-print-directory all $(CLUSTER_PROGRAMS)
+	@test/cluster/faults.sh -b $(BUILD) $(FAULTS)
 
 # ---- fuzzing: one libFuzzer program per decoder, SECONDS each, corpus kept in build/fuzz/corpus
 SECONDS ?= 60
