@@ -3,9 +3,10 @@
 # their own, a steady load of requests with known answers, and one fault after the other.  No request
 # may be lost, no answer wrong, no daemon end by itself.
 #
-#   test/cluster/faults.sh [-q] [-b BUILD] [FAULT...]     from the project's root, after make
+#   test/cluster/faults.sh [-q] [-b BUILD] [-m NAME=MODEL.onnx]... [FAULT[:RUNS]...]
 #
-# -q is the short form: the most telling faults, once or twice each.  Ends with a table: how often,
+# From the project's root, after make.  -q is the short form: the most telling faults, once or twice
+# each.  -m asks other models than the demo's.  Ends with a table: how often,
 # requests lost and answered wrongly, and recovery: by how much the slowest request that was under way
 # between a fault and the return to four nodes took longer than requests do otherwise (median).
 # Needs root, iproute2, nftables and control groups (scripts/emulate).
@@ -15,16 +16,18 @@ here=$(dirname "$0")
 # shellcheck source=scripts/emulate
 . scripts/emulate
 
-build=build quick=
-while getopts qb: option; do
+build=build quick='' models=()
+while getopts qb:m: option; do
     case $option in
     q) quick=1 ;;
     b) build=$OPTARG ;;
+    m) models+=("${OPTARG%%=*}=$(realpath "${OPTARG#*=}")") ;;
     *) exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
 build=$(realpath "$build")
+[ ${#models[@]} -gt 0 ] || models=("superres=$PWD/conf/demo/superres.onnx" "fashion=$PWD/conf/demo/fashion.onnx")
 
 emulate_name=faults$$
 nodes=4
@@ -81,11 +84,23 @@ fi
 # shellcheck source=test/cluster/faults_list.sh
 . "$here/faults_list.sh"
 
-cluster_up
-for fault in "${@:-}"; do
-    [ -n "$fault" ] || break
-    "fault_$fault"
+for fault in "$@"; do
+    if ! declare -F "fault_${fault%%:*}" >/dev/null; then
+        echo "'$fault' is no fault: ${faults[*]}"
+        exit 2
+    fi
 done
-[ $# -gt 0 ] || "all_faults${quick:+_quick}"
+cluster_up
+if [ $# -gt 0 ]; then
+    for fault in "$@"; do
+        runs=${fault#*:}
+        [ "$runs" != "$fault" ] || runs=
+        "fault_${fault%%:*}" "$runs"
+    done
+elif [ "$quick" ]; then
+    quick_faults
+else
+    for fault in "${faults[@]}"; do "fault_$fault"; done
+fi
 cluster_verdict
 result

@@ -7,7 +7,10 @@ now() { echo "${EPOCHREALTIME/,/.}"; }
 # ---- daemons.  Node i of the emulation, counted from 0, is n(i + 1) of the cluster.
 
 write_config() {
-    local i comma
+    local i comma model list=''
+    for model in "${models[@]}"; do
+        list+="${list:+,$'\n'}    { \"name\": \"${model%%=*}\", \"file\": \"${model#*=}\" }"
+    done
     {
         printf '{ "cluster": "faults", "coordinator": "n1", "insecure": true,\n  "nodes": [\n'
         for ((i = 0; i < nodes; i++)); do
@@ -16,9 +19,7 @@ write_config() {
             printf '    { "name": "n%d", "address": "tcp://%s:7070", "threads": 1 }%s\n' $((i + 1)) \
                 "$(emulate_address $i)" "$comma"
         done
-        printf '  ],\n  "models": [\n'
-        printf '    { "name": "superres", "file": "%s" },\n' "$PWD/conf/demo/superres.onnx"
-        printf '    { "name": "fashion", "file": "%s" } ],\n' "$PWD/conf/demo/fashion.onnx"
+        printf '  ],\n  "models": [\n%s ],\n' "$list"
         printf '  "http": { "listen": "%s" } }\n' "${url#http://}"
     } >"$tmp/cluster.json"
 }
@@ -64,7 +65,7 @@ alive() {
 
 start_load() {
     on_client "$build/cluster-load" --server "$url" --timeout 60 --clients 4 --size 128 --pause 5 --log "$tmp/load.log" \
-        superres=conf/demo/superres.onnx fashion=conf/demo/fashion.onnx >"$tmp/load.out" 2>&1 &
+        "${models[@]}" >"$tmp/load.out" 2>&1 &
     load_pid=$!
 }
 

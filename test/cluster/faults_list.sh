@@ -257,15 +257,10 @@ fault_slow() {
     back
 }
 
-all_faults() {
-    local fault
-    for fault in kill two freeze hiccup cable silence parting reboot empty loss alone coordinator disk \
-        peers strangers slow; do
-        fault_$fault
-    done
-}
+faults=(kill two freeze hiccup cable silence parting reboot empty loss alone coordinator disk peers
+    strangers slow)
 
-all_faults_quick() {
+quick_faults() {
     fault_kill 2
     fault_freeze 1
     fault_silence 1
