@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "quant/half.h"
-#include "quant/tq.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "floats travel as they lie in memory: little-endian");
@@ -240,15 +239,6 @@ size_t codec_put(uint8_t *restrict to, enum codec_mode mode, const float *restri
     return len;
 }
 
-size_t codec_put_tq(uint8_t *restrict to, const float *restrict values, size_t n, size_t channels,
-                    const struct codec_quantizer *q)
-{
-    struct codec_range r = { 0 };
-    codec_range_add(&r, values, n);
-    const size_t len = tq_put(to, values, n, channels, q, &r);
-    return len > 0 ? len : codec_put(to, CODEC_F16, values, n);
-}
-
 /* ---- Decoding */
 
 int codec_check(const uint8_t *msg, size_t len, size_t n, const struct codec_pixels *pixels)
@@ -287,6 +277,8 @@ void codec_get_run(float *restrict values, size_t first, size_t n, const uint8_t
         get_q4(values, first, n, msg + CODEC_SCALED_HEAD, is_signed(msg), scale_of(msg));
         break;
     case CODEC_TQ:
+    case CODEC_CTX:
+    case CODEC_VIDEO:
         break; /* codec_check() lets none pass */
     }
 }
@@ -294,8 +286,6 @@ void codec_get_run(float *restrict values, size_t first, size_t n, const uint8_t
 int codec_get(float *restrict values, size_t n, const uint8_t *restrict msg, size_t len,
               const struct codec_pixels *pixels)
 {
-    if (len > 0 && msg[0] == CODEC_TQ)
-        return tq_get(values, n, msg, len);
     const int err = codec_check(msg, len, n, pixels);
     if (err)
         return err;

@@ -10,11 +10,12 @@
  *   CODEC_Q8   signed u8 (0 or 1), scale f32, n bytes: value = scale * byte, where the byte is
  *              0..255, or, if signed, -128..127
  *   CODEC_Q4   the same with 4 bits a value, 0..15 or -8..7, value 2i in the low half of byte i
- *   CODEC_TQ   signed u8, step f32, dead zone f16 (in steps), gain f16, and a stream of bits:
- *              see quant/tq.h
+ *   CODEC_TQ, CODEC_CTX, CODEC_VIDEO: few levels and short codes for the many zeros, by what the
+ *              plan knows of the tensor: see quant/recipe.h
  *
- * Every message can be decoded alone.  Values stand rows, columns, channels, the channel running
- * fastest.  Pure functions on the caller's buffers: no allocation, no state, any thread. */
+ * Every message but CODEC_VIDEO can be decoded alone.  Values stand rows, columns, channels, the
+ * channel running fastest.  Pure functions on the caller's buffers: no allocation, no state, any
+ * thread. */
 #ifndef QUANT_CODEC_H
 #define QUANT_CODEC_H
 
@@ -28,7 +29,9 @@ enum codec_mode {
     CODEC_F16 = 2,
     CODEC_Q8 = 3,
     CODEC_Q4 = 4,
-    CODEC_TQ = 5
+    CODEC_TQ = 5,
+    CODEC_CTX = 6,
+    CODEC_VIDEO = 7
 };
 
 enum { CODEC_MAX_PIXEL_CHANNELS = 4, CODEC_SCALED_HEAD = 6 };
@@ -44,7 +47,8 @@ struct codec_pixels {
 /* Most bytes that a message of `n` values can take, whatever the mode. */
 static inline size_t codec_bound(size_t n) { return 1 + 4 * n; }
 
-/* Bytes of a message of `n` values in any mode but CODEC_TQ. */
+/* Bytes of a message of `n` values in a mode whose length hangs on nothing else; of others the
+ * most. */
 static inline size_t codec_len(enum codec_mode mode, size_t n)
 {
     switch (mode) {
@@ -58,6 +62,8 @@ static inline size_t codec_len(enum codec_mode mode, size_t n)
         return CODEC_SCALED_HEAD + n / 2 + n % 2;
     case CODEC_F32:
     case CODEC_TQ:
+    case CODEC_CTX:
+    case CODEC_VIDEO:
         break;
     }
     return codec_bound(n);
@@ -77,25 +83,12 @@ size_t codec_put_u8(uint8_t *restrict to, const uint8_t *restrict pixels, size_t
 size_t codec_put(uint8_t *restrict to, enum codec_mode mode, const float *restrict values,
                  size_t n);
 
-/* The quantizer of one tensor.  Less than the dead zone becomes 0, a larger magnitude the middle
- * of its step: gain * (dead_zone + (k - 1/2) * step), k = 1, 2, .. */
-struct codec_quantizer {
-    float step;      /* more than 0 */
-    float dead_zone; /* 0 or more, in steps: travels as a half */
-    float gain;      /* more than 0, makes up for what the dead zone takes: travels as a half */
-};
-
-/* Encodes as CODEC_TQ; `n` is a multiple of `channels`.  Becomes CODEC_F16, or else CODEC_F32,
- * where that is shorter or CODEC_TQ cannot hold the values or the quantizer. */
-size_t codec_put_tq(uint8_t *restrict to, const float *restrict values, size_t n, size_t channels,
-                    const struct codec_quantizer *q);
-
 /* ---- Decoding */
 
 /* Decodes a message of any bytes into exactly `n` floats.  `pixels` may be NULL where no
  * picture is expected.  Returns 0, -EBADMSG (the length does not fit n, or a field is out of
- * range) or -EPROTO (unknown mode, or pixels where none are expected); `values` is undefined
- * then. */
+ * range) or -EPROTO (unknown mode, one of quant/recipe.h, or pixels where none are expected);
+ * `values` is undefined then. */
 int codec_get(float *restrict values, size_t n, const uint8_t *restrict msg, size_t len,
               const struct codec_pixels *pixels);
 
@@ -104,7 +97,7 @@ int codec_get(float *restrict values, size_t n, const uint8_t *restrict msg, siz
 void codec_pixel_values(float *restrict values, const uint8_t *restrict bytes, size_t first,
                         size_t n, const struct codec_pixels *pixels);
 
-/* ---- The same in pieces, for values that do not stand in one run in memory; not for CODEC_TQ.
+/* ---- The same in pieces, for values that do not stand in one run in memory.
  *
  * CODEC_F32 and CODEC_U8: the mode byte, then runs in any order, value `first` of the message
  * first. */
@@ -125,7 +118,7 @@ void codec_range_add(struct codec_range *r, const float *values, size_t n);
 size_t codec_begin(uint8_t *to, enum codec_mode mode, const struct codec_range *r, size_t n);
 void codec_set_run(uint8_t *restrict to, size_t first, const float *restrict values, size_t n);
 
-/* Returns what codec_get() of this message would (CODEC_TQ: -EPROTO); after 0, codec_get_run() of
+/* Returns what codec_get() of this message would; after 0, codec_get_run() of
  * any run within its `n` values cannot fail. */
 int codec_check(const uint8_t *msg, size_t len, size_t n, const struct codec_pixels *pixels);
 /* Values [first, first + n) of a checked message. */

@@ -1,38 +1,55 @@
 /* Speed and size of every codec on messages like those between nodes: GB of floats a second and
  * nanoseconds a value to encode and to decode, and bytes a value.
  *
- *     bench_codec [values of a message, a multiple of 64, default 14336: two rows of 112 x 64]
+ *     bench_codec [values of a message, a multiple of 7168, default 14336: two rows of 112 x 64]
  *
- * Values are those behind a ReLU, of which about 84 % are zeros, or a bell around 0. */
+ * Values are those behind a ReLU, of which about 84 % are zeros, or a bell around 0.  They vary
+ * slowly along a row, and channels resemble the one before, as those of networks do. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
-#include "quant/codec.h"
+#include "quant/fit.h"
+#include "quant/recipe.h"
 
-enum { REPEATS = 9, VALUES_A_REPEAT = 1 << 20, CHANNELS = 64 };
+enum {
+    REPEATS = 9,
+    VALUES_A_REPEAT = 1 << 20,
+    COLS = 112,
+    CHANNELS = 64,
+    LINE = COLS * CHANNELS,
+    SAMPLES = 20 /* messages that contexts are learned from */
+};
 
 static const struct way {
     const char *name;
-    enum codec_mode mode;
-    struct codec_quantizer q; /* CODEC_TQ */
+    enum codec_mode mode; /* CODEC_TQ, CODEC_CTX and CODEC_VIDEO: by a recipe */
+    float step;
 } ways[] = {
-    { .name = "f32", .mode = CODEC_F32 },
-    { .name = "f16", .mode = CODEC_F16 },
-    { .name = "q8", .mode = CODEC_Q8 },
-    { .name = "q4", .mode = CODEC_Q4 },
-    { "tq step 0.5", CODEC_TQ, { 0.5F, 0.5625F, 1.1F } },
-    { "tq step 1", CODEC_TQ, { 1, 0.5625F, 1.3F } },
-    { "tq step 2", CODEC_TQ, { 2, 0.5625F, 1.5F } },
+    { "f32", CODEC_F32, 0 },
+    { "f16", CODEC_F16, 0 },
+    { "q8", CODEC_Q8, 0 },
+    { "q4", CODEC_Q4, 0 },
+    { "tq step 0.5", CODEC_TQ, 0.5F },
+    { "tq step 1", CODEC_TQ, 1 },
+    { "ctx step 0.5", CODEC_CTX, 0.5F },
+    { "ctx step 1", CODEC_CTX, 1 },
+    { "video step 1", CODEC_VIDEO, 1 },
 };
 
 struct bench {
     size_t n;
+    struct grid g;
+    bool with_sign;
     float *values, *decoded;
     uint8_t *message;
     size_t len;
+    struct recipe recipe;
+    struct recipe_past sender, receiver;
+    void *scratch;
 };
 
 static double now(void)
@@ -42,16 +59,56 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* ---- Values */
+
+static float uniform(void) { return (float)rand() / (float)RAND_MAX; }
+
+static float bell(void)
+{
+    float sum = -6;
+    for (int k = 0; k < 12; k++)
+        sum += uniform();
+    return sum;
+}
+
+static void fill(struct bench *b, unsigned seed)
+{
+    float left[CHANNELS] = { 0 };
+    srand(seed);
+    for (size_t i = 0; i < b->n / CHANNELS; i++)
+        for (int c = 0; c < CHANNELS; c++) {
+            const float beside = c > 0 ? left[c - 1] : bell();
+            left[c] = 0.5F * left[c] + 0.5F * beside + 0.6F * bell();
+            b->values[i * CHANNELS + (size_t)c] = b->with_sign ? left[c] : fmaxf(0, left[c] - 1);
+        }
+}
+
+/* ---- Coding */
+
 static void encode(struct bench *b, const struct way *w)
 {
-    b->len = w->mode == CODEC_TQ ? codec_put_tq(b->message, b->values, b->n, CHANNELS, &w->q)
-                                 : codec_put(b->message, w->mode, b->values, b->n);
+    struct codec_range range = { 0 };
+    if (w->step > 0) {
+        codec_range_add(&range, b->values, b->n);
+        b->len = recipe_put(b->message, &b->recipe, 0, b->values, &b->g, &range,
+                            w->mode == CODEC_VIDEO ? &b->sender : NULL, b->scratch);
+    } else {
+        b->len = codec_put(b->message, w->mode, b->values, b->n);
+    }
 }
 
 static void decode(struct bench *b, const struct way *w)
 {
-    (void)w;
-    if (codec_get(b->decoded, b->n, b->message, b->len, NULL))
+    int err;
+    if (w->mode == CODEC_VIDEO) /* as often as one likes: the frame before stays the same */
+        b->receiver.frames = b->message[1];
+    if (w->step > 0)
+        err = recipe_get(b->decoded, &b->g, &b->recipe, 0,
+                         w->mode == CODEC_VIDEO ? &b->receiver : NULL, b->scratch, b->message,
+                         b->len);
+    else
+        err = codec_get(b->decoded, b->n, b->message, b->len, NULL);
+    if (err)
         abort();
 }
 
@@ -70,23 +127,59 @@ static double seconds(struct bench *b, const struct way *w,
     return best;
 }
 
-static void fill(struct bench *b, bool with_sign)
+/* ---- Recipes */
+
+static struct context *learn(struct bench *b, bool with_before)
 {
-    srand(1);
-    for (size_t i = 0; i < b->n; i++) {
-        float sum = -6;
-        for (int k = 0; k < 12; k++)
-            sum += (float)rand() / (float)RAND_MAX;
-        b->values[i] = with_sign ? sum : fmaxf(0, sum - 1);
+    struct fit_samples samples;
+    struct context *x = calloc(1, sizeof *x);
+    const struct levels l = levels_of(&b->g, b->scratch);
+    const size_t places = SAMPLES * levels_plane(&l);
+    if (!x || fit_samples_init(&samples, CHANNELS, places, with_before))
+        abort();
+    for (unsigned seed = 1; seed <= SAMPLES; seed++) {
+        fill(b, seed);
+        levels_of_values(&l, b->values, &b->g, &b->recipe.quantizer);
+        fit_samples_add(&samples, &l, 0, with_before ? &l : NULL);
+    }
+    if (context_fit(x, &samples, b->with_sign))
+        abort();
+    fit_samples_done(&samples);
+    return x;
+}
+
+static void prepare(struct bench *b, const struct way *w)
+{
+    recipe_done(&b->recipe);
+    b->recipe = (struct recipe){ .channels = CHANNELS,
+                                 .quantizer = { .step = w->step,
+                                                .dead_zone = 0.5625F,
+                                                .gain = 1.2F,
+                                                .with_sign = b->with_sign } };
+    if (w->mode == CODEC_CTX || w->mode == CODEC_VIDEO)
+        b->recipe.context = learn(b, false);
+    if (w->mode == CODEC_VIDEO)
+        b->recipe.video = learn(b, true);
+    fill(b, SAMPLES + 1);
+    b->sender.frames = b->receiver.frames = 0;
+    for (int frame = 0; frame < 2 && w->mode == CODEC_VIDEO; frame++) {
+        encode(b, w);
+        if (frame == 0)
+            decode(b, &(struct way){ .mode = CODEC_VIDEO, .step = 1 });
     }
 }
 
 static void print(struct bench *b, bool with_sign)
 {
-    fill(b, with_sign);
+    b->with_sign = with_sign;
     printf("%s, %zu values a message:\n", with_sign ? "signed" : "behind a ReLU", b->n);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        const double there = seconds(b, &ways[i], encode), back = seconds(b, &ways[i], decode);
+        if (ways[i].step > 0)
+            prepare(b, &ways[i]);
+        else
+            fill(b, SAMPLES + 1);
+        const double there = seconds(b, &ways[i], encode);
+        const double back = seconds(b, &ways[i], decode);
         printf("  %-12s encode %6.2f GB/s %6.3f ns   decode %6.2f GB/s %6.3f ns   "
                "%6.3f bytes a value, %5.1fx\n",
                ways[i].name, 4e-9 / there, 1e9 * there, 4e-9 / back, 1e9 * back,
@@ -96,22 +189,41 @@ static void print(struct bench *b, bool with_sign)
 
 int main(int argc, char **argv)
 {
-    const long n = argc > 1 ? strtol(argv[1], NULL, 10) : 14336;
-    if (n < CHANNELS || n % CHANNELS != 0 || n > 1 << 26) {
-        fprintf(stderr, "bench_codec: a message has a multiple of %d values\n", CHANNELS);
+    const long n = argc > 1 ? strtol(argv[1], NULL, 10) : 2 * LINE;
+    if (n < LINE || n % LINE != 0 || n > 1 << 24) {
+        fprintf(stderr, "bench_codec: a message has a multiple of %d values\n", LINE);
         return 1;
     }
-    struct bench b = { .n = (size_t)n };
+    struct bench b = { .n = (size_t)n,
+                       .g = { .images = 1,
+                              .rows = (size_t)n / LINE,
+                              .cols = COLS,
+                              .channels = CHANNELS,
+                              .image_stride = (size_t)n,
+                              .row_stride = LINE,
+                              .col_stride = CHANNELS } };
     b.values = malloc(b.n * sizeof(*b.values));
     b.decoded = malloc(b.n * sizeof(*b.decoded));
     b.message = malloc(codec_bound(b.n));
-    const bool holds = b.values && b.decoded && b.message;
+    b.scratch = malloc(recipe_scratch_bytes(&b.g));
+    bool holds = b.values && b.decoded && b.message && b.scratch;
+    for (int i = 0; i < 2; i++) {
+        b.sender.size[i] = malloc(recipe_past_bytes(&b.g));
+        b.receiver.size[i] = malloc(recipe_past_bytes(&b.g));
+        holds = holds && b.sender.size[i] && b.receiver.size[i];
+    }
     if (holds) {
         print(&b, false);
         print(&b, true);
     }
+    for (int i = 0; i < 2; i++) {
+        free(b.sender.size[i]);
+        free(b.receiver.size[i]);
+    }
+    recipe_done(&b.recipe);
     free(b.values);
     free(b.decoded);
     free(b.message);
+    free(b.scratch);
     return holds ? 0 : 1;
 }
