@@ -10,14 +10,15 @@ enum { SQUARE = 16 };
 
 bool quantizer_is_sound(const struct quantizer *q)
 {
-    return q->step > 0 && q->gain > 0 && q->dead_zone >= QUANTIZER_LEAST_ZONE &&
-           isfinite(1 / q->step) && isfinite((LEVEL_MAX + q->dead_zone) * q->gain * q->step);
+    return q->step > 0 && q->gain > 0 && q->threshold >= q->step / 64 && isfinite(1 / q->step) &&
+           isfinite(((float)LEVEL_MAX * q->step + q->threshold) * q->gain) &&
+           isfinite(q->threshold / q->step);
 }
 
 bool quantizer_holds(const struct quantizer *q, const struct codec_range *r)
 {
-    const float largest = bits_float(r->largest) / q->step; /* NaN is not below either */
-    return largest - q->dead_zone + 1 < (float)LEVEL_MAX;
+    /* A NaN is not below either. */
+    return (bits_float(r->largest) - q->threshold) / q->step + 1 < (float)LEVEL_MAX;
 }
 
 static size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
@@ -27,7 +28,7 @@ static size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
 static void quantize(int16_t *restrict to, const float *restrict values, size_t n,
                      const struct quantizer *q)
 {
-    const float inverse = 1 / q->step, origin = 1 - q->dead_zone;
+    const float inverse = 1 / q->step, origin = 1 - q->threshold * inverse;
     const float least = q->with_sign ? -INFINITY : 0;
     for (size_t i = 0; i < n; i++) {
         const float value = values[i] > least ? values[i] : least;
@@ -78,9 +79,9 @@ struct scale {
 
 static struct scale scale_of(const struct quantizer *q)
 {
-    const float step = q->gain * q->step;
-    return (struct scale){ .step = step,
-                           .origin = step * ((q->soft ? 0 : q->dead_zone) - 0.5F),
+    const float half = q->step / 2;
+    return (struct scale){ .step = q->gain * q->step,
+                           .origin = q->gain * (q->soft ? -half : q->threshold - half),
                            .least = q->with_sign ? -INFINITY : 0 };
 }
 

@@ -1,10 +1,10 @@
-/* quant/levels.h - values <-> whole numbers: dead zone, uniform step, hard reconstruction.
+/* quant/levels.h - values <-> whole numbers: threshold, uniform step, hard reconstruction.
  *
- * Threshold and quantizer are one object.  With size = |x| / step, the level of x is 0 below the
- * dead zone d, else floor(size - d) + 1, with the sign of x.  Level k > 0 becomes the middle of
- * its step, d + k - 1/2, or with `soft` that middle less d: the literal ReLU(x - t), for networks
- * that were trained with it.  A gain makes up for the energy that the dead zone takes, and every
- * channel may have a value `rest` to which all this is added: what a level of 0 becomes.
+ * Threshold and quantizer are one object.  The level of x is 0 where |x| is below the threshold t,
+ * else floor((|x| - t) / step) + 1, with the sign of x.  Level k > 0 becomes the middle of its
+ * step, t + (k - 1/2) step, or with `soft` that middle less t: the literal ReLU(x - t), for
+ * networks that were trained with it.  A gain makes up for the energy that the threshold takes, and
+ * every channel may have a value `rest` to which all this is added: what a level of 0 becomes.
  *
  * Levels stand channel by channel, as zeros gather where a channel sees nothing. */
 #ifndef QUANT_LEVELS_H
@@ -17,15 +17,13 @@
 #include "quant/codec.h"
 
 enum { LEVEL_MAX = 32767 };
-#define QUANTIZER_LEAST_ZONE (1.0F / 64)
 
 struct quantizer {
-    float step; /* more than 0 */
-    float
-        dead_zone;  /* QUANTIZER_LEAST_ZONE or more, in steps: 0 is level 0 whatever the rounding */
-    float gain;     /* more than 0 */
-    bool with_sign; /* values below 0 have levels; else they become 0, as do those that
-                     * reconstruction would put below 0 */
+    float step;      /* more than 0 */
+    float threshold; /* step / 64 or more, so that 0 is level 0 whatever the rounding */
+    float gain;      /* more than 0 */
+    bool with_sign;  /* values below 0 have levels; else they become 0, as do those that
+                      * reconstruction would put below 0 */
     bool soft;
 };
 

@@ -233,7 +233,7 @@ size_t recipe_bytes(const struct recipe *r)
 
 void recipe_write(uint8_t *to, const struct recipe *r)
 {
-    const float numbers[] = { r->quantizer.step, r->quantizer.dead_zone, r->quantizer.gain };
+    const float numbers[] = { r->quantizer.step, r->quantizer.threshold, r->quantizer.gain };
     const size_t rest = (size_t)r->channels * sizeof *r->rest;
     to[0] = flags_of(r);
     to[1] = (uint8_t)r->channels;
@@ -313,7 +313,7 @@ int recipe_read(struct recipe *to, const uint8_t *from, size_t len, size_t *used
     struct recipe r = { .channels = from[1] | from[2] << 8,
                         .drop = flags & FLAG_DROP,
                         .quantizer = { .step = numbers[0],
-                                       .dead_zone = numbers[1],
+                                       .threshold = numbers[1],
                                        .gain = numbers[2],
                                        .with_sign = flags & FLAG_SIGN,
                                        .soft = flags & FLAG_SOFT } };

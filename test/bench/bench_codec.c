@@ -153,7 +153,7 @@ static void prepare(struct bench *b, const struct way *w)
     recipe_done(&b->recipe);
     b->recipe = (struct recipe){ .channels = CHANNELS,
                                  .quantizer = { .step = w->step,
-                                                .dead_zone = 0.5625F,
+                                                .threshold = 0.5625F * w->step,
                                                 .gain = 1.2F,
                                                 .with_sign = b->with_sign } };
     if (w->mode == CODEC_CTX || w->mode == CODEC_VIDEO)

@@ -101,9 +101,10 @@ struct recipe test_recipe(unsigned seed, int32_t channels)
 {
     static const float step[] = { 1, 0.25F, 0.01F, 8 }, zone[] = { 0.5F, 0.5625F, 0.125F, 4, 1 };
     uint32_t state = seeded(seed + 3);
+    const float chosen = step[below(&state, 4)];
     struct recipe r = { .channels = channels,
-                        .quantizer = { .step = step[below(&state, 4)],
-                                       .dead_zone = zone[below(&state, 5)],
+                        .quantizer = { .step = chosen,
+                                       .threshold = chosen * zone[below(&state, 5)],
                                        .gain = 1 + (float)below(&state, 3) / 4,
                                        .with_sign = below(&state, 2),
                                        .soft = below(&state, 4) == 0 } };

@@ -15,7 +15,8 @@
 /* What a value becomes, by the definition in quant/levels.h. */
 static double reconstruct(float value, const struct quantizer *q, float rest)
 {
-    const double size = fabs((double)value) / (double)q->step, zone = (double)q->dead_zone;
+    const double size = fabs((double)value) / (double)q->step,
+                 zone = (double)q->threshold / (double)q->step;
     double out = (double)rest;
     if (size >= zone && (q->with_sign || value > 0)) {
         const double middle = floor(size - zone) + 0.5 + (q->soft ? 0 : zone);
@@ -273,18 +274,18 @@ Test(recipe, is_the_same_as_bytes)
 Test(recipe, no_quantizer_is_taken_on_trust)
 {
     const struct quantizer bad[] = {
-        { .step = 0, .dead_zone = 0.5F, .gain = 1 },
-        { .step = -1, .dead_zone = 0.5F, .gain = 1 },
-        { .step = NAN, .dead_zone = 0.5F, .gain = 1 },
-        { .step = INFINITY, .dead_zone = 0.5F, .gain = 1 },
-        { .step = 1e-44F, .dead_zone = 0.5F, .gain = 1 },
-        { .step = 1, .dead_zone = -1, .gain = 1 },
-        { .step = 1, .dead_zone = 0, .gain = 1 },
-        { .step = 1, .dead_zone = NAN, .gain = 1 },
-        { .step = 1, .dead_zone = INFINITY, .gain = 1 },
-        { .step = 1, .dead_zone = 0.5F, .gain = 0 },
-        { .step = 1, .dead_zone = 0.5F, .gain = NAN },
-        { .step = 1e37F, .dead_zone = 0.5F, .gain = 1 },
+        { .step = 0, .threshold = 0.5F, .gain = 1 },
+        { .step = -1, .threshold = 0.5F, .gain = 1 },
+        { .step = NAN, .threshold = 0.5F, .gain = 1 },
+        { .step = INFINITY, .threshold = INFINITY, .gain = 1 },
+        { .step = 1e-44F, .threshold = 0.5F, .gain = 1 },
+        { .step = 1, .threshold = -1, .gain = 1 },
+        { .step = 1, .threshold = 0, .gain = 1 },
+        { .step = 1, .threshold = NAN, .gain = 1 },
+        { .step = 1, .threshold = INFINITY, .gain = 1 },
+        { .step = 1, .threshold = 0.5F, .gain = 0 },
+        { .step = 1, .threshold = 0.5F, .gain = NAN },
+        { .step = 1e37F, .threshold = 0.5F, .gain = 1 },
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct recipe r = { .channels = 3, .quantizer = bad[i] }, out;
