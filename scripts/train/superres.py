@@ -17,6 +17,7 @@ and writes
 and prints PSNR against bicubic enlargement for the photographs that were held out.
 """
 import argparse
+import functools
 import hashlib
 import io
 import math
@@ -24,6 +25,7 @@ import pathlib
 import subprocess
 
 import numpy as np
+import onnx.numpy_helper
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -140,8 +142,14 @@ def sample_patch(low, high, rng):
     return x, y
 
 
-def sample_batch(pairs, chances, rng):
-    picks = rng.choice(len(pairs), BATCH, p=chances)
+def chances(pairs):
+    """As many patches of a photograph as it has pixels."""
+    area = np.array([low.shape[0] * low.shape[1] for low, _ in pairs], float)
+    return area / area.sum()
+
+
+def sample_batch(pairs, chances, rng, size=BATCH):
+    picks = rng.choice(len(pairs), size, p=chances)
     patches = [sample_patch(*pairs[i], rng) for i in picks]
     return to_tensor([x for x, _ in patches]), to_tensor([y for _, y in patches])
 
@@ -158,14 +166,12 @@ def learning_rate(step, steps):
 
 def train(net, pairs, steps, rng):
     net.to(memory_format=torch.channels_last).train()
-    area = np.array([low.shape[0] * low.shape[1] for low, _ in pairs], float)
-    chances = area / area.sum()
     optimizer = torch.optim.Adam(net.parameters(), betas=(.9, .99))
     total = 0.0
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
-        x, y = sample_batch(pairs, chances, rng)
+        x, y = sample_batch(pairs, chances(pairs), rng)
         loss = F.l1_loss(net(x), y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -222,6 +228,57 @@ def write_fixture(net, low, folder):
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "superres_in.npy", x.numpy())
     np.save(folder / "superres_out.npy", y.contiguous().numpy())
+
+
+class Task:
+    """What finetune.py asks for."""
+
+    name, unit, dynamic = "demo super-resolution", "dB", {2: "rows", 3: "columns"}
+
+    def network(self):
+        """The demo's, from its exported file: weights keep their names."""
+        net = SuperRes(CHANNELS, LAYERS)
+        graph = onnx.load("conf/demo/superres.onnx").graph
+        net.load_state_dict({w.name: torch.from_numpy(onnx.numpy_helper.to_array(w).copy())
+                             for w in graph.initializer})
+        return net
+
+    def example(self):
+        return to_tensor([np.asarray(Image.open("conf/demo/dogs.png"))]).contiguous()
+
+    @functools.cached_property
+    def photographs(self):
+        """(those to train with, those held out)"""
+        files = fetch_photographs(pathlib.Path("build/train"))
+        return tuple([Image.open(f).convert("RGB") for f in files
+                      if f.name.startswith(HELD_OUT) == held_out] for held_out in (False, True))
+
+    @functools.cached_property
+    def pairs(self):
+        return [pair(shrink_to_width(p, width)) for p in self.photographs[0]
+                for width in (1600, 800)]
+
+    def batch(self, random, size):
+        rng = np.random.default_rng(torch.randint(2**62, (), generator=random).item())
+        return sample_batch(self.pairs, chances(self.pairs), rng, size)
+
+    def loss(self, answer, target, before):
+        return F.l1_loss(answer, target)
+
+    def held_out(self):
+        """Squares of the demo's size from the photographs that were held out."""
+        side = self.example().shape[2]
+        for low, high in (pair(shrink_to_width(p, 800)) for p in self.photographs[1]):
+            for top in range(0, low.shape[0] - side + 1, side):
+                for left in range(0, low.shape[1] - side + 1, side):
+                    x = low[top:top + side, left:left + side]
+                    y = high[2 * top:2 * (top + side), 2 * left:2 * (left + side)]
+                    yield to_tensor([x]).contiguous(), to_tensor([y])
+
+    def score(self, answer, target):
+        seen = (answer.clamp(0, 1) * 255).round()
+        error = (seen - (target * 255).round()).square().mean((1, 2, 3))
+        return 10 * torch.log10(255**2 / error)
 
 
 def main():

@@ -1,0 +1,313 @@
+#!/usr/bin/python3
+"""Fine-tunes a network for lossy halos: bands of rows, thresholds, quantization and lost messages
+inside, as a cluster of splitd nodes has them.
+
+Run from the root of the project after `make`, on Debian with python3-torch and python3-onnx:
+
+    scripts/train/finetune.py scripts/train/superres.py --out build/train/superres-tuned.onnx
+
+The network is split as splitctl plans it (scripts/train/halo.py); every batch takes one of --nodes
+and one of --loss at random.  Afterwards it is exported and shown beside the one before, each
+with halos of its own calibration, on pictures that were not trained on.
+
+With --seconds it stops after so long, with exit code 3, and the same command goes on:
+
+    until scripts/train/finetune.py TASK --seconds 90; do [ $? = 3 ] || break; done
+
+A TASK is a Python file with a class Task:
+
+    name, unit       of the table and of its figures
+    dynamic          names of the axes that the exported network leaves open: {0: "n"}
+    network()        the trained module: (n, channels, rows, columns) -> one tensor
+    example()        a picture as the cluster will get it, (1, channels, rows, columns)
+    batch(random, n) pictures and targets to train with, from a torch.Generator
+    loss(answer, target, before)   `before` is what the whole network answered before training
+    held_out()       list of (pictures, targets), not trained on
+    score(answer, target)          a number for every picture, more is better
+"""
+import argparse
+import copy
+import importlib.util
+import pathlib
+import sys
+
+import codec
+import halo
+import session
+import torch
+
+DEAD_ZONE, MAX_GAIN = 0.6, 1.5
+CALIBRATED, SEARCH = 32, 14  # pictures; halvings of the range of steps
+
+
+def parse_arguments(argv):
+    def several(kind):
+        return lambda text: [kind(word) for word in text.split(",")]
+
+    options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0],
+                                      epilog=__doc__.split("\n\n", 2)[2],
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("task", type=pathlib.Path, help="Python file with a class Task")
+    options.add_argument("--out", type=pathlib.Path,
+                         help="the network to write (default: build/train/TASK-tuned.onnx)")
+    options.add_argument("--nodes", type=several(int), default=[4, 8], metavar="N,...",
+                         help="clusters of so many nodes (default 4,8)")
+    options.add_argument("--ratio", type=float, default=25,
+                         help="how much smaller than floats halos shall be (default 25)")
+    options.add_argument("--loss", type=several(float), default=[0, 0.1, 1], metavar="SHARE,...",
+                         help="shares of the messages that get lost (default 0,0.1,1)")
+    options.add_argument("--policy", choices=("exchange", "auto"), default="exchange",
+                         help="exchange all halos, or as splitd plans it (default: exchange)")
+    options.add_argument("--steps", type=int, default=1000, help="of training (default 1000)")
+    options.add_argument("--batch", type=int, default=32, help="pictures a step (default 32)")
+    options.add_argument("--rate", type=float, default=5e-4, help="of learning (default 5e-4)")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--pictures", type=int, default=2000,
+                         help="most held-out pictures to look at (default 2000)")
+    options.add_argument("--seconds", type=float, default=0,
+                         help="stop after so long with exit code 3 (default: never)")
+    options.add_argument("--splitctl", type=pathlib.Path, default="build/splitctl")
+    args = options.parse_args(argv)
+    for name in ("steps", "batch", "threads", "pictures"):
+        if getattr(args, name) < 1:
+            options.error(f"--{name}: at least 1")
+    if not all(1 <= n <= 16 for n in args.nodes):
+        options.error("--nodes: 1 to 16 nodes")
+    if not all(0 <= share <= 1 for share in args.loss):
+        options.error("--loss: shares from 0 to 1")
+    if args.ratio <= 1:
+        options.error("--ratio: more than 1")
+    for file in (args.task, args.splitctl):
+        if not file.exists():
+            options.error(f"{file} is missing" + (": run make" if file == args.splitctl else ""))
+    args.out = args.out or pathlib.Path(f"build/train/{args.task.stem}-tuned.onnx")
+    return args
+
+
+def load_task(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Task()
+
+
+def export(net, task, file):
+    torch.onnx.export(net, task.example(), str(file), opset_version=13, input_names=["image"],
+                      output_names=["answer"],
+                      dynamic_axes={"image": task.dynamic, "answer": task.dynamic})
+
+
+class Network:
+    """A network and how it is split for pictures of any size: as `file`, its export with whatever
+    weights."""
+
+    def __init__(self, net, file, args):
+        self.net, self.file, self.args = net.eval(), file, args
+        self.tapes, self.splits = {}, {}
+
+    def split(self, pictures, nodes):
+        shape = (1, *pictures.shape[1:])
+        if shape not in self.tapes:
+            self.tapes[shape] = halo.Tape(self.net, pictures[:1])
+        if (shape, nodes) not in self.splits:
+            plan = halo.read_plan(self.args.splitctl, self.file, shape, nodes,
+                                  policy=self.args.policy)
+            self.splits[shape, nodes] = halo.Split(self.tapes[shape], plan, self.file)
+        return self.splits[shape, nodes]
+
+
+# ---- Calibration
+
+
+class Samples(codec.Codec):
+    """Changes nothing and keeps what was sent, tensor by tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = {}
+
+    def __call__(self, values, tensor, border):
+        self.messages.setdefault(tensor, []).append(values)
+        return values
+
+
+def quantizer_for(messages, coarseness):
+    """Of a tensor of which `messages` were sent.  The step is `coarseness` standard deviations;
+    gain and rest give values back the variance and the mean that the dead zone takes."""
+    x = torch.cat([m.transpose(0, 1).flatten(1) for m in messages], 1)  # a row per channel
+    made = codec.Quantizer(step=max(coarseness * x.std().item(), 1e-9), dead_zone=DEAD_ZONE,
+                           gain=1.0, with_sign=bool((x < 0).any()))
+    seen = made.values(made.levels(x.unsqueeze(0).unsqueeze(2))).view_as(x)
+    off, off_seen = x - x.mean(1, keepdim=True), seen - seen.mean(1, keepdim=True)
+    both = (off * off_seen).sum().item()
+    made.gain = min(MAX_GAIN, max(1.0, (off * off).sum().item() / both)) if both > 0 else 1.0
+    made.rest = x.mean(1) - made.gain * seen.mean(1)
+    return made
+
+
+def calibrate(split, pictures, ratio):
+    """Quantizers of all tensors with which halos are `ratio` times smaller than floats."""
+    samples = Samples()
+    with torch.no_grad():
+        split(pictures, samples)
+    coarse, fine = 16.0, 0.01
+    for _ in range(SEARCH):
+        middle = (coarse * fine) ** 0.5
+        quantizers = {t: quantizer_for(m, middle) for t, m in samples.messages.items()}
+        counter = codec.Codec("tq", quantizers, count=True)
+        for tensor, messages in samples.messages.items():
+            for m in messages:
+                counter(m, tensor, None)
+        if ratio_of(counter.traffic) < ratio:
+            fine = middle
+        else:
+            coarse = middle
+    return quantizers
+
+
+def ratio_of(traffic):
+    sent = sum(t.bytes for t in traffic.values())
+    return sum(t.dense() for t in traffic.values()) / sent if sent else float("inf")
+
+
+# ---- Training
+
+
+def fine_tune(args, task, network, state, file, clock):
+    """Trains `network` from where `state` says it is."""
+    before = copy.deepcopy(network.net)
+    every = max(1, args.steps // 10)
+
+    def batch_of(step):
+        random = session.random_of(args.seed, step)
+        return random, task.batch(random, args.batch)
+
+    def quantizers_at(step):
+        if step % every == 0 or "quantizers" not in state:
+            _, (pictures, _) = batch_of(step)
+            state["quantizers"] = calibrate(network.split(pictures, args.nodes[0]),
+                                            pictures[:CALIBRATED], args.ratio)
+        return state["quantizers"]
+
+    def one_of(choices, random):
+        return choices[torch.randint(len(choices), (), generator=random).item()]
+
+    def loss_at(step):
+        random, (pictures, target) = batch_of(step)
+        split = network.split(pictures, one_of(args.nodes, random))
+        share = one_of(args.loss, random)
+        halos = codec.Codec("drop" if share == 1 else "tq", quantizers_at(step), share, random)
+        with torch.no_grad():
+            known = before(pictures)
+        return task.loss(split(pictures, halos), target, known)
+
+    session.train(network.net, args.steps, args.rate, loss_at, state, file, clock)
+
+
+# ---- What it brings
+
+
+def cells(args):
+    """(nodes, mode, share of messages that get lost) of all that is looked at."""
+    yield 1, "f32", 0
+    for nodes in args.nodes:
+        yield nodes, "tq", 0
+        for share in args.loss:
+            if 0 < share < 1:
+                yield nodes, "tq", share
+        yield nodes, "drop", 0
+
+
+def held_out(args, task):
+    left = args.pictures
+    for pictures, target in task.held_out():
+        if left > 0:
+            yield pictures[:left], target[:left]
+        left -= len(pictures)
+
+
+def measure(args, task, network, which, state, clock):
+    """Scores of `network` in every cell, into state["cells"], as far as time allows."""
+    quantizers = state.setdefault("calibrated", {})
+    batches = list(held_out(args, task))
+    bar = session.Bar(f"looking at the network {which}", len(batches))
+    for cell in cells(args):
+        nodes, mode, share = cell
+        found = state["cells"].setdefault((which, *cell), {"scores": [], "traffic": {}})
+        for i, (pictures, target) in list(enumerate(batches))[len(found["scores"]):]:
+            if clock.is_over():
+                raise session.TimeIsUp
+            split = network.split(pictures, nodes)
+            if which not in quantizers and mode != "f32":
+                known, _ = task.batch(session.random_of(args.seed, 0), CALIBRATED)
+                quantizers[which] = calibrate(network.split(known, nodes), known, args.ratio)
+            halos = codec.Codec(mode, quantizers.get(which), share,
+                                session.random_of(args.seed, i), count=True)
+            with torch.no_grad():
+                found["scores"].append(task.score(split(pictures, halos), target))
+            for tensor, t in halos.traffic.items():
+                sum_of = found["traffic"].setdefault(tensor, codec.Traffic())
+                sum_of.messages += t.messages
+                sum_of.values += t.values
+                sum_of.bytes += t.bytes
+            bar.show(i + 1, f"{nodes} nodes, {mode}")
+
+
+def figure(score, first):
+    """The mean, and how it differs from that of the same pictures before, with its error."""
+    off = score - first
+    error = off.std().item() / len(off) ** 0.5 if len(off) > 1 else 0
+    return f"{score.mean():.2f} ({off.mean():+.2f} ± {error:.2f})"
+
+
+def table(args, task, state):
+    """Markdown."""
+    rows = [f"| {task.name} | smaller than f32 | {task.unit} before | {task.unit} after |",
+            "|---|---|---|---|"]
+    first = torch.cat(state["cells"]["before", 1, "f32", 0]["scores"]).float()
+    for nodes, mode, share in cells(args):
+        found = [state["cells"][which, nodes, mode, share] for which in ("before", "after")]
+        what = "one node" if nodes == 1 else f"{nodes} nodes, `{mode}`"
+        if share > 0:
+            what += f", {100 * share:g} % of the messages lost"
+        ratio = " / ".join(f"{ratio_of(f['traffic']):.1f}x" for f in found) if mode == "tq" else ""
+        scores = [figure(torch.cat(f["scores"]).float(), first) for f in found]
+        rows.append(f"| {what} | {ratio} | {scores[0]} | {scores[1]} |")
+    return "\n".join(rows)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    torch.set_num_threads(args.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(args.seed)
+    clock = session.Clock(args.seconds)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    task = load_task(args.task)
+
+    file = args.out.with_suffix(".pt")
+    kept = ("nodes", "ratio", "loss", "policy", "steps", "batch", "rate", "seed", "pictures")
+    state = session.load(file, {name: getattr(args, name) for name in kept})
+    state.setdefault("cells", {})
+    shown = args.out.with_suffix(".before.onnx")
+    first, tuned = (Network(task.network(), shown, args) for _ in range(2))
+    export(first.net, task, shown)
+    if state.get("step", 0) < args.steps:
+        fine_tune(args, task, tuned, state, file, clock)
+    tuned.net.load_state_dict(state["net"])
+    export(tuned.net, task, args.out)
+    try:
+        measure(args, task, first, "before", state, clock)
+        measure(args, task, tuned, "after", state, clock)
+    finally:
+        session.save(state, file)
+    print(f"{args.out}: {args.out.stat().st_size} bytes, {args.steps} steps\n")
+    print(table(args, task, state))
+
+
+if __name__ == "__main__":
+    try:
+        session.run_in_pieces(main)
+    except (halo.Unsupported, RuntimeError) as error:
+        sys.exit(f"finetune: {error}")
