@@ -151,13 +151,15 @@ class SPPF(nn.Module):
 
 class YOLO(nn.Module):
     """A small detector in the manner of YOLOv5 and YOLOv8: CSP stages, SPPF, a neck that goes up
-    and down again, and decoded boxes (x, y, w, h) and class scores of three scales."""
+    and down again, and, as YOLOv8 has it, decoded boxes (x, y, w, h) and class scores of three
+    scales: 1 x (4 + classes) x cells."""
 
     STRIDES = (8, 16, 32)
 
-    def __init__(self, width=16, classes=20):
+    def __init__(self, width=16, classes=20, sharpness=1.0):
         super().__init__()
         w, self.outputs = width, 4 + classes
+        self.sharpness = sharpness  # of the class scores: random ones are nearly all 0 or 1
         self.stem = nn.Sequential(convolution(3, w, 3, 2), convolution(w, 2 * w, 3, 2),
                                   CSP(2 * w, 2 * w))
         self.stage3 = nn.Sequential(convolution(2 * w, 4 * w, 3, 2), CSP(4 * w, 4 * w, 2))
@@ -173,10 +175,10 @@ class YOLO(nn.Module):
         rows, columns = x.shape[2:]
         y, x_of = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         grid = torch.stack([x_of, y], 0).float()
-        x = x.sigmoid()
-        centre = (x[:, :2] * 2 - 0.5 + grid) * stride
-        size = (x[:, 2:4] * 2) ** 2 * stride
-        return torch.cat([centre, size, x[:, 4:]], 1).flatten(2).permute(0, 2, 1)
+        box, classes = x[:, :4].sigmoid(), (x[:, 4:] * self.sharpness).sigmoid()
+        centre = (box[:, :2] * 2 - 0.5 + grid) * stride
+        size = (box[:, 2:] * 2) ** 2 * stride
+        return torch.cat([centre, size, classes], 1).flatten(2)
 
     def forward(self, x):
         c3 = self.stage3(self.stem(x))
@@ -187,7 +189,39 @@ class YOLO(nn.Module):
         n4 = self.down4(torch.cat([self.narrow3(p3), p4], 1))
         n5 = self.down5(torch.cat([self.narrow4(n4), c5], 1))
         maps = [head(m) for head, m in zip(self.heads, (p3, n4, n5))]
-        return torch.cat([self.decode(m, s) for m, s in zip(maps, self.STRIDES)], 1)
+        return torch.cat([self.decode(m, s) for m, s in zip(maps, self.STRIDES)], 2)
+
+
+class Suppressed(nn.Module):
+    """What exporters append to a detector: non-maximum suppression within each class, and boxes,
+    scores and classes of what is left.  How many that are differs from picture to picture.  Of
+    random boxes and scores rounding would change the order: larger ones overlap, coarse ones are equal
+    or apart."""
+
+    def __init__(self, model, iou=0.3):
+        super().__init__()
+        self.model, self.iou = model, iou
+
+    def forward(self, x):
+        values = self.model(x)[0]
+        centre, half = values[:2].T, 2 * values[2:4].T
+        boxes = torch.cat([centre - half, centre + half], 1)
+        scores, classes = ((values[4:] * 64).round() / 64).max(0)
+        apart = boxes + classes[:, None] * 4096.0  # boxes of two classes never meet
+        keep = torchvision.ops.nms(apart, scores, self.iou)
+        return boxes[keep], scores[keep], classes[keep]
+
+
+class Heads(nn.Module):
+    """Of torchvision's SSD what a network computes: class scores and offsets to the anchors."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        heads = self.model.head(list(self.model.backbone(x).values()))
+        return heads["cls_logits"], heads["bbox_regression"]
 
 
 class HandHardSigmoid(nn.Module):
@@ -229,12 +263,19 @@ class TensorFlowStyle(nn.Module):
         return self.model(x.permute(0, 3, 1, 2))
 
 
+def detector(name):
+    return getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None)
+
+
 OWN = {
     "mobilenet_v3_small_tf":
         lambda: TensorFlowStyle(torchvision_network("mobilenet_v3_small")),
     "unet": UNet,
     "unet_bilinear": lambda: UNet(transposed=False),
-    "yolo": YOLO,
+    "yolo": lambda: YOLO(sharpness=0.1),
+    "yolo_suppressed": lambda: Suppressed(YOLO(sharpness=0.1)),
+    "ssd300_vgg16": lambda: Heads(detector("ssd300_vgg16")),
+    "ssdlite320_mobilenet_v3_large": lambda: Heads(detector("ssdlite320_mobilenet_v3_large")),
 }
 
 
@@ -246,8 +287,8 @@ def make_network(name, shape):
     return randomize(model, shape)
 
 
-def export(model, shape, file, opset=OPSET, dynamic=()):
-    """`dynamic`: the input's axes whose extents the file leaves open."""
+def export(model, shape, file, opset=OPSET, dynamic=(), outputs=("output",)):
+    """`dynamic`: the input's axes whose extents the file leaves open; `outputs`: names."""
     axes = {"input": {axis: f"axis{axis}" for axis in dynamic}} if dynamic else None
     torch.onnx.export(model, torch.zeros(shape), file, opset_version=opset, dynamic_axes=axes,
-                      input_names=["input"], output_names=["output"])
+                      input_names=["input"], output_names=list(outputs))
