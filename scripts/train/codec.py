@@ -16,7 +16,7 @@ LEVELS = {"q8": (255, 127), "q4": (15, 7)}  # the largest, without and with a si
 class Quantizer:
     """Of one tensor: see quant/levels.h, whose words these are."""
     step: float
-    dead_zone: float           # in steps
+    threshold: float
     gain: float
     with_sign: bool
     soft: bool = False
@@ -26,21 +26,18 @@ class Quantizer:
         """Whole numbers as floats."""
         if not self.with_sign:
             values = values.clamp(min=0)
-        size = values.abs() * single(1 / single(self.step)) + single(1 - single(self.dead_zone))
+        step, threshold = np.float32(self.step), np.float32(self.threshold)
+        inverse = 1 / step
+        size = values.abs() * float(inverse) + float(1 - threshold * inverse)
         return torch.sign(values) * torch.where(size >= 1, size, torch.zeros(())).floor()
 
     def values(self, levels):
-        step = single(single(self.gain) * single(self.step))
-        origin = single(step * single((0 if self.soft else single(self.dead_zone)) - 0.5))
-        values = levels * step + torch.sign(levels) * origin
+        step, threshold, gain = (np.float32(x) for x in (self.step, self.threshold, self.gain))
+        origin = gain * (-step / 2 if self.soft else threshold - step / 2)
+        values = levels * float(gain * step) + torch.sign(levels) * float(origin)
         if self.rest is not None:
             values = values + self.rest.view(1, -1, 1, 1)
         return values if self.with_sign else values.clamp(min=0)
-
-
-def single(value):
-    """Rounded to a float of 32 bits."""
-    return float(np.float32(value))
 
 
 @dataclass

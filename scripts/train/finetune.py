@@ -36,7 +36,7 @@ import halo
 import session
 import torch
 
-DEAD_ZONE, MAX_GAIN = 0.6, 1.5
+THRESHOLD, MAX_GAIN = 0.6, 1.5  # the first in steps
 CALIBRATED, SEARCH = 32, 14  # pictures; halvings of the range of steps
 
 
@@ -54,6 +54,8 @@ def parse_arguments(argv):
                          help="clusters of so many nodes (default 4,8)")
     options.add_argument("--ratio", type=float, default=25,
                          help="how much smaller than floats halos shall be (default 25)")
+    options.add_argument("--soft", action="store_true",
+                         help="take the threshold off what is more: the literal ReLU(x - t)")
     options.add_argument("--loss", type=several(float), default=[0, 0.1, 1], metavar="SHARE,...",
                          help="shares of the messages that get lost (default 0,0.1,1)")
     options.add_argument("--policy", choices=("exchange", "auto"), default="exchange",
@@ -132,12 +134,13 @@ class Samples(codec.Codec):
         return values
 
 
-def quantizer_for(messages, coarseness):
+def quantizer_for(messages, coarseness, soft):
     """Of a tensor of which `messages` were sent.  The step is `coarseness` standard deviations;
-    gain and rest give values back the variance and the mean that the dead zone takes."""
+    gain and rest give values back the variance and the mean that the threshold takes."""
     x = torch.cat([m.transpose(0, 1).flatten(1) for m in messages], 1)  # a row per channel
-    made = codec.Quantizer(step=max(coarseness * x.std().item(), 1e-9), dead_zone=DEAD_ZONE,
-                           gain=1.0, with_sign=bool((x < 0).any()))
+    step = max(coarseness * x.std().item(), 1e-9)
+    made = codec.Quantizer(step, THRESHOLD * step, gain=1.0, with_sign=bool((x < 0).any()),
+                           soft=soft)
     seen = made.values(made.levels(x.unsqueeze(0).unsqueeze(2))).view_as(x)
     off, off_seen = x - x.mean(1, keepdim=True), seen - seen.mean(1, keepdim=True)
     both = (off * off_seen).sum().item()
@@ -146,20 +149,20 @@ def quantizer_for(messages, coarseness):
     return made
 
 
-def calibrate(split, pictures, ratio):
-    """Quantizers of all tensors with which halos are `ratio` times smaller than floats."""
+def calibrate(split, pictures, args):
+    """Quantizers of all tensors with which halos are --ratio times smaller than floats."""
     samples = Samples()
     with torch.no_grad():
         split(pictures, samples)
     coarse, fine = 16.0, 0.01
     for _ in range(SEARCH):
         middle = (coarse * fine) ** 0.5
-        quantizers = {t: quantizer_for(m, middle) for t, m in samples.messages.items()}
+        quantizers = {t: quantizer_for(m, middle, args.soft) for t, m in samples.messages.items()}
         counter = codec.Codec("tq", quantizers, count=True)
         for tensor, messages in samples.messages.items():
             for m in messages:
                 counter(m, tensor, None)
-        if ratio_of(counter.traffic) < ratio:
+        if ratio_of(counter.traffic) < args.ratio:
             fine = middle
         else:
             coarse = middle
@@ -187,7 +190,7 @@ def fine_tune(args, task, network, state, file, clock):
         if step % every == 0 or "quantizers" not in state:
             _, (pictures, _) = batch_of(step)
             state["quantizers"] = calibrate(network.split(pictures, args.nodes[0]),
-                                            pictures[:CALIBRATED], args.ratio)
+                                            pictures[:CALIBRATED], args)
         return state["quantizers"]
 
     def one_of(choices, random):
@@ -241,7 +244,7 @@ def measure(args, task, network, which, state, clock):
             split = network.split(pictures, nodes)
             if which not in quantizers and mode != "f32":
                 known, _ = task.batch(session.random_of(args.seed, 0), CALIBRATED)
-                quantizers[which] = calibrate(network.split(known, nodes), known, args.ratio)
+                quantizers[which] = calibrate(network.split(known, nodes), known, args)
             halos = codec.Codec(mode, quantizers.get(which), share,
                                 session.random_of(args.seed, i), count=True)
             with torch.no_grad():
@@ -287,7 +290,7 @@ def main(argv=None):
     task = load_task(args.task)
 
     file = args.out.with_suffix(".pt")
-    kept = ("nodes", "ratio", "loss", "policy", "steps", "batch", "rate", "seed", "pictures")
+    kept = ("nodes", "ratio", "soft", "loss", "policy", "steps", "batch", "rate", "seed", "pictures")
     state = session.load(file, {name: getattr(args, name) for name in kept})
     state.setdefault("cells", {})
     shown = args.out.with_suffix(".before.onnx")

@@ -103,13 +103,15 @@ class Codecs(unittest.TestCase):
                               for m in levels])
 
     def test_quantizer(self):
-        q = codec.Quantizer(step=0.5, dead_zone=0.6, gain=1.25, with_sign=True,
+        q = codec.Quantizer(step=0.5, threshold=0.3, gain=1.25, with_sign=True,
                             rest=torch.tensor([0.25]))
         x = torch.tensor([0.29, 0.31, 0.79, 0.81, -0.31, 0]).view(1, 1, 1, -1)
         self.assertEqual(q.levels(x).flatten().tolist(), [0, 1, 1, 2, -1, 0])
         want = [0.25, 0.25 + 0.625 * 1.1, 0.25 + 0.625 * 1.1, 0.25 + 0.625 * 2.1,
                 0.25 - 0.625 * 1.1, 0.25]
         torch.testing.assert_close(q.values(q.levels(x)).flatten(), torch.tensor(want))
+        q.soft = True
+        torch.testing.assert_close(q.values(q.levels(x)).flatten()[3], torch.tensor(0.25 + 0.9375))
         q.with_sign = False
         self.assertEqual(q.levels(x).flatten().tolist(), [0, 1, 1, 2, 0, 0])
 
@@ -117,7 +119,7 @@ class Codecs(unittest.TestCase):
         """Pass where something arrives, and nowhere else."""
         x = torch.tensor([[0.1, 2.0, 3.0]]).view(1, 1, 1, 3).requires_grad_()
         border = torch.full_like(x, 7.0, requires_grad=True)
-        q = {"t": codec.Quantizer(step=1.0, dead_zone=0.6, gain=1.0, with_sign=False)}
+        q = {"t": codec.Quantizer(step=1.0, threshold=0.6, gain=1.0, with_sign=False)}
         for share, to_x, to_border in ((0, [0, 1, 1], None), (1, [0, 0, 0], [1, 1, 1])):
             x.grad = border.grad = None
             codec.Codec("tq", q, share)(x, "t", border).sum().backward()
