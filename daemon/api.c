@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "daemon/api_infer.h"
+#include "daemon/metrics.h"
 
 struct api {
     uv_loop_t *loop;
@@ -219,6 +220,12 @@ static void add_node(const struct api *a, cJSON *list, int32_t node)
     cJSON_AddStringToObject(json, "name", info.name);
     cJSON_AddStringToObject(json, "address", info.address);
     cJSON_AddBoolToObject(json, "up", info.up);
+    cJSON_AddStringToObject(json, "version", info.version);
+    if (info.health.temperature_mc == HEALTH_NO_TEMPERATURE)
+        cJSON_AddNullToObject(json, "temperature_c");
+    else
+        cJSON_AddNumberToObject(json, "temperature_c", info.health.temperature_mc / 1e3);
+    cJSON_AddNumberToObject(json, "throttled", info.health.throttled);
     cJSON *models = cJSON_AddArrayToObject(json, "models");
     for (int32_t i = 0; i < coordinator_models(a->coordinator); i++) {
         coordinator_model(a->coordinator, i, &model);
@@ -266,11 +273,23 @@ static void get_status(struct api *a, struct http_call *call)
     cJSON_AddNumberToObject(queue, "limit", a->config->queue);
     cJSON *counters = cJSON_AddObjectToObject(json, "counters");
     cJSON_AddNumberToObject(counters, "answered", (double)n.answered);
+    cJSON_AddNumberToObject(counters, "answered_ms", ms(n.answered_ns));
     cJSON_AddNumberToObject(counters, "refused", (double)n.refused);
     cJSON_AddNumberToObject(counters, "failed", (double)n.failed);
     cJSON_AddNumberToObject(counters, "frames", (double)n.frames);
     cJSON_AddNumberToObject(counters, "repeated", (double)n.repeated);
     reply_json(call, OK, json, NULL, 0);
+}
+
+static void get_metrics(struct api *a, struct http_call *call)
+{
+    size_t len;
+    char *text = metrics_text(a->coordinator, a->config, &len);
+
+    if (text)
+        http_reply(call, OK, METRICS_CONTENT_TYPE, NULL, 0, (uint8_t *)text, len);
+    else
+        reply_error(call, FAILED, "out of memory");
 }
 
 /* ---- infer: parsed on the pool, run by the coordinator, formatted on the pool, answered */
@@ -502,6 +521,7 @@ static const struct {
     { "/v2/health/live", get_live },
     { "/v2/health/ready", get_ready },
     { "/splitd/status", get_status },
+    { "/metrics", get_metrics },
 };
 
 /* What follows "/v2/models/": the name and the rest, version 1 left out. */

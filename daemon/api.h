@@ -1,19 +1,22 @@
-/* daemon/api.h - Open Inference Protocol v2 (KServe) over HTTP, and /splitd/status.
+/* daemon/api.h - Open Inference Protocol v2 (KServe) over HTTP, /splitd/status and /metrics.
  *
  *   GET  /v2/health/live, /v2/health/ready, /v2, /v2/models/{m}, /v2/models/{m}/ready
  *   POST /v2/models/{m}/infer   see daemon/api_infer.h; or, with Content-Type image/jpeg or
  *                               image/png, the bytes of one picture as the body
+ *   GET  /metrics               the same figures for Prometheus: daemon/metrics.c
  *   GET  /splitd/status         nodes, epoch, models, figures of each model's last frame:
  *
  *     { "cluster", "coordinator", "version", "epoch",
- *       "nodes":  [ { "name", "address", "up",
+ *       "nodes":  [ { "name", "address", "up", "version",
+ *                     "temperature_c": null if not known,
+ *                     "throttled": bits of libsplit/board.h,
  *                     "models": [ { "model", "rows": [first, end, of], "compute_ms", "wait_ms",
  *                                   "pack_ms", "send_ms", "sent_bytes", "received_bytes",
  *                                   "halo_bytes", "sent_messages", "received_messages",
  *                                   "arena_bytes", "weight_bytes" } ] } ],
  *       "models": [ { "name", "ready", "problem": "" if none, "task": null while it loads } ],
  *       "queue": { "waiting", "running", "limit" },
- *       "counters": { "answered", "refused", "failed", "frames", "repeated" } }
+ *       "counters": { "answered", "answered_ms", "refused", "failed", "frames", "repeated" } }
  *
  * rows are those of the first tensor that is cut, 0 0 0 if there is none.
  * /v2/models/{m}/versions/1 is another name of /v2/models/{m}.  Errors are {"error": "..."}

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -84,6 +85,8 @@ static void on_wake(uv_async_t *a)
 static void on_pump(uv_timer_t *t) { models_pump(t->data); }
 
 /* ---- membership */
+
+static const struct msg_health health_unknown = { .temperature_mc = HEALTH_NO_TEMPERATURE };
 
 static uint32_t all_nodes(const struct coordinator *c)
 {
@@ -200,10 +203,11 @@ void coordinator_replan_soon(struct coordinator *c)
 
 void coordinator_up(struct coordinator *c, int32_t node, const struct msg_hello *hello)
 {
-    (void)hello;
     if (c->closing)
         return;
     c->up |= bit(node);
+    snprintf(c->said[node].version, sizeof c->said[node].version, "%s",
+             hello ? hello->version : SPLITD_VERSION);
     c->linked[node] = 0; /* until it says more */
     for (int32_t i = 0; i < c->config->nmodels; i++)
         for (struct network *n = c->model[i].networks; n; n = n->next)
@@ -217,6 +221,7 @@ void coordinator_down(struct coordinator *c, int32_t node, const char *why)
     if (c->closing)
         return;
     c->up &= ~bit(node);
+    c->said[node].health = health_unknown;
     models_forget(c, node);
     if (c->members & bit(node)) {
         log_event(LOG_WARN, "node-lost", "node=%s reason=\"%s\" action=replan", node_name(c, node),
@@ -258,6 +263,11 @@ void coordinator_message(struct coordinator *c, int32_t node, const struct heade
     case MSG_FRAME_DONE:
         flight_frame_done(c, node, h, body);
         break;
+    case MSG_HEALTH:
+        if (health_decode(&c->said[node].health, body, h->length) < 0)
+            log_event(LOG_WARN, "message-dropped", "node=%s reason=\"HEALTH does not decode\"",
+                      node_name(c, node));
+        break;
     default:
         log_event(LOG_WARN, "message-dropped", "node=%s type=%d reason=\"not for a coordinator\"",
                   node_name(c, node), (int)h->type);
@@ -277,6 +287,8 @@ int coordinator_new(struct coordinator **out, uv_loop_t *loop, const struct conf
     c->loop = loop;
     c->config = config;
     c->starting = true;
+    for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
+        c->said[i].health = health_unknown;
     /* Messages of a coordinator that ran before this one must not be taken for its own: workers and
      * links may outlive it. */
     if (getrandom(&c->plans, sizeof c->plans, 0) != sizeof c->plans) {
@@ -414,7 +426,11 @@ void coordinator_node(const struct coordinator *c, int32_t node, int32_t model,
 {
     *info = (struct node_info){ .name = c->config->node[node].name,
                                 .address = c->config->node[node].address,
-                                .up = (c->up & bit(node)) != 0 };
+                                .version = c->said[node].version,
+                                .up = (c->up & bit(node)) != 0,
+                                .health = c->said[node].health };
+    if (c->mesh)
+        mesh_stats(c->mesh, node, &info->link);
     if (model < 0 || model >= c->config->nmodels)
         return;
     const struct model_figures *f = &c->model[model].figures[node];

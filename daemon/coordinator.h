@@ -14,6 +14,7 @@
 #include "libsplit/graph.h"
 #include "libsplit/sidecar.h"
 #include "proto/frame.h"
+#include "proto/health.h"
 #include "tiling/plan.h"
 
 struct coordinator;
@@ -99,7 +100,10 @@ bool coordinator_ready(
 /* Per node figures of the last frame of a model, for status and the demo's table. */
 struct node_info {
     const char *name, *address;
+    const char *version; /* of its program, "" before it was ever up */
     bool up;
+    struct msg_health health;     /* temperature HEALTH_NO_TEMPERATURE: not known */
+    struct mesh_link_stats link;  /* from here to there; zeros for this node itself */
     int32_t row_lo, row_hi, rows; /* of the first operator's output; 0 0 0 without a plan */
     struct msg_frame_done last;
     uint64_t arena_bytes, weight_bytes;
@@ -107,6 +111,7 @@ struct node_info {
 struct coordinator_counts {
     int32_t waiting, running;           /* requests now */
     uint64_t answered, refused, failed; /* since the start: 200, 4xx and 503, the rest */
+    uint64_t answered_ns;               /* from submit to done, of all that were answered */
     uint64_t frames, repeated;          /* frames started; of these, for another time */
 };
 void coordinator_counts(const struct coordinator *c, struct coordinator_counts *counts);

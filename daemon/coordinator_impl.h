@@ -187,8 +187,12 @@ struct coordinator {
     uv_loop_t *loop;
     const struct config *config;
     struct mesh *mesh;
-    struct model *model;               /* [config->nmodels] */
-    uint32_t up;                       /* nodes with a link */
+    struct model *model;                     /* [config->nmodels] */
+    uint32_t up;                             /* nodes with a link */
+    struct said {                            /* by each node, of itself */
+        char version[HELLO_VERSION_MAX + 1]; /* of its program, "" before it was ever up */
+        struct msg_health health;
+    } said[CONFIG_MAX_NODES];
     uint32_t members;                  /* nodes of this epoch */
     uint32_t linked[CONFIG_MAX_NODES]; /* nodes with which each says it has a link */
     uint32_t epoch, plans;

@@ -119,11 +119,12 @@ static void job_fail(struct job *j, enum outcome outcome)
     job_end(j, outcome, "%s", j->why.text);
 }
 
-static void count(struct coordinator *c, enum outcome outcome)
+static void count(struct coordinator *c, enum outcome outcome, int64_t elapsed_ns)
 {
     switch (outcome) {
     case OUTCOME_OK:
         c->counts.answered++;
+        c->counts.answered_ns += (uint64_t)elapsed_ns;
         break;
     case OUTCOME_TIMEOUT:
     case OUTCOME_FAILED:
@@ -140,8 +141,8 @@ void jobs_report(struct coordinator *c)
         struct job *j = c->ended;
         struct request *r = j->r;
         unlink_from(j);
-        count(c, j->outcome);
         r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
+        count(c, j->outcome, r->elapsed_ns);
         r->priv = NULL;
         r->done(r, j->outcome, j->fate.text); /* may free `r` */
         job_free(j);

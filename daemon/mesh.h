@@ -1,6 +1,6 @@
 /* daemon/mesh.h - one stream to every other node of the cluster.
  *
- * The node with the lower index dials, the other listens; a link is up only after HELLO and
+ * Every node listens; of two the one with the lower index dials.  A link is up only after HELLO and
  * HELLO_ACK.  Links come up, and come back after a loss, by themselves.  A link is lost when
  * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
  * its link, never more.  Implemented on nng_stream (one send and one receive aio per link).

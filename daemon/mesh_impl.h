@@ -39,7 +39,7 @@ struct peer {
 struct stranger {
     struct link *link; /* NULL: free */
     int64_t until_ms;
-    bool refused; /* lingers so that the peer can read why */
+    bool answered; /* will not be linked; lingers so that the peer can read the answer */
 };
 
 struct mesh {
@@ -52,7 +52,7 @@ struct mesh {
     struct mesh_events events;
 
     struct peer peer[CONFIG_MAX_NODES];
-    nng_stream_listener *listener; /* NULL: every other node is dialled */
+    nng_stream_listener *listener;
     nng_aio *accept;
     bool accepting;
     _Atomic bool accepted; /* `accept` has ended: look at its result */

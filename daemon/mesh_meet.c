@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/log.h"
 
@@ -14,6 +15,13 @@ enum {
     DIAL_MS = 2000,
 };
 
+static uint64_t wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 static void say_hello(const struct mesh *m, struct msg_hello *hello, enum hello_status status)
 {
     *hello = (struct msg_hello){ .status = status, .boot = m->boot };
@@ -21,6 +29,8 @@ static void say_hello(const struct mesh *m, struct msg_hello *hello, enum hello_
     memcpy(hello->node, mesh_name(m, m->self), sizeof hello->node);
     memcpy(hello->config, m->config->sha, sizeof hello->config);
     hello->threads = (uint16_t)config_threads(m->config, m->self);
+    hello->clock_ms = wall_ms();
+    snprintf(hello->version, sizeof hello->version, "%s", SPLITD_VERSION);
 }
 
 static int send_hello(const struct mesh *m, struct link *l, enum msg_type type,
@@ -221,18 +231,24 @@ static void accept_ended(struct mesh *m)
     accept_next(m);
 }
 
+/* Answers a stranger who will not be linked, and lets the answer arrive. */
+static void answer(struct mesh *m, struct stranger *s, enum hello_status status)
+{
+    if (send_hello(m, s->link, MSG_HELLO_ACK, status) < 0) {
+        free_stranger(s);
+        return;
+    }
+    s->answered = true;
+    s->until_ms = mesh_now_ms(m) + LINGER_MS;
+}
+
 static void refuse(struct mesh *m, struct stranger *s, enum hello_status status, const char *who)
 {
     char remote[LINK_REMOTE_BYTES];
 
     log_event(LOG_WARN, "peer-refused", "remote=%s node=%s reason=\"%s\"",
               link_remote(s->link, remote), who, hello_status_text(status));
-    if (send_hello(m, s->link, MSG_HELLO_ACK, status) < 0) {
-        free_stranger(s);
-        return;
-    }
-    s->refused = true;
-    s->until_ms = mesh_now_ms(m) + LINGER_MS;
+    answer(m, s, status);
 }
 
 /* The node called `name` that should dial us; -ENOENT if there is none. */
@@ -269,6 +285,10 @@ static void judge_hello(struct mesh *m, struct stranger *s, const struct header 
         free_stranger(s);
         return;
     }
+    if (hello.node[0] == '\0') {
+        answer(m, s, HELLO_OK); /* it only asks who is there */
+        return;
+    }
     if (strcmp(hello.cluster, m->config->cluster) != 0) {
         refuse(m, s, HELLO_OTHER_CLUSTER, hello.node);
         return;
@@ -297,7 +317,7 @@ static void serve_stranger(struct mesh *m, struct stranger *s)
     struct header h;
     uint8_t *body;
 
-    if (s->refused)
+    if (s->answered)
         return;
     if (link_next(s->link, &h, &body)) {
         judge_hello(m, s, &h, body);
@@ -399,7 +419,8 @@ static int prepare_dial(struct mesh *m, int32_t node, struct diag *why)
 
 int meet_open(struct mesh *m, struct diag *why)
 {
-    int err = m->self > 0 ? listen_at(m, why) : 0;
+    /* Nobody dials the first node, but some ask who is there. */
+    int err = listen_at(m, why);
 
     for (int32_t i = m->self + 1; err == 0 && i < m->config->nnodes; i++)
         err = prepare_dial(m, i, why);
@@ -446,7 +467,7 @@ static void tend_stranger(struct mesh *m, struct stranger *s)
 
     if (!s->link || mesh_now_ms(m) < s->until_ms)
         return;
-    if (!s->refused)
+    if (!s->answered)
         log_event(LOG_WARN, "peer-refused", "remote=%s reason=\"no HELLO within %d ms\"",
                   link_remote(s->link, remote), HELLO_MS);
     free_stranger(s);

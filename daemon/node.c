@@ -10,8 +10,13 @@
 #include "daemon/mesh.h"
 #include "daemon/store.h"
 #include "daemon/worker.h"
+#include "libsplit/board.h"
+#include "proto/health.h"
 
-enum { DRAIN_TICK_MS = 20 };
+enum {
+    DRAIN_TICK_MS = 20,
+    HEALTH_MS = 2000, /* the coordinator hears of temperature as often */
+};
 
 struct node {
     uv_loop_t *loop;
@@ -23,7 +28,7 @@ struct node {
     struct coordinator *coordinator; /* these three: on the coordinator's node */
     struct api *api;
     struct http_server *http;
-    uv_timer_t drain;
+    uv_timer_t drain, health;
     uint64_t drain_until;      /* uv_now() */
     int to_close;              /* parts whose `closed` has not come, and one for who counts them */
     void (*closed)(void *ctx); /* set: the node is closing */
@@ -35,7 +40,7 @@ struct node {
 static bool is_for_coordinator(const struct header *h)
 {
     return h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE ||
-           h->type == MSG_LINKS;
+           h->type == MSG_LINKS || h->type == MSG_HEALTH;
 }
 
 static void on_up(void *ctx, int32_t peer, const struct msg_hello *hello)
@@ -100,6 +105,9 @@ static void on_failed(void *ctx, int32_t peer, const struct header *h)
 static void on_freed(uv_handle_t *h)
 {
     struct node *n = h->data;
+
+    if (--n->to_close > 0)
+        return;
     void (*const closed)(void *ctx) = n->closed;
     void *const ctx = n->closed_ctx;
 
@@ -117,7 +125,9 @@ static void close_end(void *ctx)
     coordinator_free(n->coordinator);
     api_free(n->api);
     store_close(n->store);
+    n->to_close = 2;
     uv_close((uv_handle_t *)&n->drain, on_freed);
+    uv_close((uv_handle_t *)&n->health, on_freed);
 }
 
 static void close_rest(void *ctx)
@@ -151,6 +161,7 @@ static void on_drain(uv_timer_t *t)
     if (is_busy(n) && uv_now(n->loop) < n->drain_until)
         return;
     uv_timer_stop(t);
+    uv_timer_stop(&n->health);
     n->to_close = 1 + (n->coordinator != NULL) + (n->mesh != NULL);
     if (n->coordinator)
         coordinator_close(n->coordinator, close_rest, n);
@@ -174,6 +185,20 @@ void node_close(struct node *n, uint64_t drain_ms, void (*closed)(void *ctx), vo
 }
 
 /* ---- starting */
+
+static void on_health(uv_timer_t *t)
+{
+    struct node *n = t->data;
+    struct msg_health m = { .temperature_mc = HEALTH_NO_TEMPERATURE };
+    uint8_t body[HEALTH_BYTES];
+
+    (void)board_temperature("", &m.temperature_mc);
+    (void)board_throttled("", &m.throttled);
+    health_encode(&m, body);
+    /* Without a link it is not missed. */
+    (void)mesh_send(n->mesh, n->config->coordinator,
+                    &(struct header){ .type = MSG_HEALTH, .length = sizeof body }, body);
+}
 
 static int open_coordinator(struct node *n, struct diag *why)
 {
@@ -199,6 +224,7 @@ static int open_mesh(struct node *n, struct diag *why)
     worker_attach(n->worker, n->mesh);
     if (n->coordinator)
         coordinator_attach(n->coordinator, n->mesh);
+    uv_timer_start(&n->health, on_health, 0, HEALTH_MS);
     return 0;
 }
 
@@ -211,7 +237,8 @@ int node_open(struct node **out, uv_loop_t *loop, const struct config *config, i
         return diag(why, -ENOMEM, "out of memory");
     *n = (struct node){ .loop = loop, .config = config, .self = self };
     uv_timer_init(loop, &n->drain);
-    n->drain.data = n;
+    uv_timer_init(loop, &n->health);
+    n->drain.data = n->health.data = n;
 
     int rc = store_open(&n->store, state_dir, why);
     if (rc == 0)

@@ -2,6 +2,7 @@
 
 #include "proto/beat.h"
 #include "proto/frame.h"
+#include "proto/health.h"
 #include "proto/hello.h"
 #include "proto/links.h"
 #include "proto/model.h"
@@ -28,6 +29,7 @@ static const struct {
     [MSG_FRAME_DONE] = { true, FRAME_DONE_MAX_BYTES },
     [MSG_CANCEL] = { true, 0 },
     [MSG_LINKS] = { true, LINKS_BYTES },
+    [MSG_HEALTH] = { true, HEALTH_BYTES },
 };
 
 static bool type_known(enum msg_type type)

@@ -35,6 +35,7 @@ enum msg_type {
     MSG_FRAME_DONE = 12, /* proto/frame.h; node to coordinator */
     MSG_CANCEL = 13,     /* empty; coordinator to node: forget `frame` */
     MSG_LINKS = 14,      /* proto/links.h; node to coordinator */
+    MSG_HEALTH = 15,     /* proto/health.h; node to coordinator, now and then */
     MSG_TYPES
 };
 

@@ -21,6 +21,8 @@ static void put_hello(struct writer *w, const struct msg_hello *m)
     put_u64(w, m->boot);
     put_bytes(w, m->config, sizeof m->config);
     put_u16(w, m->threads);
+    put_u64(w, m->clock_ms);
+    put_text(w, m->version, HELLO_VERSION_MAX, TEXT_U8);
 }
 
 static int get_hello(struct reader *r, struct msg_hello *m)
@@ -34,6 +36,10 @@ static int get_hello(struct reader *r, struct msg_hello *m)
     m->boot = get_u64(r);
     const uint8_t *config = get_bytes(r, sizeof m->config);
     m->threads = get_u16(r);
+    m->clock_ms = get_u64(r);
+    err = get_text(r, m->version, HELLO_VERSION_MAX, TEXT_U8);
+    if (err != 0)
+        return err;
     if (!reader_ended(r))
         return -EBADMSG;
     memcpy(m->config, config, sizeof m->config);

@@ -155,6 +155,47 @@ http_refuses_requests() {
     still_serves "bad requests"
 }
 
+# The value of a metric: metric 'NAME{LABELS}'
+metric() { awk -v name="$1" '$1 == name { print $2 }' "$tmp/body"; }
+
+# Every line is one of Prometheus's text format, every metric has a help and a type, none comes twice.
+metrics_are_well_formed() {
+    awk '
+        /^# HELP splitd_[a-z_]+ [A-Z]/ { helped[$3] = 1; next }
+        /^# TYPE splitd_[a-z_]+ (counter|gauge|summary)$/ {
+            if (!helped[$3] || type[$3]) bad = bad "\n" $0
+            type[$3] = $4
+            next
+        }
+        /^splitd_[a-z_]+({[a-z]+="[^"]*"(,[a-z]+="[^"]*")*})? -?[0-9.e+-]+$/ {
+            name = $1
+            sub(/{.*/, "", name)
+            base = name
+            sub(/_(sum|count)$/, "", base)
+            if (!(name in type) && type[base] != "summary") bad = bad "\n" $0
+            if (seen[$1]++) bad = bad "\n" $0
+            next
+        }
+        { bad = bad "\n" $0 }
+        END { print bad; exit bad != "" || length(seen) < 20 }' "$tmp/body"
+}
+
+figures() {
+    local before after
+    answers "figures for Prometheus" 200 '# TYPE splitd_requests_total counter' /metrics
+    holds "figures are well formed" metrics_are_well_formed
+    before=$(metric 'splitd_requests_total{outcome="answered"}')
+    holds "both nodes are up" [ "$(metric 'splitd_node_up{node="n1"}')$(metric 'splitd_node_up{node="n2"}')" = 11 ]
+    holds "the model is ready" [ "$(metric 'splitd_model_ready{model="fashion"}')" = 1 ]
+    still_serves "figures"
+    answers "figures after an answer" 200 splitd_epoch /metrics
+    after=$(metric 'splitd_requests_total{outcome="answered"}')
+    holds "an answer is counted" [ $((after - before)) = 1 ]
+    holds "its time is counted" awk "BEGIN { exit !($(metric splitd_request_duration_seconds_sum) > 0) }"
+    holds "bytes to n2 are counted" [ "$(metric 'splitd_link_sent_bytes_total{node="n2"}')" -gt 1000 ]
+    answers "the version of each node" 200 '"name" *: *"n2",[^}]*"version" *: *"[0-9.]+"' /splitd/status
+}
+
 # splitctl_refuses NAME MODEL FILE: exit code 1 and one sentence.
 splitctl_refuses() {
     local code

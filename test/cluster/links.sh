@@ -14,12 +14,13 @@ message() {
         "$(u32 0)" "$(u32 0)" "$(u32 0)" "$(u32 0)" "$(u32 "$4")" "$3"
 }
 
-# hello VERSION CLUSTER NODE: a HELLO of proto/hello.h with zeros for boot, SHA-256 and threads.
+# hello VERSION CLUSTER NODE: a HELLO of proto/hello.h with zeros for boot, SHA-256, threads, clock and
+# the program's version.
 hello() {
     local body zeros
-    zeros=$(printf '\\x00%.0s' {1..42})
+    zeros=$(printf '\\x00%.0s' {1..51})
     body=$(printf '\\x%02x%s\\x%02x%s%s' ${#2} "$2" ${#3} "$3" "$zeros")
-    message "$1" 1 "$body" $((2 + ${#2} + ${#3} + 42))
+    message "$1" 1 "$body" $((2 + ${#2} + ${#3} + 51))
 }
 
 # link_refuses NAME BYTES: n2 closes the connection within two seconds of getting them.

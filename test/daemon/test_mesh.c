@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/link.h"
@@ -823,7 +824,6 @@ Test(mesh, strangers_are_told_why)
         { "cellar", "pi0", HELLO_OTHER_CLUSTER },
         { "attic", "pi7", HELLO_UNKNOWN_NODE },
         { "attic", "pi1", HELLO_UNKNOWN_NODE }, /* its own name */
-        { "attic", "", HELLO_UNKNOWN_NODE },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int fd = raw_connect(&s.config, 1);
@@ -831,6 +831,29 @@ Test(mesh, strangers_are_told_why)
         const struct msg_hello ack = raw_ack(s.loop, fd);
         cr_assert_eq(ack.status, cases[i].status, "case %zu", i);
         cr_assert_str_eq(ack.node, "pi1");
+        cr_assert(raw_closed(s.loop, fd, 600));
+        close(fd);
+    }
+    cr_assert_eq(s.node.ups, 0);
+    stage_close(&s);
+}
+
+/* "splitctl doctor" asks who is there, without being a node of any cluster. */
+Test(mesh, who_only_asks_is_answered)
+{
+    struct stage s;
+    stage_open(&s);
+    const uint64_t before = (uint64_t)time(NULL) * 1000;
+    for (int i = 0; i < 2; i++) {
+        const int fd = raw_connect(&s.config, 1);
+        raw_hello(fd, i == 0 ? "attic" : "", "", 1);
+        const struct msg_hello ack = raw_ack(s.loop, fd);
+        cr_assert_eq(ack.status, HELLO_OK);
+        cr_assert_str_eq(ack.cluster, "attic");
+        cr_assert_str_eq(ack.node, "pi1");
+        cr_assert_str_eq(ack.version, SPLITD_VERSION);
+        cr_assert(ack.clock_ms >= before && ack.clock_ms < before + 60000);
+        cr_assert_arr_eq(ack.config, s.config.sha, sizeof ack.config);
         cr_assert(raw_closed(s.loop, fd, 600));
         close(fd);
     }
