@@ -11,7 +11,7 @@ struct cost cost_make(const struct plan_options *o)
             .macs_per_us = or_default(o->costs.macs_per_us, 20000),
             .weight_bytes_per_us = or_default(o->costs.weight_bytes_per_us, 4000),
             .link_bytes_per_us = or_default(o->costs.link_bytes_per_us, 100),
-            .message_us = or_default(o->costs.message_us, 60),
+            .message_us = or_default(o->costs.message_us, 200),
         },
         .pixels = o->pixels,
     };

@@ -45,7 +45,7 @@ struct plan_costs {
     int32_t macs_per_us;         /* 20000 */
     int32_t weight_bytes_per_us; /* 4000: weights come from memory in every frame */
     int32_t link_bytes_per_us;   /* 100, into a node and at the same time out of it */
-    int32_t message_us;          /* 60, whatever the size */
+    int32_t message_us;          /* 200, whatever the size: both ends handle it, then it is there */
 };
 
 struct plan_options {
