@@ -512,6 +512,30 @@ Test(sidecar, those_that_ship_are_valid)
     globfree(&found);
 }
 
+Test(sidecar, lists_of_labels_that_ship)
+{
+    static const struct {
+        const char *model;
+        int32_t labels, index;
+        const char *label;
+    } cases[] = {
+        { "mobilenetv2_1.0_224", 1000, 207, "golden retriever" },
+        { "squeezenet1.1", 1000, 999, "toilet tissue" },
+        { "yolox_nano", 80, 16, "dog" },
+        { "deeplabv3_mnv2_dm05_voc_513", 21, 0, "background" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct sidecar s;
+        struct diag why = { "" };
+        char file[128];
+        snprintf(file, sizeof file, "conf/sidecars/%s.json", cases[i].model);
+        cr_assert_eq(sidecar_load(&s, file, &why), 0, "%s", why.text);
+        cr_assert_eq(s.nlabels, cases[i].labels);
+        cr_assert_str_eq(s.labels[cases[i].index], cases[i].label);
+        sidecar_done(&s);
+    }
+}
+
 /* The reference inputs were made by Python from photographs that are there too. */
 Test(sidecar, prepares_photographs_as_the_reference_did)
 {
