@@ -79,7 +79,7 @@ static void add_node(struct table *t, const cJSON *node)
 {
     table_add(t, "%s", text_of(node, "name"));
     table_add(t, "%s", text_of(node, "address"));
-    table_add(t, "%s", is_true(node, "up") ? "up" : "down");
+    table_add(t, "%s", !is_true(node, "up") ? "down" : is_true(node, "member") ? "up" : "joining");
 }
 
 /* The figures of `model` in what the server says of a node, NULL if there are none. */
@@ -197,6 +197,8 @@ static int find_missing(const cJSON *status, struct diag *why)
     cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(status, "nodes")) {
         if (!is_true(o, "up"))
             return diag(why, -EAGAIN, "node %s is down", text_of(o, "name"));
+        if (!is_true(o, "member"))
+            return diag(why, -EAGAIN, "node %s has not joined yet", text_of(o, "name"));
     }
     cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(status, "models")) {
         const char *problem = text_of(o, "problem");

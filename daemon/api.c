@@ -220,6 +220,7 @@ static void add_node(const struct api *a, cJSON *list, int32_t node)
     cJSON_AddStringToObject(json, "name", info.name);
     cJSON_AddStringToObject(json, "address", info.address);
     cJSON_AddBoolToObject(json, "up", info.up);
+    cJSON_AddBoolToObject(json, "member", info.member);
     cJSON_AddStringToObject(json, "version", info.version);
     if (info.health.temperature_mc == HEALTH_NO_TEMPERATURE)
         cJSON_AddNullToObject(json, "temperature_c");

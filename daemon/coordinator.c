@@ -428,6 +428,7 @@ void coordinator_node(const struct coordinator *c, int32_t node, int32_t model,
                                 .address = c->config->node[node].address,
                                 .version = c->said[node].version,
                                 .up = (c->up & bit(node)) != 0,
+                                .member = (c->members & bit(node)) != 0,
                                 .health = c->said[node].health };
     if (c->mesh)
         mesh_stats(c->mesh, node, &info->link);
