@@ -26,7 +26,7 @@ LINK := -pthread $(if $(SYSROOT),--sysroot=$(SYSROOT)) $(if $(SAN),-fsanitize=$(
 Q := $(if $(V),,@)
 
 # What each folder needs from outside (DESIGN.md section 10; scripts/check-includes holds us to it).
-LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lpng -lopenblas -lm
+LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lexif -lpng -lopenblas -lm
 LIBS_daemon   := -luv -lnng -lmicrohttpd -lnettle
 LIBS_cli      := -luv -lcurl
 

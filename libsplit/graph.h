@@ -173,6 +173,9 @@ enum resize_nearest {
     RESIZE_CEIL
 };
 
+/* What lies beyond the map of an OP_GRID_SAMPLE. */
+enum sample_beyond { SAMPLE_ZEROS, SAMPLE_BORDER, SAMPLE_REFLECTION };
+
 enum { OP_MAX_INPUTS = GEO_MAX_INPUTS };
 
 struct op {
@@ -293,7 +296,7 @@ struct op {
             /* Input 1 holds column and row of each output pixel, -1 to 1 over the map: from the
              * centres of its outer pixels or, unless `corners`, from their outer edges. */
             enum resize_mode mode;
-            enum { SAMPLE_ZEROS, SAMPLE_BORDER, SAMPLE_REFLECTION } beyond;
+            enum sample_beyond beyond;
             bool corners;
         } grid_sample;
         struct {

@@ -197,8 +197,10 @@ static void anywhere_reach(const struct op *op, int32_t input, const struct tens
 {
     if (input == 1)
         r[CHAN] = reach_all(in->dim[CHAN]);
-    if (input == 0 || op->type == OP_ROI_ALIGN)
-        r[ROW] = reach_all(in->dim[ROW]), r[COL] = reach_all(in->dim[COL]);
+    if (input == 0 || op->type == OP_ROI_ALIGN) {
+        r[ROW] = reach_all(in->dim[ROW]);
+        r[COL] = reach_all(in->dim[COL]);
+    }
 }
 
 static void op_reach(const struct graph *g, const struct op *op, int32_t input,

@@ -23,7 +23,8 @@ int image_init(struct image *im, int32_t rows, int32_t cols, int32_t channels);
 void image_done(struct image *im);
 
 /* Decodes a whole JPEG or PNG file (told apart by its first bytes; grey, palette, alpha,
- * 16 bits and CMYK become RGB or grey, alpha over black).  `name` is quoted in messages.
+ * 16 bits and CMYK become RGB or grey, alpha over black; a JPEG that a camera stored turned, as
+ * its EXIF data say, is turned upright).  `name` is quoted in messages.
  * A cut-off or damaged file is an error, never half a picture.  Returns 0, -EINVAL (no
  * picture, damaged, too large) or -ENOMEM, with `*why`. */
 int image_decode(struct image *im, const uint8_t *bytes, size_t len, const char *name,

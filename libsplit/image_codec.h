@@ -13,4 +13,8 @@ int image_decode_png(struct image *im, const uint8_t *bytes, size_t len, const c
 /* Says 0, or -EINVAL with the sentence, for the extents that a file's header claims. */
 int image_check_size(uint32_t rows, uint32_t cols, const char *name, struct diag *why);
 
+/* Turns a picture upright that a camera stored by EXIF's `orientation` (1..8; 1 and any other
+ * number: as it is).  Returns 0 or -ENOMEM. */
+int image_turn(struct image *im, int orientation);
+
 #endif

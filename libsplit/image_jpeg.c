@@ -3,9 +3,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <jpeglib.h>
 #include <jerror.h>
+#include <libexif/exif-data.h>
 
 #include "libsplit/image_codec.h"
 
@@ -77,6 +79,7 @@ struct reader {
     struct trouble trouble;
     struct image im;
     uint8_t *cmyk; /* one row, if the file is CMYK */
+    int orientation;
 };
 
 static uint8_t times(unsigned a, unsigned b) { return (uint8_t)((a * b + 127) / 255); }
@@ -121,6 +124,37 @@ static void read_rows(struct reader *r)
     }
 }
 
+/* ---- how the camera was held */
+
+enum { EXIF_MARKER = JPEG_APP0 + 1, MARKER_MAX = 0xffff };
+
+static bool is_exif(jpeg_saved_marker_ptr m)
+{
+    static const uint8_t start[] = { 'E', 'x', 'i', 'f', 0, 0 };
+    return m->marker == EXIF_MARKER && m->data_length > sizeof start &&
+           memcmp(m->data, start, sizeof start) == 0;
+}
+
+/* EXIF's word for it, 1 to 8 if it makes sense; 1 if the file says nothing. */
+static int orientation_of(const struct jpeg_decompress_struct *cinfo)
+{
+    jpeg_saved_marker_ptr m = cinfo->marker_list;
+    int orientation = 1;
+
+    while (m && !is_exif(m))
+        m = m->next;
+    ExifData *exif = m ? exif_data_new() : NULL;
+    if (!exif)
+        return orientation;
+    exif_data_unset_option(exif, EXIF_DATA_OPTION_FOLLOW_SPECIFICATION); /* it adds what lacks */
+    exif_data_load_data(exif, m->data, m->data_length);
+    const ExifEntry *e = exif_content_get_entry(exif->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
+    if (e && e->format == EXIF_FORMAT_SHORT && e->components == 1)
+        orientation = exif_get_short(e->data, exif_data_get_byte_order(exif));
+    exif_data_unref(exif);
+    return orientation;
+}
+
 /* Everything between create and destroy.  Holds no local that changes after setjmp(). */
 static int read_jpeg(struct reader *r, const uint8_t *bytes, size_t len, const char *name,
                      struct diag *why)
@@ -133,7 +167,9 @@ static int read_jpeg(struct reader *r, const uint8_t *bytes, size_t len, const c
     jpeg_create_decompress(cinfo);
     cinfo->progress = &r->progress;
     jpeg_mem_src(cinfo, bytes, len);
+    jpeg_save_markers(cinfo, EXIF_MARKER, MARKER_MAX); /* no more than the file itself */
     jpeg_read_header(cinfo, TRUE);
+    r->orientation = orientation_of(cinfo);
     if (image_check_size(cinfo->image_height, cinfo->image_width, name, why) < 0)
         return -EINVAL;
 
@@ -150,6 +186,8 @@ static int read_jpeg(struct reader *r, const uint8_t *bytes, size_t len, const c
     jpeg_start_decompress(cinfo);
     read_rows(r);
     jpeg_finish_decompress(cinfo);
+    if (image_turn(&r->im, r->orientation) < 0)
+        return diag(why, -ENOMEM, "%s: out of memory", name);
     return 0;
 }
 

@@ -21,7 +21,7 @@ static int read_sampling(struct import *im, struct op *op)
     if (rc)
         return rc;
     op->u.grid_sample.mode = m < 3 ? (enum resize_mode)m : m == 3 ? RESIZE_LINEAR : RESIZE_CUBIC;
-    op->u.grid_sample.beyond = b;
+    op->u.grid_sample.beyond = (enum sample_beyond)b;
     op->u.grid_sample.corners = onnx_attr_int(im->node, "align_corners", 0) != 0;
     return 0;
 }

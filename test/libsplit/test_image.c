@@ -533,3 +533,111 @@ Test(image, psnr_is_the_textbooks)
     image_done(&a);
     image_done(&b);
 }
+
+/* ---- EXIF: how the camera was held */
+
+/* APP1 of a file that says nothing but its orientation, as Intel's or as Motorola's byte order. */
+static size_t exif_marker(uint8_t to[64], int orientation, bool little)
+{
+    static const uint8_t head[] = { 0xff, 0xe1, 0, 34, 'E', 'x', 'i', 'f', 0, 0 };
+    const uint8_t o = (uint8_t)orientation;
+    const uint8_t intel[] = { 'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3,
+                              0,   1,   0,  0, 0, o, 0, 0, 0, 0, 0,    0, 0 };
+    const uint8_t motorola[] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0,
+                                 3,   0,   0, 0,  1, 0, o, 0, 0, 0, 0, 0,    0 };
+    memcpy(to, head, sizeof head);
+    memcpy(to + sizeof head, little ? intel : motorola, sizeof intel);
+    return sizeof head + sizeof intel;
+}
+
+/* `jpeg` with bytes put behind its first two. */
+static uint8_t *with_marker(const uint8_t *jpeg, size_t len, const uint8_t *marker, size_t n)
+{
+    uint8_t *all = malloc(len + n);
+    cr_assert_not_null(all);
+    memcpy(all, jpeg, 2);
+    memcpy(all + 2, marker, n);
+    memcpy(all + 2 + n, jpeg + 2, len - 2);
+    return all;
+}
+
+/* The stored picture's first row and first column are what the EXIF standard says of the upright
+ * one: 1 top, left; 2 top, right; 3 bottom, right; 4 bottom, left; 5 left, top; 6 right, top;
+ * 7 right, bottom; 8 left, bottom. */
+static const uint8_t *stored_pixel(const struct image *stored, int orientation, int32_t r,
+                                   int32_t c)
+{
+    const int32_t last_row = stored->rows - 1, last_col = stored->cols - 1;
+    const int32_t at[9][2] = { { r, c },
+                               { r, c },
+                               { r, last_col - c },
+                               { last_row - r, last_col - c },
+                               { last_row - r, c },
+                               { c, r },
+                               { last_row - c, r },
+                               { last_row - c, last_col - r },
+                               { c, last_col - r } };
+    const int32_t *p = at[orientation];
+    return stored->data + ((size_t)p[0] * (size_t)stored->cols + (size_t)p[1]) * 3;
+}
+
+static void check_upright(const struct image *stored, const struct image *im, int orientation)
+{
+    const bool swaps = orientation >= 5;
+    cr_assert_eq(im->rows, swaps ? stored->cols : stored->rows, "orientation %d", orientation);
+    cr_assert_eq(im->cols, swaps ? stored->rows : stored->cols, "orientation %d", orientation);
+    for (int32_t r = 0; r < im->rows; r++)
+        for (int32_t c = 0; c < im->cols; c++)
+            cr_assert_eq(memcmp(im->data + ((size_t)r * (size_t)im->cols + (size_t)c) * 3,
+                                stored_pixel(stored, orientation, r, c), 3),
+                         0, "orientation %d: pixel %d, %d", orientation, r, c);
+}
+
+Test(image, pictures_are_turned_as_exif_says)
+{
+    struct image drawn, stored, im;
+    struct diag why = { "" };
+    uint8_t *jpeg, marker[64];
+    size_t len;
+
+    fill(&drawn, 5, 7, 3);
+    cr_assert_eq(image_encode_jpeg(&drawn, 90, &jpeg, &len), 0);
+    cr_assert_eq(image_decode(&stored, jpeg, len, "plain", &why), 0, "%s", why.text);
+    for (int orientation = 1; orientation <= 8; orientation++)
+        for (int little = 0; little < 2; little++) {
+            const size_t n = exif_marker(marker, orientation, little);
+            uint8_t *all = with_marker(jpeg, len, marker, n);
+            cr_assert_eq(image_decode(&im, all, len + n, "turned", &why), 0, "%s", why.text);
+            check_upright(&stored, &im, orientation);
+            image_done(&im);
+            free(all);
+        }
+    image_done(&stored);
+    image_done(&drawn);
+    free(jpeg);
+}
+
+/* What EXIF data say that make no sense leaves the picture as it is. */
+Test(image, broken_exif_turns_nothing)
+{
+    struct image drawn, stored, im;
+    struct diag why = { "" };
+    uint8_t *jpeg, marker[64];
+    size_t len;
+
+    fill(&drawn, 5, 7, 3);
+    cr_assert_eq(image_encode_jpeg(&drawn, 90, &jpeg, &len), 0);
+    cr_assert_eq(image_decode(&stored, jpeg, len, "plain", &why), 0, "%s", why.text);
+    for (size_t broken = 10; broken < 36; broken++) {
+        const size_t n = exif_marker(marker, 0, true);
+        marker[broken] = 0xff;
+        uint8_t *all = with_marker(jpeg, len, marker, n);
+        cr_assert_eq(image_decode(&im, all, len + n, "broken", &why), 0, "%s", why.text);
+        check_upright(&stored, &im, 1);
+        image_done(&im);
+        free(all);
+    }
+    image_done(&stored);
+    image_done(&drawn);
+    free(jpeg);
+}

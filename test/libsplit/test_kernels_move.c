@@ -340,7 +340,7 @@ static void make_grid_sample(struct net *n, uint64_t seed)
                             net_input(n, out[ROW], out[COL], 2, batch) };
     struct op *op = net_op(n, OP_GRID_SAMPLE, 2, in, out[ROW], out[COL], dim[CHAN]);
     op->u.grid_sample.mode = (enum resize_mode)net_random(n, 3);
-    op->u.grid_sample.beyond = net_random(n, 3);
+    op->u.grid_sample.beyond = (enum sample_beyond)net_random(n, 3);
     op->u.grid_sample.corners = net_random(n, 2);
 }
 
@@ -367,7 +367,7 @@ Test(kernels_move, grid_sample_of_places_that_are_none)
         const int32_t in[2] = { net_input(&n, 3, 4, 2, 1), net_input(&n, 1, 6, 2, 1) };
         struct op *op = net_op(&n, OP_GRID_SAMPLE, 2, in, 1, 6, 2);
         op->u.grid_sample.mode = (enum resize_mode)(seed % 3);
-        op->u.grid_sample.beyond = (unsigned)seed / 3 % 3;
+        op->u.grid_sample.beyond = (enum sample_beyond)(seed / 3 % 3);
         op->u.grid_sample.corners = seed >= 9;
         trial_init(&t, &n);
         for (int i = 0; i < 12; i++)
