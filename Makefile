@@ -26,9 +26,9 @@ LINK := -pthread $(if $(SYSROOT),--sysroot=$(SYSROOT)) $(if $(SAN),-fsanitize=$(
 Q := $(if $(V),,@)
 
 # What each folder needs from outside (DESIGN.md section 10; scripts/check-includes holds us to it).
-LIBS_libsplit := -lprotobuf-nanopb -lcjson -ljpeg -lexif -lpng -lopenblas -lm
-LIBS_daemon   := -luv -lnng -lmicrohttpd -lnettle
-LIBS_cli      := -luv -lcurl
+LIBS_libsplit := -lprotobuf-nanopb -lcjson -lnettle -ljpeg -lexif -lpng -lopenblas -lm
+LIBS_daemon   := -luv -lnng -lmicrohttpd
+LIBS_cli      := -lcurl -lnettle
 
 # One file per instruction set, each with its own flags; the machine picks one at run time.
 ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
@@ -64,7 +64,7 @@ A = $(BUILD)/lib$(1).a
 $(BUILD)/splitd: $(call obj,daemon/main.c) $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 
-$(BUILD)/splitctl: $(call A,cli) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+$(BUILD)/splitctl: $(call A,cli) $(call obj,daemon/config.c) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_cli) $(LIBS_libsplit)
 
 $(BUILD)/obj/%.o: %.c

@@ -16,7 +16,10 @@ static const struct argp_option options[] = {
     { "weights", KEY_WEIGHTS, "W,...", 0,
       "Relative speed of each node, whole numbers 1 to 1000000 (default: all equal)", 0 },
     { "halo", KEY_HALO, "MODE", 0,
-      "How exactly values travel between nodes: f32 (the default, exact), f16, q8 or q4", 0 },
+      "How exactly values travel between nodes: f32 (exact), f16, q8 or q4; tq, or video for a "
+      "still camera: as the model's halo file says, which splitctl calibrate makes; drop: not at "
+      "all.  Default: tq where there is a halo file, else f32",
+      0 },
     { "policy", KEY_POLICY, "POLICY", 0,
       "What a node does about values that it lacks: exchange them, recompute them from the "
       "network's inputs, or auto (the default), for every tensor what costs less",
@@ -43,7 +46,7 @@ static void set_halo(struct local_options *o, const char *arg, struct argp_state
 {
     const int halo = halo_parse(arg);
     if (halo < 0)
-        argp_error(state, "--halo: '%s' is not f32, f16, q8 or q4", arg);
+        argp_error(state, "--halo: '%s' is not f32, f16, q8, q4, tq, video or drop", arg);
     else
         o->halo = (enum halo)halo;
 }
@@ -69,6 +72,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct local_options *o = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        o->halo = HALO_AUTO;
+        return 0;
     case KEY_LOCAL:
         if (!parse_int(arg, 1, PLAN_MAX_NODES, &o->nodes))
             argp_error(state, "--local: '%s' is not a number of nodes from 1 to %d", arg,
@@ -123,6 +129,22 @@ static int load_sidecar(struct sidecar *s, const char *model_file, const char *n
     return sidecar_load(s, beside, why);
 }
 
+/* The calibration beside the model, where halos may travel by one. */
+static int load_halo(struct local_model *m, const struct local_options *o, struct diag *why)
+{
+    const bool wanted =
+        o->halo == HALO_AUTO || o->halo == HALO_TQ || o->halo == HALO_VIDEO || o->halo == HALO_DROP;
+    uint8_t sha[HALO_SHA_BYTES];
+    char beside[4096];
+
+    if (!wanted || halo_file_path(m->file, beside, sizeof beside) < 0 || access(beside, F_OK) != 0)
+        return 0;
+    halo_file_model(m->onnx, sha);
+    const int rc = halo_file_load(&m->halo, beside, sha, why);
+    m->has_halo = rc == 0;
+    return rc;
+}
+
 int local_load(struct local_model *m, const char *file, const struct local_options *o,
                struct diag *why)
 {
@@ -137,6 +159,11 @@ int local_load(struct local_model *m, const char *file, const struct local_optio
                   m->onnx->ninputs, LOCAL_MAX_INPUTS);
     else
         rc = load_sidecar(&m->sidecar, file, o->sidecar, why);
+    if (rc == 0) {
+        rc = load_halo(m, o, why);
+        if (rc < 0)
+            sidecar_done(&m->sidecar);
+    }
     if (rc < 0) {
         split_unload(m->split);
         *m = (struct local_model){ 0 };
@@ -147,6 +174,7 @@ int local_load(struct local_model *m, const char *file, const struct local_optio
 void local_done(struct local_model *m)
 {
     if (m->split) {
+        halo_file_done(&m->halo);
         sidecar_done(&m->sidecar);
         split_unload(m->split);
     }
@@ -366,6 +394,15 @@ void frame_done(struct frame *f)
     *f = (struct frame){ 0 };
 }
 
+/* How much accuracy halos cost hangs on how many seams there are. */
+static void note_nodes(const struct local_model *m, enum halo halo, int32_t nodes)
+{
+    const bool by_file = halo == HALO_AUTO || halo == HALO_TQ || halo == HALO_VIDEO;
+    if (m->has_halo && by_file && nodes > 1 && nodes != m->halo.nodes)
+        fprintf(stderr, "splitctl: %s: calibrated for %d nodes, not for %d\n", m->file,
+                m->halo.nodes, nodes);
+}
+
 int local_open(struct split_session **s, const struct local_model *m, const struct local_options *o,
                int32_t nodes, const struct frame *f, struct diag *why)
 {
@@ -389,8 +426,10 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
         .ninputs = nshapes,
         .pixels = !f || f->pixels ? &m->sidecar.pixels : NULL,
         .halo = o->halo,
+        .halo_file = m->has_halo ? &m->halo : NULL,
         .policy = o->policy,
     };
+    note_nodes(m, o->halo, nodes);
     return split_open(s, m->split, &so, why);
 }
 

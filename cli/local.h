@@ -33,9 +33,11 @@ struct local_model {
     struct split_model *split;
     const struct onnx_model *onnx;
     struct sidecar sidecar;
+    struct halo_file halo;
+    bool has_halo; /* there is one beside the model, and the options look at it */
 };
 
-/* Opens model and sidecar.  Returns 0 or a negative errno with `*why`; local_done() of a zeroed or
+/* Opens model, sidecar and halo file.  Returns 0 or a negative errno with `*why`; local_done() of a zeroed or
  * done model is fine. */
 int local_load(struct local_model *m, const char *file, const struct local_options *o,
                struct diag *why);

@@ -1,6 +1,6 @@
 #include "cli/traffic.h"
 
-#include "libsplit/exec.h"
+#include "libsplit/coding.h"
 
 int64_t traffic_bytes(const struct plan *p, const struct graph *g, const struct plan_transfer *t,
                       bool pixels)
@@ -9,6 +9,6 @@ int64_t traffic_bytes(const struct plan *p, const struct graph *g, const struct 
     if (pixels && t->from == p->nodes)
         return 1 + n;
     const int64_t most = (int64_t)codec_bound((size_t)n);
-    const int64_t bytes = (int64_t)codec_len(exec_codec(plan_halo(p, t)), (size_t)n);
+    const int64_t bytes = (int64_t)codec_len(coding_mode(plan_halo(p, t)), (size_t)n);
     return bytes < most ? bytes : most;
 }

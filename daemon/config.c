@@ -238,6 +238,15 @@ static int split_host_port(const char *text, char *host, size_t cap, uint16_t *p
     return 0;
 }
 
+bool config_host_port(const char *address, char host[CONFIG_ADDRESS_MAX + 1], uint16_t *port)
+{
+    static const char scheme[] = "tcp://";
+    const size_t len = sizeof scheme - 1;
+
+    return strncmp(address, scheme, len) == 0 &&
+           split_host_port(address + len, host, CONFIG_ADDRESS_MAX + 1, port) == 0;
+}
+
 static bool is_loopback(const char *host)
 {
     struct in_addr v4;
@@ -360,7 +369,8 @@ static const struct key top_keys[] = {
     { "lost_ms", set_int, FIELD(config, lost_ms), 10, 10000, false, "milliseconds" },
     { "request_timeout_ms", set_int, FIELD(config, request_timeout_ms), 100, 600000, false,
       "milliseconds" },
-    { "halo", set_halo, FIELD(config, halo), 0, 0, false, "\"f32\", \"f16\", \"q8\" or \"q4\"" },
+    { "halo", set_halo, FIELD(config, halo), 0, 0, false,
+      "\"f32\", \"f16\", \"q8\", \"q4\", \"tq\", \"video\" or \"drop\"" },
     { "policy", set_policy, FIELD(config, policy), 0, 0, false,
       "\"auto\", \"exchange\" or \"recompute\"" },
     { "queue", set_int, FIELD(config, queue), 1, 4096, false, "requests that may wait" },
@@ -487,6 +497,7 @@ int config_parse(struct config *c, const char *json, size_t len, const char *fil
     t->c.http_port = 8080;
     t->c.heartbeat_ms = 100;
     t->c.lost_ms = 300;
+    t->c.halo = HALO_AUTO;
     t->c.request_timeout_ms = 30000;
     t->c.queue = 64;
     rc = fill(&p, top_keys, COUNT(top_keys), root, t);
@@ -540,9 +551,7 @@ static int find_own_address(const struct config *c)
     int found = -ENOENT;
 
     for (int32_t i = 0; i < c->nnodes; i++) {
-        const char *address = c->node[i].address;
-        if (split_host_port(address + strlen("tcp://"), host, sizeof host, &port) < 0 ||
-            !is_own_address(host))
+        if (!config_host_port(c->node[i].address, host, &port) || !is_own_address(host))
             continue;
         if (found >= 0)
             return -ENOENT;
@@ -580,8 +589,7 @@ int config_self(const struct config *c, const char *name, struct diag *why)
 static void host_of(const char *address, char host[CONFIG_ADDRESS_MAX + 1])
 {
     uint16_t port;
-    if (split_host_port(address + strlen("tcp://"), host, CONFIG_ADDRESS_MAX + 1, &port) < 0 ||
-        is_loopback(host))
+    if (!config_host_port(address, host, &port) || is_loopback(host))
         snprintf(host, CONFIG_ADDRESS_MAX + 1, "localhost");
 }
 

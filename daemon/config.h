@@ -14,7 +14,10 @@
  *     "insecure": false,                       true allows addresses beyond loopback without TLS
  *     "heartbeat_ms": 100, "lost_ms": 300,     10..10000; lost at least twice heartbeat
  *     "request_timeout_ms": 30000,             100..600000
- *     "halo": "f32",                           between nodes: f32 (exact), f16, q8 or q4
+ *     "halo": "f32",                           between nodes: f32 (exact), f16, q8 or q4; tq, or
+ *                                              video for a still camera: as the model's halo file
+ *                                              says (splitctl calibrate); drop: nothing.  Default:
+ *                                              tq where a model has a halo file, else f32
  *     "policy": "auto",                        what a node does about values that it lacks:
  * exchange them, recompute them, or auto: what costs less "queue": 64 } requests that may
  * wait, 1..4096
@@ -82,6 +85,10 @@ int config_load(struct config *c, const char *file, struct diag *why);
  * the only one whose address (in numbers) is this host's.  -ENOENT with a sentence that lists the
  * names. */
 int config_self(const struct config *c, const char *name, struct diag *why);
+
+/* Host and port of a tcp:// address that was checked; the brackets of an IPv6 address are taken
+ * off.  False for ipc://. */
+bool config_host_port(const char *address, char host[CONFIG_ADDRESS_MAX + 1], uint16_t *port);
 
 /* Threads that compute on node `self`, which this process is: what the file says, else the
  * processors that the process may use, divided by the nodes on this machine (those whose address

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "daemon/coordinator.h"
+#include "libsplit/halo_file.h"
 #include "libsplit/host.h"
 #include "libsplit/mailbox.h"
 #include "libsplit/trace_write.h"
@@ -128,6 +129,7 @@ struct deployment {
     uint64_t ack_ms;
     struct msg_plan_ack ack[PLAN_MAX_NODES]; /* sizes only */
     struct geometry geo;
+    struct halo_choice halo;
     struct plan plan;
     struct program host;
     uint8_t *message[PLAN_MAX_NODES]; /* PLAN bodies until they are sent */
@@ -166,7 +168,9 @@ struct model {
     struct diag load_why; /* the loading thread's */
     struct onnx_model onnx;
     struct sidecar sidecar;
-    bool opened; /* onnx and sidecar are held */
+    struct halo_file halo;
+    bool has_halo; /* is calibrated */
+    bool opened;   /* onnx, sidecar and halo are held */
     bool open;   /* some extent but the batch is open */
     uint8_t sha[SHA256_BYTES];
     uint64_t size;

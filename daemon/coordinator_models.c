@@ -31,6 +31,22 @@ static int load_sidecar(struct model *m, struct diag *why)
     return 0;
 }
 
+/* The calibration beside the model, unless all models' halos are to travel without one. */
+static int load_halo(struct model *m, struct diag *why)
+{
+    const enum halo halo = m->c->config->halo;
+    const bool wanted =
+        halo == HALO_AUTO || halo == HALO_TQ || halo == HALO_VIDEO || halo == HALO_DROP;
+    char beside[CONFIG_PATH_MAX + 16];
+
+    if (!wanted || halo_file_path(m->config->file, beside, sizeof beside) < 0 ||
+        access(beside, F_OK) != 0)
+        return 0;
+    const int rc = halo_file_load(&m->halo, beside, m->sha, why);
+    m->has_halo = rc == 0;
+    return rc;
+}
+
 /* Does an extent besides the batch depend on the request?  Axis 0 is the batch wherever there
  * are rows and columns. */
 static bool is_open(const struct onnx_model *onnx)
@@ -84,8 +100,10 @@ static int load(struct model *m, struct diag *why)
         onnx_close(&m->onnx);
         return rc;
     }
-    m->opened = true; /* from here on models_free() closes both */
-    rc = check_inputs(m, why);
+    m->opened = true; /* from here on models_free() closes them */
+    rc = load_halo(m, why);
+    if (rc == 0)
+        rc = check_inputs(m, why);
     if (rc < 0)
         return rc;
     m->open = is_open(&m->onnx);
@@ -168,6 +186,7 @@ void models_free(struct coordinator *c)
         struct model *m = &c->model[i];
         network_free_all(m);
         if (m->opened) {
+            halo_file_done(&m->halo);
             sidecar_done(&m->sidecar);
             onnx_close(&m->onnx);
         }

@@ -146,6 +146,25 @@ struct network *network_get(struct model *m, const struct extents *e)
 
 /* ---- deployments: preparing, on the pool */
 
+/* How the tensors of a node's program travel. */
+static int encode_recipes(const struct deployment *d, struct msg_plan *msg, struct diag *why)
+{
+    const char *file = d->network->model->config->file;
+    const size_t bytes = recipes_write(&d->halo.recipes, &msg->program, NULL);
+
+    if (bytes == 0)
+        return 0;
+    if (bytes > PLAN_MAX_RECIPE_BYTES)
+        return diag(why, -EMSGSIZE, "%s: its recipes of halos take %zu bytes, expected at most %d",
+                    file, bytes, PLAN_MAX_RECIPE_BYTES);
+    msg->recipes = malloc(bytes);
+    if (!msg->recipes)
+        return diag(why, -ENOMEM, "%s: out of memory", file);
+    msg->recipe_bytes = (uint32_t)bytes;
+    recipes_write(&d->halo.recipes, &msg->program, msg->recipes);
+    return 0;
+}
+
 static int encode_program(struct deployment *d, int32_t node, struct diag *why)
 {
     const struct model *m = d->network->model;
@@ -169,6 +188,9 @@ static int encode_program(struct deployment *d, int32_t node, struct diag *why)
         memcpy(msg.pixels.std, px->std, sizeof msg.pixels.std);
     }
 
+    rc = encode_recipes(d, &msg, why);
+    if (rc < 0)
+        goto out;
     const size_t bytes = plan_msg_bytes(&msg);
     if (bytes > header_cap(MSG_PLAN)) {
         rc = diag(why, -EMSGSIZE, "%s: the program of a node takes %zu bytes, expected at most %u",
@@ -189,7 +211,7 @@ static int encode_program(struct deployment *d, int32_t node, struct diag *why)
     d->message_bytes[node] = (size_t)len;
     rc = 0;
 out:
-    program_done(&msg.program);
+    plan_msg_done(&msg);
     return rc;
 }
 
@@ -200,14 +222,19 @@ static int prepare(struct deployment *d, struct diag *why)
     struct plan_options options = { .placement = PLAN_MIXED,
                                     .nodes = d->nodes,
                                     .policy = d->c->config->policy,
-                                    .pixels = network_takes_pictures(n),
-                                    .halo = d->c->config->halo };
+                                    .pixels = network_takes_pictures(n) };
     int32_t tensor = -1;
 
     memcpy(options.weight, d->weight, sizeof options.weight);
     int rc = graph_geometry(&n->graph, d->nodes, &d->geo);
     if (rc < 0)
         return diag(why, rc, "%s: no geometry for %d nodes: %s", file, d->nodes, strerror(-rc));
+    rc = halo_choose(&d->halo, n->model->has_halo ? &n->model->halo : NULL, &n->graph,
+                     d->c->config->halo, why);
+    if (rc < 0)
+        return rc;
+    options.halo = d->halo.mode;
+    options.tensor_halo = d->halo.tensor_halo;
     rc = plan_build(&d->plan, &d->geo, &options);
     if (rc < 0)
         return diag(why, rc, "%s: no plan for %d nodes: %s", file, d->nodes, strerror(-rc));
@@ -304,6 +331,7 @@ static void deployment_free(struct deployment *d)
         flight_done(&d->flight[i]);
     program_done(&d->host);
     plan_done(&d->plan);
+    halo_choice_done(&d->halo);
     geometry_done(&d->geo);
     network_release(d->network);
     free(d);

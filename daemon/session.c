@@ -113,6 +113,8 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
     *stats = (struct exec_stats){ 0 };
     if (atomic_load(&l->cancelled))
         return -ECANCELED;
+    if (atomic_exchange(&l->failed, false))
+        exec_forget(l->exec);
     l->deadline_ns = deadline_ns;
     l->pulled = 0;
     if (l->trace)
@@ -293,7 +295,7 @@ static int make_lane(struct session *s, struct lane *l, struct diag *why)
                                      .send = send_message,
                                      .recv = receive_message,
                                      .release = release_message };
-    l->exec = exec_new(&s->graph, &s->geo, &s->plan.program,
+    l->exec = exec_new(&s->graph, &s->geo, &s->plan.program, &s->recipes,
                        s->plan.pixels.channels > 0 ? &pixels : NULL, s->pool, why);
     if (!l->exec)
         return -ENOMEM;
@@ -344,7 +346,9 @@ int session_load(struct session *s, const char *file, const struct session_limit
     if (err < 0)
         return diag(why, err, "%s: the program does not fit the model, step %d", limits->node,
                     step);
-    err = check_memory(s, limits, why);
+    err = recipes_read(&s->recipes, &s->geo, s->plan.recipes, s->plan.recipe_bytes, why);
+    if (err == 0)
+        err = check_memory(s, limits, why);
     if (err == 0)
         err = route_transfers(s, why);
     if (err == 0)
@@ -365,6 +369,7 @@ struct session *session_new(struct msg_plan *plan, uint32_t epoch, uint32_t numb
         return NULL;
     s->plan = *plan;
     plan->program = (struct program){ 0 };
+    plan->recipes = NULL;
     s->epoch = epoch;
     s->number = number;
     s->coordinator = coordinator;
@@ -397,6 +402,7 @@ void session_free(struct session *s)
         graph_done(&s->graph);
     if (s->has_model)
         onnx_close(&s->model);
-    program_done(&s->plan.program);
+    recipes_done(&s->recipes);
+    plan_msg_done(&s->plan);
     free(s);
 }

@@ -47,6 +47,7 @@ struct lane {
     uint32_t pulled;           /* nodes from which it has pulled: see mesh_pull() */
     _Atomic int32_t waits_for; /* the node from which it pulls, -1: none */
     _Atomic bool cancelled;
+    _Atomic bool failed; /* the last frame, on some node: see exec_forget() */
     struct lane *next; /* in the compute thread's queue */
 
     /* Guarded by the worker's lock: */
@@ -73,6 +74,7 @@ struct session {
     struct onnx_model model;
     struct graph graph;
     struct geometry geo;
+    struct recipes recipes;
     bool has_model, has_graph, has_geo;
     struct lane lane[PLAN_MAX_DEPTH];
     int32_t nsends;

@@ -367,8 +367,10 @@ static void cancel_frame(struct worker *w, const struct header *h)
     pthread_mutex_lock(&w->lock);
     struct session *s = open_session_locked(w, h->epoch, h->plan);
     struct lane *l = s ? session_lane(s, h->frame) : NULL;
-    if (l && l->frame == h->frame)
+    if (l && l->frame == h->frame) {
+        atomic_store(&l->failed, true);
         cancel_locked(l);
+    }
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -612,7 +614,7 @@ static void take_plan(struct worker *w, const struct header *h, const uint8_t *b
         err = -ENOMEM;
         problem = "out of memory";
     }
-    program_done(&plan.program); /* what is left of it */
+    plan_msg_done(&plan); /* what is left of it */
     if (err < 0) {
         answer_plan(w, h->epoch, h->plan, err, NULL, problem);
     } else {

@@ -6,10 +6,10 @@
 
 #include "libsplit/arena.h"
 #include "libsplit/clock.h"
+#include "libsplit/coding.h"
 #include "libsplit/cut.h"
 #include "libsplit/kernel.h"
 #include "libsplit/place.h"
-#include "libsplit/runs.h"
 
 /* Where everything lies that a frame touches. */
 struct layout {
@@ -23,8 +23,7 @@ struct exec {
     const struct graph *g;
     const struct geometry *geo;
     const struct program *pr;
-    bool takes_pixels;
-    struct codec_pixels pixels;
+    struct coding *coding;
     struct pool *pool;
     struct cut *cut; /* [pr->nsteps], of the RUN steps */
     struct layout layout;
@@ -125,7 +124,7 @@ int64_t exec_arena_bytes(const struct graph *g, const struct geometry *geo,
     struct layout l;
     const int err = layout_init(&l, g, geo, pr, threads);
     layout_done(&l);
-    return err ? err : l.bytes;
+    return err ? err : l.bytes + coding_bytes(pr, geo);
 }
 
 int64_t exec_message_bytes(const struct geometry *geo, const struct program *pr)
@@ -140,7 +139,7 @@ int64_t exec_message_bytes(const struct geometry *geo, const struct program *pr)
     return bytes;
 }
 
-int64_t exec_bytes(const struct exec *e) { return e->layout.bytes; }
+int64_t exec_bytes(const struct exec *e) { return e->layout.bytes + coding_bytes(e->pr, e->geo); }
 
 int64_t exec_weight_bytes(const struct graph *g, const struct program *pr)
 {
@@ -170,7 +169,8 @@ static void choose_cuts(struct exec *e)
 }
 
 struct exec *exec_new(const struct graph *g, const struct geometry *geo, const struct program *pr,
-                      const struct codec_pixels *pixels, struct pool *pool, struct diag *why)
+                      const struct recipes *recipes, const struct codec_pixels *pixels,
+                      struct pool *pool, struct diag *why)
 {
     struct exec *e = calloc(1, sizeof(*e));
     if (!e) {
@@ -180,10 +180,9 @@ struct exec *exec_new(const struct graph *g, const struct geometry *geo, const s
     e->g = g;
     e->geo = geo;
     e->pr = pr;
-    e->takes_pixels = pixels != NULL;
-    if (pixels)
-        e->pixels = *pixels;
     e->pool = pool;
+    if (recipes_check(recipes, geo, pr, why))
+        goto fail;
     const int err = layout_init(&e->layout, g, geo, pr, pool_threads(pool));
     const int64_t bytes = e->layout.bytes;
     if (err || (uint64_t)bytes > SIZE_MAX - ARENA_ALIGN) {
@@ -191,10 +190,11 @@ struct exec *exec_new(const struct graph *g, const struct geometry *geo, const s
              pr->node, strerror(err ? -err : EOVERFLOW));
         goto fail;
     }
+    e->coding = coding_new(pr, geo, recipes, pixels);
     e->cut = calloc((size_t)pr->nsteps + 1, sizeof(*e->cut));
     e->data = calloc((size_t)pr->nbuffers + 1, sizeof(*e->data));
     e->arena = aligned_alloc(ARENA_ALIGN, (size_t)bytes + ARENA_ALIGN);
-    if (!e->cut || !e->data || !e->arena) {
+    if (!e->coding || !e->cut || !e->data || !e->arena) {
         diag(why, -ENOMEM, "node %d: not enough memory for %lld bytes of tensors", pr->node,
              (long long)bytes);
         goto fail;
@@ -219,6 +219,7 @@ void exec_free(struct exec *e)
     if (!e)
         return;
     layout_done(&e->layout);
+    coding_free(e->coding);
     free(e->arena);
     free(e->data);
     free(e->cut);
@@ -286,41 +287,6 @@ static void run_operator(const struct exec *e, int32_t step)
     pool_run(e->pool, job.cut->parts, run_part, &job);
 }
 
-/* Values of the box of a SEND or RECV, all images. */
-static size_t message_values(const struct exec *e, const struct step *s)
-{
-    return (size_t)box_values(s->box) * (size_t)e->geo->tensor[s->what].batch;
-}
-
-enum codec_mode exec_codec(enum halo halo)
-{
-    static const enum codec_mode mode[HALO_MODES] = {
-        [HALO_F32] = CODEC_F32,
-        [HALO_F16] = CODEC_F16,
-        [HALO_Q8] = CODEC_Q8,
-        [HALO_Q4] = CODEC_Q4,
-    };
-    return mode[halo];
-}
-
-/* Encodes `n` values, the box of SEND step `s`.  Returns the bytes written. */
-static size_t encode_box(const struct exec *e, const struct step *s, size_t n, uint8_t *to)
-{
-    const struct buffer *b = program_buffer(e->pr, s->what);
-    const float *from = e->data[b - e->pr->buffer];
-    const int32_t batch = e->geo->tensor[s->what].batch;
-    const enum codec_mode mode = exec_codec((enum halo)s->halo);
-    struct codec_range range = { 0 };
-    struct runs r;
-    if (mode != CODEC_F32)
-        for (bool more = runs_begin(&r, b->box, s->box, batch); more; more = runs_next(&r))
-            codec_range_add(&range, from + r.offset, r.len);
-    const size_t len = codec_begin(to, mode, &range, n);
-    for (bool more = runs_begin(&r, b->box, s->box, batch); more; more = runs_next(&r))
-        codec_set_run(to, r.first, from + r.offset, r.len);
-    return len;
-}
-
 /* Where the time of a frame goes. */
 struct watch {
     int64_t now_ns; /* until here it is accounted for */
@@ -338,14 +304,22 @@ static void lap(struct watch *w, int64_t *account, enum trace_kind kind, int32_t
     w->now_ns = end;
 }
 
+/* The buffer of the tensor that a step moves. */
+static float *buffer_of(const struct exec *e, const struct step *s)
+{
+    return e->data[program_buffer(e->pr, s->what) - e->pr->buffer];
+}
+
 static int send_box(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
 {
     const struct step *s = &e->pr->step[step];
-    const size_t n = message_values(e, s);
+    if (s->halo == HALO_DROP)
+        return 0;
+    const size_t n = (size_t)box_values(s->box) * (size_t)e->geo->tensor[s->what].batch;
     uint8_t *to = x->reserve(x, s->peer, s->transfer, codec_bound(n));
     if (!to)
         return -ECANCELED;
-    const size_t len = encode_box(e, s, n, to);
+    const size_t len = coding_put(e->coding, step, buffer_of(e, s), to);
     lap(w, &w->sum.pack_ns, TRACE_PACK, step);
     const int err = x->send(x, s->peer, s->transfer, len);
     lap(w, &w->sum.send_ns, TRACE_SEND, step);
@@ -356,32 +330,21 @@ static int send_box(const struct exec *e, int32_t step, struct exchange *x, stru
     return err;
 }
 
-/* Decodes a message into its place. */
-static int store_box(const struct exec *e, const struct step *s, const uint8_t *msg, size_t len)
-{
-    const struct codec_pixels *pixels = e->takes_pixels ? &e->pixels : NULL;
-    if (codec_check(msg, len, message_values(e, s), pixels))
-        return -EBADMSG;
-    const struct buffer *b = program_buffer(e->pr, s->what);
-    float *to = e->data[b - e->pr->buffer];
-    struct runs r;
-    for (bool more = runs_begin(&r, b->box, s->box, e->geo->tensor[s->what].batch); more;
-         more = runs_next(&r))
-        codec_get_run(to + r.offset, r.first, r.len, msg, pixels);
-    return 0;
-}
-
 static int receive_box(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
 {
     const struct step *s = &e->pr->step[step];
     const uint8_t *msg;
     size_t len;
+    if (s->halo == HALO_DROP) {
+        coding_fill(e->coding, step, buffer_of(e, s));
+        return 0;
+    }
     int err = x->recv(x, s->transfer, &msg, &len);
     lap(w, &w->sum.wait_ns, TRACE_WAIT, step);
     if (err)
         return err;
     pool_wake(e->pool); /* while the message is decoded */
-    err = store_box(e, s, msg, len);
+    err = coding_get(e->coding, step, buffer_of(e, s), msg, len);
     x->release(x, s->transfer);
     lap(w, &w->sum.pack_ns, TRACE_UNPACK, step);
     w->sum.received_bytes += (int64_t)len;
@@ -407,12 +370,14 @@ static int run_step(const struct exec *e, int32_t step, struct exchange *x, stru
 int exec_run(struct exec *e, struct exchange *x, struct trace *trace, struct exec_stats *stats)
 {
     struct watch w = { .now_ns = clock_ns(), .trace = trace };
-    for (int32_t i = 0; i < e->pr->nsteps; i++) {
-        const int err = run_step(e, i, x, &w);
-        if (err)
-            return err;
-    }
-    if (stats)
+    int err = 0;
+    for (int32_t i = 0; i < e->pr->nsteps && !err; i++)
+        err = run_step(e, i, x, &w);
+    if (err)
+        exec_forget(e);
+    else if (stats)
         *stats = w.sum;
-    return 0;
+    return err;
 }
+
+void exec_forget(struct exec *e) { coding_forget(e->coding); }

@@ -10,6 +10,7 @@
 #include "libsplit/exchange.h"
 #include "libsplit/graph.h"
 #include "libsplit/pool.h"
+#include "libsplit/recipes.h"
 #include "quant/codec.h"
 #include "tiling/program.h"
 #include "tiling/trace.h"
@@ -24,13 +25,16 @@ struct exec_stats {
     int64_t halo_sent_bytes; /* to other nodes, the host left out */
 };
 
-/* `g` (packed for `pr`), `geo` and `pr` (checked) are kept and must outlive the executor.
+/* `g` (packed for `pr`), `geo`, `pr` (checked) and `recipes` (libsplit/coding.h; NULL: none) are
+ * kept and must outlive the executor.
  * `pixels` says how the bytes of a picture become values of the network's first input; NULL
  * if none are expected.  `pool` shares the work of large operators among threads, without
  * changing a bit of any result; NULL: the caller alone.  It is kept too, and may serve several
- * executors of which one runs at a time.  Returns NULL with `*why` filled when memory is short. */
+ * executors of which one runs at a time.  Returns NULL with `*why` filled when memory is short or
+ * a recipe is missing. */
 struct exec *exec_new(const struct graph *g, const struct geometry *geo, const struct program *pr,
-                      const struct codec_pixels *pixels, struct pool *pool, struct diag *why);
+                      const struct recipes *recipes, const struct codec_pixels *pixels,
+                      struct pool *pool, struct diag *why);
 void exec_free(struct exec *e);
 
 /* Runs one frame.  Returns 0 (`*stats` filled, may be NULL), an error of the exchange, or
@@ -38,8 +42,10 @@ void exec_free(struct exec *e);
  * NULL. */
 int exec_run(struct exec *e, struct exchange *x, struct trace *trace, struct exec_stats *stats);
 
-/* The mode of messages between nodes. */
-enum codec_mode exec_codec(enum halo halo);
+/* With HALO_VIDEO messages build on those of the frame before.  After a frame that failed on
+ * another node every node forgets, and the next messages stand alone; exec_run() that fails does so
+ * itself. */
+void exec_forget(struct exec *e);
 
 /* Bytes of the arena (activations, and scratch for each of `threads`), without weights.  Needs no
  * executor: used to say before loading what a program will take.  -ENOMEM or -EOVERFLOW when they

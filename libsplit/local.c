@@ -15,6 +15,7 @@ struct node {
     struct pool *pool; /* NULL for the host and without more threads */
     struct exec *exec; /* NULL for the host */
     struct mailbox *box;
+    uint8_t *reserved; /* the message that it fills */
     struct exec_stats stats;
     struct trace *trace; /* NULL unless local_trace() was called */
     pthread_t thread;
@@ -28,6 +29,8 @@ struct local {
     struct codec_pixels pixels;
     int32_t nodes;
     struct node *node; /* [nodes + 1], the host last */
+    void (*tap)(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len);
+    void *tap_ctx;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t start, done;
@@ -44,12 +47,18 @@ static struct node *node_of(struct exchange *x) { return (struct node *)x; }
 
 static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size_t cap)
 {
-    return mailbox_claim(node_of(x)->local->node[peer].box, transfer, cap);
+    struct node *n = node_of(x);
+    n->reserved = mailbox_claim(n->local->node[peer].box, transfer, cap);
+    return n->reserved;
 }
 
 static int send(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
 {
-    mailbox_post(node_of(x)->local->node[peer].box, transfer, len);
+    const struct node *n = node_of(x);
+    const struct local *l = n->local;
+    if (l->tap)
+        l->tap(l->tap_ctx, n->index, transfer, n->reserved, len);
+    mailbox_post(l->node[peer].box, transfer, len);
     return 0;
 }
 
@@ -198,6 +207,8 @@ int local_run(struct local *l, const struct host_input *input, float *const *out
 
     for (int32_t n = 0; n <= l->nodes; n++)
         mailbox_clear(l->node[n].box);
+    for (int32_t n = 0; n < l->nodes && first; n++)
+        exec_forget(l->node[n].exec);
     if (!first && stats)
         for (int32_t n = 0; n < l->nodes; n++)
             stats[n] = l->node[n].stats;
@@ -238,7 +249,7 @@ static int node_init(struct local *l, int32_t index, const struct geometry *geo,
         if (err)
             return err;
     }
-    n->exec = exec_new(l->g, geo, pr, o->pixels, n->pool, why);
+    n->exec = exec_new(l->g, geo, pr, o->recipes, o->pixels, n->pool, why);
     return n->exec ? 0 : -ENOMEM;
 }
 
@@ -255,6 +266,8 @@ int local_new(struct local **to, const struct graph *g, const struct geometry *g
     l->takes_pixels = o.pixels != NULL;
     if (o.pixels)
         l->pixels = *o.pixels;
+    l->tap = o.tap;
+    l->tap_ctx = o.tap_ctx;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->start, NULL);
     pthread_cond_init(&l->done, NULL);

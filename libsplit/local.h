@@ -14,6 +14,10 @@ struct local_options {
     const struct codec_pixels *pixels; /* copied; NULL: no pictures come */
     int32_t threads;                   /* of each node, 0 means 1 */
     int64_t part_work;                 /* see pool_new(), 0 means POOL_PART_WORK */
+    const struct recipes *recipes;     /* kept; NULL: no tensor has one */
+    /* Sees every message as it is sent, on the sender's thread; NULL: nobody does. */
+    void (*tap)(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len);
+    void *tap_ctx;
 };
 
 /* `programs` has nodes + 1 entries, the host's last.  `g` (packed for them), `geo` and

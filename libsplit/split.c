@@ -17,6 +17,7 @@ struct split_session {
     struct graph own;    /* what split_open() built; zeroed after session_open_graph() */
     struct graph *graph; /* &own or the caller's */
     struct geometry geo;
+    struct halo_choice halo;
     struct plan_options options; /* of the plan */
     struct plan plan;
     struct program program[PLAN_MAX_NODES + 1]; /* the host's last */
@@ -165,11 +166,9 @@ int split_open(struct split_session **to, const struct split_model *m,
     if (nodes < 1 || nodes > PLAN_MAX_NODES)
         return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", nodes,
                     PLAN_MAX_NODES);
-    struct plan_options options = { .placement = PLAN_MIXED,
-                                    .nodes = nodes,
-                                    .policy = o->policy,
-                                    .pixels = o->pixels != NULL,
-                                    .halo = o->halo };
+    struct plan_options options = {
+        .placement = PLAN_MIXED, .nodes = nodes, .policy = o->policy, .pixels = o->pixels != NULL
+    };
     for (int32_t n = 0; n < nodes; n++)
         options.weight[n] = o->weights ? o->weights[n] : 1;
 
@@ -182,8 +181,14 @@ int split_open(struct split_session **to, const struct split_model *m,
         return err;
     }
     s->graph = &s->own;
-    const struct local_options local = { .pixels = o->pixels, .threads = o->threads };
-    err = open_session(s, &options, &local, why);
+    const struct local_options local = { .pixels = o->pixels,
+                                         .threads = o->threads,
+                                         .recipes = &s->halo.recipes };
+    err = halo_choose(&s->halo, o->halo_file, s->graph, o->halo, why);
+    options.halo = s->halo.mode;
+    options.tensor_halo = s->halo.tensor_halo;
+    if (!err)
+        err = open_session(s, &options, &local, why);
     if (err)
         split_close(s);
     else
@@ -202,6 +207,7 @@ void split_close(struct split_session *s)
         program_done(&s->program[n]);
     plan_done(&s->plan);
     geometry_done(&s->geo);
+    halo_choice_done(&s->halo);
     if (s->graph == &s->own)
         graph_done(&s->own);
     free(s);

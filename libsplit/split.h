@@ -16,6 +16,7 @@
 #include "libsplit/diag.h"
 #include "libsplit/exec.h"
 #include "libsplit/graph.h"
+#include "libsplit/halo_file.h"
 #include "tiling/plan.h"
 
 struct split_model;   /* an ONNX file; shared by any number of sessions */
@@ -29,7 +30,9 @@ struct split_options {
     int32_t ninputs;
     const struct codec_pixels *pixels; /* needed by split_run_pixels() */
     enum halo halo;                    /* of what nodes send each other; 0 is exact */
-    enum plan_policy policy;           /* what nodes do about values that they lack */
+    /* The model's calibration, needed by HALO_TQ and HALO_VIDEO; kept.  NULL: none. */
+    const struct halo_file *halo_file;
+    enum plan_policy policy; /* what nodes do about values that they lack */
 };
 
 int split_load(struct split_model **m, const char *file, struct diag *why);

@@ -58,12 +58,15 @@ static void put_program(struct writer *w, const struct msg_plan *m)
     put_i32(w, pr->ntransfers);
     put_i32(w, pr->nbuffers);
     put_i32(w, pr->nsteps);
+    put_u32(w, m->recipe_bytes);
     for (int32_t i = 0; i < pr->nbuffers; i++) {
         put_i32(w, pr->buffer[i].tensor);
         put_box(w, &pr->buffer[i].box);
     }
     for (int32_t i = 0; i < pr->nsteps; i++)
         put_step(w, &pr->step[i]);
+    if (m->recipe_bytes > 0)
+        put_bytes(w, m->recipes, m->recipe_bytes);
 }
 
 static void put_plan(struct writer *w, const struct msg_plan *m)
@@ -88,7 +91,7 @@ int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap)
     struct writer w = { .buf = to, .cap = cap };
 
     if (m->program.nsteps > PROGRAM_MAX_STEPS || m->program.nbuffers > GEO_MAX_TENSORS ||
-        m->program.ntransfers > PLAN_MAX_TRANSFERS)
+        m->program.ntransfers > PLAN_MAX_TRANSFERS || m->recipe_bytes > PLAN_MAX_RECIPE_BYTES)
         return -EMSGSIZE;
     put_plan(&w, m);
     return writer_length(&w);
@@ -167,21 +170,26 @@ static int get_nodes(struct reader *r, struct msg_plan *m)
 }
 
 /* The counts, and whether the rest of the message is exactly what they announce. */
-static int get_counts(struct reader *r, struct program *pr)
+static int get_counts(struct reader *r, struct msg_plan *m)
 {
+    struct program *pr = &m->program;
     const uint32_t ntransfers = get_u32(r);
     const uint32_t nbuffers = get_u32(r);
     const uint32_t nsteps = get_u32(r);
+    const uint32_t recipe_bytes = get_u32(r);
 
     if (r->failed)
         return -EBADMSG;
-    if (ntransfers > PLAN_MAX_TRANSFERS || nbuffers > GEO_MAX_TENSORS || nsteps > PROGRAM_MAX_STEPS)
+    if (ntransfers > PLAN_MAX_TRANSFERS || nbuffers > GEO_MAX_TENSORS ||
+        nsteps > PROGRAM_MAX_STEPS || recipe_bytes > PLAN_MAX_RECIPE_BYTES)
         return -EPROTO;
-    if (reader_left(r) != (size_t)nbuffers * PLAN_BUFFER_BYTES + (size_t)nsteps * PLAN_STEP_BYTES)
+    if (reader_left(r) !=
+        (size_t)nbuffers * PLAN_BUFFER_BYTES + (size_t)nsteps * PLAN_STEP_BYTES + recipe_bytes)
         return -EBADMSG;
     pr->ntransfers = (int32_t)ntransfers;
     pr->nbuffers = (int32_t)nbuffers;
     pr->nsteps = (int32_t)nsteps;
+    m->recipe_bytes = recipe_bytes;
     return 0;
 }
 
@@ -231,9 +239,10 @@ static bool get_step(struct reader *r, const struct program *pr, struct step *s)
     }
 }
 
-/* Buffers and steps; get_counts() has checked that all their bytes are there. */
-static int get_lists(struct reader *r, struct program *pr)
+/* Buffers, steps and recipes; get_counts() has checked that all their bytes are there. */
+static int get_lists(struct reader *r, struct msg_plan *m)
 {
+    struct program *pr = &m->program;
     if (pr->nbuffers > 0) {
         pr->buffer = calloc((size_t)pr->nbuffers, sizeof *pr->buffer);
         if (!pr->buffer)
@@ -251,6 +260,12 @@ static int get_lists(struct reader *r, struct program *pr)
     for (int32_t i = 0; i < pr->nsteps; i++)
         if (!get_step(r, pr, &pr->step[i]))
             return -EPROTO;
+    if (m->recipe_bytes == 0)
+        return 0;
+    m->recipes = malloc(m->recipe_bytes);
+    if (!m->recipes)
+        return -ENOMEM;
+    memcpy(m->recipes, get_bytes(r, m->recipe_bytes), m->recipe_bytes);
     return 0;
 }
 
@@ -269,15 +284,23 @@ int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len)
     memcpy(d.sha, sha, sizeof d.sha);
 
     if ((err = get_pixels(&r, &d)) != 0 || (err = get_inputs(&r, &d)) != 0 ||
-        (err = get_nodes(&r, &d)) != 0 || (err = get_counts(&r, &d.program)) != 0)
+        (err = get_nodes(&r, &d)) != 0 || (err = get_counts(&r, &d)) != 0)
         return err;
-    err = get_lists(&r, &d.program);
+    err = get_lists(&r, &d);
     if (err != 0) {
-        program_done(&d.program);
+        plan_msg_done(&d);
         return err;
     }
     *m = d;
     return 0;
+}
+
+void plan_msg_done(struct msg_plan *m)
+{
+    program_done(&m->program);
+    free(m->recipes);
+    m->recipes = NULL;
+    m->recipe_bytes = 0;
 }
 
 int plan_ack_encode(const struct msg_plan_ack *m, uint8_t *to, size_t cap)

@@ -5,12 +5,11 @@
 
 static const struct {
     const char *name;
-    int64_t bits; /* of a value */
-} modes[HALO_MODES] = {
-    [HALO_F32] = { "f32", 32 },
-    [HALO_F16] = { "f16", 16 },
-    [HALO_Q8] = { "q8", 8 },
-    [HALO_Q4] = { "q4", 4 },
+    int64_t bits; /* of a value, at most */
+} modes[HALO_MODES + 1] = {
+    [HALO_F32] = { "f32", 32 },  [HALO_F16] = { "f16", 16 },   [HALO_Q8] = { "q8", 8 },
+    [HALO_Q4] = { "q4", 4 },     [HALO_TQ] = { "tq", 16 },     [HALO_VIDEO] = { "video", 16 },
+    [HALO_DROP] = { "drop", 0 }, [HALO_AUTO] = { "auto", 32 },
 };
 
 const char *halo_name(enum halo h) { return modes[h].name; }

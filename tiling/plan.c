@@ -62,6 +62,9 @@ static int options_check(const struct plan_options *o, const struct geometry *g)
     if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES || o->nodes != g->nodes ||
         (unsigned)o->halo >= HALO_MODES || (unsigned)o->policy > PLAN_RECOMPUTE)
         return -EINVAL;
+    for (int32_t t = 0; o->tensor_halo && t < g->ntensors; t++)
+        if (o->tensor_halo[t] >= HALO_MODES)
+            return -EINVAL;
     switch (o->placement) {
     case PLAN_WHOLE:
         return o->whole >= 0 && o->whole < o->nodes ? 0 : -EINVAL;
@@ -105,7 +108,9 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
     if (r)
         return r;
 
-    struct plan made = { .geo = g, .nodes = o->nodes, .halo = o->halo };
+    struct plan made = {
+        .geo = g, .nodes = o->nodes, .halo = o->halo, .tensor_halo = o->tensor_halo
+    };
     struct placement where = { 0 };
     struct readers readers = { 0 };
     made.share = calloc((size_t)g->ntensors * (size_t)(o->nodes + 1) + 1, sizeof(*made.share));
@@ -147,6 +152,8 @@ void plan_done(struct plan *p)
 enum halo plan_halo(const struct plan *p, const struct plan_transfer *m)
 {
     const bool with_host = m->from == p->nodes || m->to == p->nodes;
+    if (p->tensor_halo && !with_host)
+        return (enum halo)p->tensor_halo[m->tensor];
     /* Errors of sums add up, and a tensor of one row is no border but all there is. */
     const bool is_border =
         !geometry_is_partial(p->geo, m->tensor) && p->geo->tensor[m->tensor].dim[ROW] > 1;

@@ -57,6 +57,8 @@ struct plan_options {
     struct plan_costs costs;
     bool pixels;    /* the host sends inputs as bytes, not floats */
     enum halo halo; /* of what nodes send each other; 0 is exact */
+    /* enum halo of every tensor, in place of `halo`; NULL: none.  Outlives the plan. */
+    const uint8_t *tensor_halo;
     /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
      * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
      * channels).  For tests: any function that rises from 0 to `len` is legal, any other
@@ -87,6 +89,7 @@ struct plan {
     const struct geometry *geo; /* borrowed; outlives the plan */
     int32_t nodes;
     enum halo halo; /* of the options; plan_halo() says what it means for a transfer */
+    const uint8_t *tensor_halo;
     int32_t ntransfers;
     struct plan_share *share; /* [tensor][node], nodes + 1 to a row: use plan_share() */
     bool *recomputed;         /* [tensor] */

@@ -58,7 +58,9 @@ static void print_message(const struct program *pr, const struct geometry *g,
     else
         fprintf(to, "node %" PRId32, s->peer);
     const enum halo halo = (enum halo)s->halo;
-    fprintf(to, " (%" PRId64 " bytes", halo_bytes(halo, box_values(s->box) * t->batch));
+    const bool by_recipe = halo == HALO_TQ || halo == HALO_VIDEO;
+    fprintf(to, " (%s%" PRId64 " bytes", by_recipe ? "at most " : "",
+            halo_bytes(halo, box_values(s->box) * t->batch));
     if (halo != HALO_F32)
         fprintf(to, " of %s", halo_name(halo));
     fputc(')', to);

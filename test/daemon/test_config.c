@@ -82,7 +82,7 @@ Test(config, defaults_are_those_of_the_header)
     cr_expect_eq(c.heartbeat_ms, 100);
     cr_expect_eq(c.lost_ms, 300);
     cr_expect_eq(c.request_timeout_ms, 30000);
-    cr_expect_eq(c.halo, HALO_F32);
+    cr_expect_eq(c.halo, HALO_AUTO);
     cr_expect_eq(c.policy, PLAN_AUTO);
     cr_expect_eq(c.queue, 64);
 }

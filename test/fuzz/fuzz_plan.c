@@ -22,7 +22,7 @@ static void try_plan(const uint8_t *data, size_t size, uint8_t *again)
     if (plan_msg_bytes(&m) != size)
         abort();
     expect_same(again, plan_msg_encode(&m, again, size), data, size);
-    program_done(&m.program);
+    plan_msg_done(&m);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -159,7 +159,7 @@ static void rig_init(struct rig *r, const struct codec_pixels *pixels)
     cr_assert_eq(program_compile(&r->node, &r->plan, 0), 0);
     cr_assert_eq(program_compile(&r->host, &r->plan, 1), 0);
     cr_assert_eq(graph_pack(&r->net.g, &r->node, &why), 0);
-    r->exec = exec_new(&r->net.g, &r->geo, &r->node, pixels, NULL, &why);
+    r->exec = exec_new(&r->net.g, &r->geo, &r->node, NULL, pixels, NULL, &why);
     cr_assert_not_null(r->exec, "%s", why.text);
     r->station = (struct station){ .exchange = { reserve, send, recv, release },
                                    .g = &r->net.g,
@@ -304,7 +304,7 @@ Test(exec, refuses_what_does_not_fit)
         .nodes = 1, .nbuffers = 2, .nsteps = 1, .buffer = buffer, .step = &step
     };
     struct diag why = { "" };
-    cr_assert_null(exec_new(&n.g, &geo, &pr, NULL, NULL, &why));
+    cr_assert_null(exec_new(&n.g, &geo, &pr, NULL, NULL, NULL, &why));
     cr_assert(strlen(why.text) > 0);
     geometry_done(&geo);
     net_done(&n);

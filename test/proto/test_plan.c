@@ -12,227 +12,20 @@
 enum { SMALL = 1024 };
 
 static const uint8_t sample_bytes[] = {
-    /* sha256 */
-    0x00,
-    0x01,
-    0x02,
-    0x03,
-    0x04,
-    0x05,
-    0x06,
-    0x07,
-    0x08,
-    0x09,
-    0x0a,
-    0x0b,
-    0x0c,
-    0x0d,
-    0x0e,
-    0x0f,
-    0x10,
-    0x11,
-    0x12,
-    0x13,
-    0x14,
-    0x15,
-    0x16,
-    0x17,
-    0x18,
-    0x19,
-    0x1a,
-    0x1b,
-    0x1c,
-    0x1d,
-    0x1e,
-    0x1f,
-    2, /* depth */
-    /* pixels: 1 channel, scale 0.5, mean 1, std -2 */
-    1,
-    0,
-    0,
-    0,
-    0x3f,
-    0,
-    0,
-    0x80,
-    0x3f,
-    0,
-    0,
-    0,
-    0xc0,
-    /* inputs: one of rank 4, 1 x 1 x 28 x 300 */
-    1,
-    4,
-    1,
-    0,
-    0,
-    0,
-    1,
-    0,
-    0,
-    0,
-    28,
-    0,
-    0,
-    0,
-    0x2c,
-    1,
-    0,
-    0,
-    /* 2 nodes, this is 1; their indices 3 and 0; 6 transfers, 1 buffer, 3 steps */
-    2,
-    1,
-    3,
-    0,
-    6,
-    0,
-    0,
-    0,
-    1,
-    0,
-    0,
-    0,
-    3,
-    0,
-    0,
-    0,
-    /* buffer of tensor 7: rows 13..28, columns 0..300, channels 0..1 */
-    7,
-    0,
-    0,
-    0,
-    13,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    28,
-    0,
-    0,
-    0,
-    0x2c,
-    1,
-    0,
-    0,
-    1,
-    0,
-    0,
-    0,
-    /* RECV tensor 7, transfer 5, from the host */
-    3,
-    2,
-    0,
-    7,
-    0,
-    0,
-    0,
-    5,
-    0,
-    0,
-    0,
-    13,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    28,
-    0,
-    0,
-    0,
-    0x2c,
-    1,
-    0,
-    0,
-    1,
-    0,
-    0,
-    0,
-    /* RUN operator 256 */
-    1,
-    0,
-    0,
-    0,
-    1,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    14,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    15,
-    0,
-    0,
-    0,
-    0x2c,
-    1,
-    0,
-    0,
-    4,
-    0,
-    0,
-    0,
-    /* SEND tensor 8, transfer 4, to node 0, by 4 bits */
-    2,
-    0,
-    3,
-    8,
-    0,
-    0,
-    0,
-    4,
-    0,
-    0,
-    0,
-    14,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    15,
-    0,
-    0,
-    0,
-    0x2c,
-    1,
-    0,
-    0,
-    4,
-    0,
-    0,
-    0,
+    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f,
+    0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
+    2,    1,    0,    0,    0,    0x3f, 0,    0,    0x80, 0x3f, 0,    0,    0,    0xc0, 1,    4,
+    1,    0,    0,    0,    1,    0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,    0,
+    2,    1,    3,    0,    6,    0,    0,    0,    1,    0,    0,    0,    3,    0,    0,    0,
+    3,    0,    0,    0,    7,    0,    0,    0,    13,   0,    0,    0,    0,    0,    0,    0,
+    0,    0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,    0,    1,    0,    0,    0,
+    3,    2,    0,    7,    0,    0,    0,    5,    0,    0,    0,    13,   0,    0,    0,    0,
+    0,    0,    0,    0,    0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,    0,    1,
+    0,    0,    0,    1,    0,    0,    0,    1,    0,    0,    0,    0,    0,    0,    14,   0,
+    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    15,   0,    0,    0,    0x2c, 1,
+    0,    0,    4,    0,    0,    0,    2,    0,    3,    8,    0,    0,    0,    4,    0,    0,
+    0,    14,   0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    15,   0,    0,
+    0,    0x2c, 1,    0,    0,    4,    0,    0,    0,    0xd1, 0xd2, 0xd3,
 };
 
 /* Where the fields of the sample stand. */
@@ -249,7 +42,8 @@ enum {
     AT_NTRANSFERS = 68,
     AT_NBUFFERS = 72,
     AT_NSTEPS = 76,
-    AT_BUFFER = 80,
+    AT_RECIPES = 80,
+    AT_BUFFER = 84,
     AT_STEPS = AT_BUFFER + PLAN_BUFFER_BYTES,
     AT_RUN = AT_STEPS + PLAN_STEP_BYTES,
     STEP_PEER = 1,
@@ -269,6 +63,8 @@ static struct step sample_steps[] = {
       .halo = HALO_Q4 },
 };
 
+static uint8_t sample_recipes[] = { 0xd1, 0xd2, 0xd3 };
+
 static struct msg_plan sample(void)
 {
     struct msg_plan m = {
@@ -284,6 +80,8 @@ static struct msg_plan sample(void)
                      .nsteps = 3,
                      .buffer = &sample_buffer,
                      .step = sample_steps },
+        .recipes = sample_recipes,
+        .recipe_bytes = sizeof sample_recipes,
     };
     for (uint8_t i = 0; i < SHA256_BYTES; i++)
         m.sha[i] = i;
@@ -332,6 +130,8 @@ static void assert_same(const struct msg_plan *a, const struct msg_plan *b)
             cr_assert_eq(s->transfer, t->transfer);
         }
     }
+    cr_assert_eq(a->recipe_bytes, b->recipe_bytes);
+    cr_assert_eq(memcmp(a->recipes, b->recipes, a->recipe_bytes), 0);
 }
 
 static int decode_plan(const uint8_t *buf, size_t len)
@@ -351,7 +151,7 @@ static int decode_plan(const uint8_t *buf, size_t len)
     cr_assert_eq(plan_msg_encode(&m, again, len), (int)len);
     cr_assert_arr_eq(again, buf, len);
     free(again);
-    program_done(&m.program);
+    plan_msg_done(&m);
     return 0;
 }
 
@@ -366,7 +166,7 @@ Test(plan, bytes_are_those_of_the_page)
     cr_assert_arr_eq(bytes, sample_bytes, sizeof sample_bytes);
     cr_assert_eq(plan_msg_decode(&out, sample_bytes, sizeof sample_bytes), 0);
     assert_same(&m, &out);
-    program_done(&out.program);
+    plan_msg_done(&out);
 }
 
 static struct box random_box(struct rng *g)
@@ -416,7 +216,7 @@ Test(plan, decode_of_encode_is_the_same)
     struct rng g = { 7 };
     struct buffer buffers[10];
     struct step steps[20];
-    uint8_t bytes[2 * SMALL];
+    uint8_t bytes[2 * SMALL], recipes[40];
 
     for (int round = 0; round < 20000; round++) {
         struct msg_plan in = { .program = { .buffer = buffers, .step = steps } }, out;
@@ -432,6 +232,9 @@ Test(plan, decode_of_encode_is_the_same)
         random_inputs(&g, &in);
         rng_bytes(&g, in.member, sizeof in.member);
         random_program(&g, &in.program);
+        in.recipes = recipes;
+        in.recipe_bytes = 1 + rng_below(&g, sizeof recipes);
+        rng_bytes(&g, recipes, in.recipe_bytes);
 
         const size_t len = plan_msg_bytes(&in);
         cr_assert_eq(plan_msg_encode(&in, bytes, len), (int)len);
@@ -439,7 +242,7 @@ Test(plan, decode_of_encode_is_the_same)
         cr_assert_eq(plan_msg_encode(&in, bytes, len), (int)len);
         cr_assert_eq(plan_msg_decode(&out, bytes, len), 0);
         assert_same(&in, &out);
-        program_done(&out.program);
+        plan_msg_done(&out);
     }
 }
 
@@ -525,6 +328,10 @@ Test(plan, counts_are_checked_against_the_length)
     cr_assert_eq(decode_with_u32(AT_NSTEPS, PROGRAM_MAX_STEPS), -EBADMSG);
     cr_assert_eq(decode_with_u32(AT_NSTEPS, PROGRAM_MAX_STEPS + 1), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_NSTEPS, UINT32_MAX), -EPROTO);
+    cr_assert_eq(decode_with_u32(AT_RECIPES, 2), -EBADMSG);
+    cr_assert_eq(decode_with_u32(AT_RECIPES, PLAN_MAX_RECIPE_BYTES), -EBADMSG);
+    cr_assert_eq(decode_with_u32(AT_RECIPES, PLAN_MAX_RECIPE_BYTES + 1), -EPROTO);
+    cr_assert_eq(decode_with_u32(AT_RECIPES, UINT32_MAX), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_NTRANSFERS, PLAN_MAX_TRANSFERS), 0);
     cr_assert_eq(decode_with_u32(AT_NTRANSFERS, PLAN_MAX_TRANSFERS + 1), -EPROTO);
 }
@@ -581,6 +388,9 @@ Test(plan, a_program_too_long_for_a_message_is_told_when_encoding)
     m = sample();
     m.program.ntransfers = PLAN_MAX_TRANSFERS + 1;
     cr_assert_eq(plan_msg_encode(&m, bytes, sizeof bytes), -EMSGSIZE);
+    m = sample();
+    m.recipe_bytes = PLAN_MAX_RECIPE_BYTES + 1;
+    cr_assert_eq(plan_msg_encode(&m, bytes, sizeof bytes), -EMSGSIZE);
 }
 
 Test(plan, largest_message_is_the_cap_of_its_header)
@@ -596,11 +406,14 @@ Test(plan, largest_message_is_the_cap_of_its_header)
     m.program.nsteps = PROGRAM_MAX_STEPS;
     m.program.buffer = calloc(GEO_MAX_TENSORS, sizeof *m.program.buffer);
     m.program.step = calloc(PROGRAM_MAX_STEPS, sizeof *m.program.step);
-    cr_assert(m.program.buffer && m.program.step);
+    m.recipes = calloc(PLAN_MAX_RECIPE_BYTES, 1);
+    m.recipe_bytes = PLAN_MAX_RECIPE_BYTES;
+    cr_assert(m.program.buffer && m.program.step && m.recipes);
     cr_assert_eq(plan_msg_bytes(&m), PLAN_MAX_BYTES);
     cr_assert_eq(header_cap(MSG_PLAN), PLAN_MAX_BYTES);
     free(m.program.buffer);
     free(m.program.step);
+    free(m.recipes);
 }
 
 static const uint8_t ack_bytes[] = {
