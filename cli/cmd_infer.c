@@ -3,27 +3,23 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/command.h"
 #include "cli/output.h"
-#include "cli/parse.h"
 #include "cli/progress.h"
 #include "cli/result.h"
 #include "cli/target.h"
+#include "libsplit/clock.h"
 #include "libsplit/file.h"
-#include "libsplit/npy.h"
 
-enum { KEY_JSON = 300, KEY_TOP, KEY_RAW };
 enum { LABEL_MAX = 255 };
 
 struct options {
     struct client_options client;
+    struct result_options result;
     const char *model, *output;
     char **file;
     int nfiles;
-    int32_t top;
-    bool json, raw;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -32,22 +28,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->client;
+        state->child_inputs[1] = &o->result;
         return 0;
     case 'm':
         o->model = arg;
         return 0;
     case 'o':
         o->output = arg;
-        return 0;
-    case KEY_JSON:
-        o->json = true;
-        return 0;
-    case KEY_RAW:
-        o->raw = true;
-        return 0;
-    case KEY_TOP:
-        if (!parse_int(arg, 1, RESULT_MAX_TOP, &o->top))
-            argp_error(state, "--top: '%s' is not a number from 1 to %d", arg, RESULT_MAX_TOP);
         return 0;
     case ARGP_KEY_ARGS:
         o->file = state->argv + state->next;
@@ -65,9 +52,6 @@ static const struct argp_option options[] = {
     { "model", 'm', "NAME", 0, "The model to ask (default: the only one that the server has)", 0 },
     { "output", 'o', "OUT", 0,
       "Where pictures and tensors go: a folder, or the file for one picture", 0 },
-    { "json", KEY_JSON, NULL, 0, "Print one line of JSON per picture", 0 },
-    { "top", KEY_TOP, "K", 0, "Number of classes to print (default 5)", 0 },
-    { "raw", KEY_RAW, NULL, 0, "Ask for plain tensors whatever the task", 0 },
     { 0 },
 };
 
@@ -81,7 +65,9 @@ static const struct argp argp = {
            "With --output the picture is written with these drawn on it, of a segmentation into a "
            "folder also the class of every pixel; networks that give pictures need it.  Other "
            "outputs are summarised and, with --output, written as .npy.",
-    .children = (const struct argp_child[]){ { &client_argp, 0, NULL, 0 }, { 0 } },
+    .children = (const struct argp_child[]){ { &client_argp, 0, NULL, 0 },
+                                             { &result_argp, 0, NULL, 0 },
+                                             { 0 } },
 };
 
 /* The model, and how its answers are shown. */
@@ -92,13 +78,6 @@ struct session {
     struct client_want want[CLIENT_MAX_OUTPUTS];
     bool into_dir; /* OUT is a folder */
 };
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 static bool ends_with(const char *text, const char *ending)
 {
@@ -128,7 +107,7 @@ static void want_task(struct session *s, const char *name)
     const bool is_jpeg = out && (ends_with(out, ".jpg") || ends_with(out, ".jpeg"));
 
     if (s->target.task == TASK_CLASSIFY || s->target.task == TASK_SEGMENT)
-        s->want[s->nwant++] = (struct client_want){ .name = name, .classes = s->o->top };
+        s->want[s->nwant++] = (struct client_want){ .name = name, .classes = s->o->result.top };
     if (s->target.task == TASK_DETECT)
         s->want[s->nwant++] = (struct client_want){ .name = name, .detections = true };
     if (s->target.task == TASK_SEGMENT && s->into_dir)
@@ -173,7 +152,7 @@ static int prepare_output(struct session *s, struct diag *why)
 
 static int open_session(struct session *s, struct diag *why)
 {
-    int rc = target_open(&s->target, &s->o->client, s->o->model, s->o->raw, why);
+    int rc = target_open(&s->target, &s->o->client, s->o->model, s->o->result.raw, why);
     if (rc == 0)
         rc = prepare_output(s, why);
     if (rc == 0)
@@ -224,7 +203,7 @@ static void shown_done(struct shown *x)
 static int show_classes(struct shown *x, const struct session *s, const struct client_output *o,
                         struct diag *why)
 {
-    const int32_t top = s->o->top;
+    const int32_t top = s->o->result.top;
     size_t at = 0, len;
     const uint8_t *text;
     int32_t n = 0;
@@ -328,7 +307,7 @@ static int show_output(struct shown *x, const struct session *s, const struct cl
     return rc;
 }
 
-/* The functions below complete a copy of `r` and print it. */
+/* Completes a copy of `r` and prints it. */
 static int give_task(const struct session *s, const struct client_answer *a, struct result r,
                      struct diag *why)
 {
@@ -340,7 +319,7 @@ static int give_task(const struct session *s, const struct client_answer *a, str
     for (int32_t i = 0; rc == 0 && i < a->n; i++)
         rc = show_output(&x, s, &s->want[i], &a->output[i], why);
     if (rc == 0)
-        rc = result_print(&x.r, s->o->json, stdout, why);
+        rc = result_print(&x.r, s->o->result.json, stdout, why);
     shown_done(&x);
     return rc;
 }
@@ -349,29 +328,14 @@ static int give_tensors(const struct session *s, const struct client_answer *a, 
                         struct diag *why)
 {
     struct result_tensor tensor[CLIENT_MAX_OUTPUTS];
-    char(*path)[OUTPUT_PATH_MAX] = calloc((size_t)a->n + 1, sizeof *path);
-    int rc = path ? 0 : diag(why, -ENOMEM, "memory is short");
 
-    for (int32_t i = 0; rc == 0 && i < a->n; i++) {
+    for (int32_t i = 0; i < a->n; i++) {
         const struct client_output *o = &a->output[i];
-        if (!o->values) {
-            rc = diag(why, -EREMOTEIO, "the server sent output '%s' as BYTES", o->name);
-            break;
-        }
+        if (!o->values)
+            return diag(why, -EREMOTEIO, "the server sent output '%s' as BYTES", o->name);
         tensor[i] = (struct result_tensor){ o->name, o->shape, o->values, NULL };
-        if (!s->o->output)
-            continue;
-        rc = output_name(path[i], s->o->output, r.file, o->name, ".npy", why);
-        if (rc == 0)
-            rc = npy_save(path[i], o->shape.rank, o->shape.dim, o->values, why);
-        tensor[i].file = path[i];
     }
-    r.ntensors = a->n;
-    r.tensor = tensor;
-    if (rc == 0)
-        rc = result_print(&r, s->o->json, stdout, why);
-    free(path);
-    return rc;
+    return result_give_tensors(r, tensor, a->n, s->o->output, s->o->result.json, why);
 }
 
 static int give(const struct session *s, const struct client_answer *a, struct result r,
@@ -390,14 +354,14 @@ static int infer_one(const struct session *s, const char *file, const struct pro
     int rc = target_load(&s->target, file, &sent, why);
     if (rc < 0)
         goto out;
-    const double start = now_ms();
+    const int64_t start = clock_ns();
     const struct client_query q = { .in = &sent.in, .want = s->want, .nwant = s->nwant };
     rc = client_infer(s->target.client, s->target.model, &q, &a, &reason);
     if (rc < 0) {
         diag(why, rc, "%s: %s", file, reason.text);
         goto out;
     }
-    const struct result r = { .file = file, .ms = now_ms() - start };
+    const struct result r = { .file = file, .ms = (double)(clock_ns() - start) / 1e6 };
     progress_hide(p);
     rc = give(s, &a, r, why);
 out:
@@ -434,7 +398,7 @@ static int infer_all(const struct session *s)
 
 int cmd_infer(int argc, char **argv)
 {
-    struct options o = { .top = 5 };
+    struct options o = { 0 };
     struct session s = { .o = &o };
     struct diag why = { "" };
 

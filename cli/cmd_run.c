@@ -3,24 +3,20 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/command.h"
 #include "cli/local.h"
 #include "cli/output.h"
-#include "cli/parse.h"
 #include "cli/progress.h"
 #include "cli/result.h"
-
-enum { KEY_JSON = 300, KEY_TOP, KEY_RAW };
+#include "libsplit/clock.h"
 
 struct options {
     struct local_options local;
+    struct result_options result;
     const char *model, *output_dir;
     char **input;
     int ninputs;
-    int32_t top;
-    bool json, raw;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -29,19 +25,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->local;
+        state->child_inputs[1] = &o->result;
         return 0;
     case 'o':
         o->output_dir = arg;
-        return 0;
-    case KEY_JSON:
-        o->json = true;
-        return 0;
-    case KEY_RAW:
-        o->raw = true;
-        return 0;
-    case KEY_TOP:
-        if (!parse_int(arg, 1, RESULT_MAX_TOP, &o->top))
-            argp_error(state, "--top: '%s' is not a number from 1 to %d", arg, RESULT_MAX_TOP);
         return 0;
     case ARGP_KEY_ARGS:
         o->model = state->argv[state->next];
@@ -60,9 +47,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option options[] = {
     { "output-dir", 'o', "DIR", 0, "Write outputs (.npy) or pictures (.png) here", 0 },
-    { "json", KEY_JSON, NULL, 0, "Print one line of JSON per run", 0 },
-    { "top", KEY_TOP, "K", 0, "Number of classes to print (default 5)", 0 },
-    { "raw", KEY_RAW, NULL, 0, "Treat outputs as plain tensors whatever the task", 0 },
     { 0 },
 };
 
@@ -74,7 +58,9 @@ static const struct argp argp = {
            "(JPEG or PNG), prepared as the model's sidecar says, or a tensor (.npy).  For a model "
            "with several inputs give each as NAME=FILE.npy; for one input, every file is a run "
            "of its own.",
-    .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
+    .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 },
+                                             { &result_argp, 0, NULL, 0 },
+                                             { 0 } },
 };
 
 /* Consecutive inputs of one shape share a session. */
@@ -142,7 +128,7 @@ static int write_picture(struct finish *x)
 static int finish(struct finish *x)
 {
     const int rc = x->r->o->output_dir ? write_picture(x) : 0;
-    return rc < 0 ? rc : result_print(&x->res, x->r->o->json, stdout, x->why);
+    return rc < 0 ? rc : result_print(&x->res, x->r->o->result.json, stdout, x->why);
 }
 
 static int give_classes(struct finish *x)
@@ -154,7 +140,8 @@ static int give_classes(struct finish *x)
     if (n > INT32_MAX)
         return diag(x->why, -EINVAL, "%s: output '%s' is too large for a list of classes",
                     x->r->o->model, out->name);
-    x->res.nclasses = task_top(x->answer.sidecar, out->values, (int32_t)n, x->r->o->top, top);
+    x->res.nclasses =
+        task_top(x->answer.sidecar, out->values, (int32_t)n, x->r->o->result.top, top);
     x->res.classes = top;
     return finish(x);
 }
@@ -181,7 +168,7 @@ static int give_segments(struct finish *x)
     int rc = task_segment(&x->answer, 0, &map, x->why);
     if (rc < 0)
         return rc;
-    x->res.nclasses = task_shares(x->answer.sidecar, &map, x->r->o->top, top);
+    x->res.nclasses = task_shares(x->answer.sidecar, &map, x->r->o->result.top, top);
     x->res.classes = top;
     if (x->r->o->output_dir) {
         rc = output_name(x->class_map, x->r->o->output_dir, x->f->file, "classes", ".png", x->why);
@@ -193,54 +180,32 @@ static int give_segments(struct finish *x)
     return rc < 0 ? rc : finish(x);
 }
 
-/* Completes a copy of `res` and prints it. */
-static int give_tensors(const struct runner *r, const struct frame *f, const struct answer *a,
-                        struct result res, struct diag *why)
+static int give_tensors(const struct runner *r, const struct answer *a, struct result res,
+                        struct diag *why)
 {
     const struct graph *g = split_graph(r->session);
     struct result_tensor tensor[RESULT_MAX_TENSORS];
-    char(*path)[OUTPUT_PATH_MAX] = NULL;
-    int rc = 0;
 
     if (g->noutputs > RESULT_MAX_TENSORS)
         return diag(why, -ENOTSUP, "%s: %d outputs, at most %d are supported here", r->o->model,
                     g->noutputs, RESULT_MAX_TENSORS);
-    if (r->o->output_dir) {
-        path = calloc((size_t)g->noutputs, sizeof *path);
-        if (!path)
-            return diag(why, -ENOMEM, "%s: memory is short", f->file);
-    }
-    for (int32_t i = 0; i < g->noutputs; i++) {
-        const struct port *out = &g->output[i];
-        const struct shape shape = port_shape(out, a->values[i]);
-        tensor[i] = (struct result_tensor){ out->name, shape, a->values[i], NULL };
-        if (!path)
-            continue;
-        rc = output_name(path[i], r->o->output_dir, f->file, out->name, ".npy", why);
-        if (rc == 0)
-            rc = npy_save(path[i], shape.rank, shape.dim, a->values[i], why);
-        if (rc < 0)
-            goto out;
-        tensor[i].file = path[i];
-    }
-    res.ntensors = g->noutputs;
-    res.tensor = tensor;
-    rc = result_print(&res, r->o->json, stdout, why);
-out:
-    free(path);
-    return rc;
+    for (int32_t i = 0; i < g->noutputs; i++)
+        tensor[i] =
+            (struct result_tensor){ g->output[i].name, port_shape(&g->output[i], a->values[i]),
+                                    a->values[i], NULL };
+    return result_give_tensors(res, tensor, g->noutputs, r->o->output_dir, r->o->result.json, why);
 }
 
 static int give(const struct runner *r, const struct frame *f, const struct answer *a,
                 struct result res, struct diag *why)
 {
-    const enum task task = r->o->raw ? TASK_RAW : r->model.sidecar.task;
+    const enum task task = r->o->result.raw ? TASK_RAW : r->model.sidecar.task;
     const struct graph *g = split_graph(r->session);
     struct task_tensor tensor[RESULT_MAX_TENSORS] = { 0 };
 
     if (task == TASK_RAW || (task == TASK_IMAGE && !r->o->output_dir) || g->noutputs < 1 ||
         g->noutputs > RESULT_MAX_TENSORS)
-        return give_tensors(r, f, a, res, why);
+        return give_tensors(r, a, res, why);
     for (int32_t i = 0; i < g->noutputs; i++)
         tensor[i] = (struct task_tensor){ g->output[i].name,
                                           port_shape(&g->output[i], a->values[i]), a->values[i] };
@@ -269,13 +234,6 @@ static int give(const struct runner *r, const struct frame *f, const struct answ
     return finish(&x);
 }
 
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
 static int run_one(struct runner *r, char *const *arg, int nargs, const struct progress *p,
                    struct diag *why)
 {
@@ -288,13 +246,14 @@ static int run_one(struct runner *r, char *const *arg, int nargs, const struct p
         rc = open_session(r, &f, why);
     if (rc < 0)
         goto out;
-    const double start = now_ms();
+    const int64_t start = clock_ns();
     rc = frame_run(&a, &f, r->session, stats, why);
     if (rc < 0)
         goto out;
-    const struct result res = {
-        .file = f.file, .ms = now_ms() - start, .nnodes = r->o->local.nodes, .node = stats
-    };
+    const struct result res = { .file = f.file,
+                                .ms = (double)(clock_ns() - start) / 1e6,
+                                .nnodes = r->o->local.nodes,
+                                .node = stats };
     progress_hide(p);
     rc = give(r, &f, &a, res, why);
 out:
@@ -325,7 +284,7 @@ static int run_all(struct runner *r)
 
 int cmd_run(int argc, char **argv)
 {
-    struct options o = { .top = 5 };
+    struct options o = { 0 };
     struct diag why = { "" };
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)

@@ -5,6 +5,44 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cli/output.h"
+#include "cli/parse.h"
+#include "libsplit/npy.h"
+
+enum { KEY_JSON = 400, KEY_TOP, KEY_RAW };
+enum { DEFAULT_TOP = 5 };
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct result_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        o->top = DEFAULT_TOP;
+        return 0;
+    case KEY_JSON:
+        o->json = true;
+        return 0;
+    case KEY_RAW:
+        o->raw = true;
+        return 0;
+    case KEY_TOP:
+        if (!parse_int(arg, 1, RESULT_MAX_TOP, &o->top))
+            argp_error(state, "--top: '%s' is not a number from 1 to %d", arg, RESULT_MAX_TOP);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    { "json", KEY_JSON, NULL, 0, "Print one line of JSON per input", 0 },
+    { "top", KEY_TOP, "K", 0, "Number of classes to print (default 5)", 0 },
+    { "raw", KEY_RAW, NULL, 0, "Treat outputs as plain tensors whatever the task", 0 },
+    { 0 },
+};
+
+const struct argp result_argp = { .options = options, .parser = parse };
+
 /* Scores between 0 and 1 as ".873", others as they are. */
 static void print_score(float score, FILE *to)
 {
@@ -192,4 +230,25 @@ int result_print(const struct result *r, bool json, FILE *to, struct diag *why)
         return print_json(r, to, why);
     print_text(r, to);
     return 0;
+}
+
+int result_give_tensors(struct result r, struct result_tensor *tensor, int32_t n, const char *dir,
+                        bool json, struct diag *why)
+{
+    char(*path)[OUTPUT_PATH_MAX] = calloc((size_t)n + 1, sizeof *path);
+    int rc = path ? 0 : diag(why, -ENOMEM, "%s: memory is short for the result", r.file);
+
+    for (int32_t i = 0; rc == 0 && dir && i < n; i++) {
+        struct result_tensor *t = &tensor[i];
+        rc = output_name(path[i], dir, r.file, t->name, ".npy", why);
+        if (rc == 0)
+            rc = npy_save(path[i], t->shape.rank, t->shape.dim, t->values, why);
+        t->file = path[i];
+    }
+    r.ntensors = n;
+    r.tensor = tensor;
+    if (rc == 0)
+        rc = result_print(&r, json, stdout, why);
+    free(path);
+    return rc;
 }

@@ -2,6 +2,7 @@
 #ifndef CLI_RESULT_H
 #define CLI_RESULT_H
 
+#include <argp.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -10,6 +11,15 @@
 #include "libsplit/task.h"
 
 enum { RESULT_MAX_TENSORS = 64, RESULT_MAX_TOP = 1000 };
+
+struct result_options {
+    int32_t top; /* classes to print, 1..RESULT_MAX_TOP */
+    bool json;
+    bool raw; /* plain tensors whatever the task */
+};
+
+/* --json, --top and --raw; a child parser whose input is a struct result_options. */
+extern const struct argp result_argp;
 
 struct result_tensor {
     const char *name;
@@ -37,5 +47,10 @@ struct result {
 
 /* Lines of text, or one line of JSON.  Returns 0 or -ENOMEM with `*why`. */
 int result_print(const struct result *r, bool json, FILE *to, struct diag *why);
+
+/* Completes `r` with `n` tensors, which are written to folder `dir` (NULL: they are not), and
+ * prints it to stdout.  Returns 0 or a negative errno with `*why`. */
+int result_give_tensors(struct result r, struct result_tensor *tensor, int32_t n, const char *dir,
+                        bool json, struct diag *why);
 
 #endif
