@@ -176,7 +176,7 @@ $(BUILD)/conformance: $(BUILD)/obj/test/conformance/conformance.o $(call A,libsp
 
 test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) $(CLUSTER_PROGRAMS) $(BUILD)/conformance
 	@rm -f $(BUILD)/asan.*
-	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cli/docs.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
+	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cli/docs.sh $(BUILD)" "test/cli/doctor.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
 	    "test/train/run.sh $(BUILD)" \
 	    "test/cluster/faults.sh -q -b $(BUILD)" \
 	    $(if $(wildcard $(ONNX_DATA)),"$(CONFORMANCE)")

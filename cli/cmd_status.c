@@ -9,6 +9,7 @@
 #include "cli/client.h"
 #include "cli/command.h"
 #include "cli/parse.h"
+#include "cli/status.h"
 #include "cli/table.h"
 
 enum { KEY_JSON = 300, KEY_WAIT };
@@ -58,65 +59,27 @@ static const struct argp argp = {
     .children = (const struct argp_child[]){ { &client_argp, 0, NULL, 0 }, { 0 } },
 };
 
-static const char *text_of(const cJSON *o, const char *key)
-{
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
-    return text ? text : "?";
-}
-
-/* NaN where there is no such number. */
-static double number_of(const cJSON *o, const char *key)
-{
-    return cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(o, key));
-}
-
-static bool is_true(const cJSON *o, const char *key)
-{
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, key));
-}
-
 static void add_node(struct table *t, const cJSON *node)
 {
-    table_add(t, "%s", text_of(node, "name"));
-    table_add(t, "%s", text_of(node, "address"));
-    table_add(t, "%s", !is_true(node, "up") ? "down" : is_true(node, "member") ? "up" : "joining");
-}
-
-/* The figures of `model` in what the server says of a node, NULL if there are none. */
-static const cJSON *figures_of(const cJSON *node, const char *model)
-{
-    const cJSON *f;
-    cJSON_ArrayForEach(f, cJSON_GetObjectItemCaseSensitive(node, "models")) {
-        if (strcmp(text_of(f, "model"), model) == 0)
-            return f;
-    }
-    return NULL;
-}
-
-static void add_rows(struct table *t, const cJSON *figures)
-{
-    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(figures, "rows");
-    const double lo = cJSON_GetNumberValue(cJSON_GetArrayItem(rows, 0));
-    const double hi = cJSON_GetNumberValue(cJSON_GetArrayItem(rows, 1));
-
-    if (hi > lo)
-        table_add(t, "%.0f..%.0f of %.0f", lo, hi,
-                  cJSON_GetNumberValue(cJSON_GetArrayItem(rows, 2)));
-    else
-        table_add(t, "-");
+    table_add(t, "%s", status_text(node, "name"));
+    table_add(t, "%s", status_text(node, "address"));
+    table_add(t, "%s",
+              !status_true(node, "up")      ? "down"
+              : status_true(node, "member") ? "up"
+                                            : "joining");
 }
 
 static void add_share(struct table *t, const cJSON *node, const cJSON *figures)
 {
-    table_add(t, "%s", text_of(node, "name"));
-    add_rows(t, figures);
-    table_add(t, "%.2f", number_of(figures, "compute_ms"));
-    table_add(t, "%.2f", number_of(figures, "wait_ms"));
-    table_add(t, "%.0f", number_of(figures, "sent_bytes"));
-    table_add(t, "%.0f", number_of(figures, "received_bytes"));
-    table_add(t, "%.0f", number_of(figures, "halo_bytes"));
-    table_add(t, "%.1f", number_of(figures, "arena_bytes") / 1e6);
-    table_add(t, "%.1f", number_of(figures, "weight_bytes") / 1e6);
+    table_add(t, "%s", status_text(node, "name"));
+    status_add_rows(t, figures);
+    table_add(t, "%.2f", status_number(figures, "compute_ms"));
+    table_add(t, "%.2f", status_number(figures, "wait_ms"));
+    table_add(t, "%.0f", status_number(figures, "sent_bytes"));
+    table_add(t, "%.0f", status_number(figures, "received_bytes"));
+    table_add(t, "%.0f", status_number(figures, "halo_bytes"));
+    table_add(t, "%.1f", status_number(figures, "arena_bytes") / 1e6);
+    table_add(t, "%.1f", status_number(figures, "weight_bytes") / 1e6);
 }
 
 static int print_nodes(const cJSON *status)
@@ -128,7 +91,7 @@ static int print_nodes(const cJSON *status)
     table_add(&t, "node");
     table_add(&t, "address");
     table_add(&t, "state");
-    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(status, "nodes"))
+    cJSON_ArrayForEach(node, status_list(status, "nodes"))
         add_node(&t, node);
     const int rc = table_print(&t, stdout);
     table_done(&t);
@@ -146,8 +109,8 @@ static int print_shares(const cJSON *status, const char *model)
     table_init(&t, "lrrrrrrrr");
     for (size_t i = 0; i < sizeof heading / sizeof heading[0]; i++)
         table_add(&t, "%s", heading[i]);
-    cJSON_ArrayForEach(node, cJSON_GetObjectItemCaseSensitive(status, "nodes")) {
-        const cJSON *figures = figures_of(node, model);
+    cJSON_ArrayForEach(node, status_list(status, "nodes")) {
+        const cJSON *figures = status_figures(node, model);
         if (figures)
             add_share(&t, node, figures);
     }
@@ -158,22 +121,21 @@ static int print_shares(const cJSON *status, const char *model)
 
 static int print_model(const cJSON *status, const cJSON *model)
 {
-    const char *problem = text_of(model, "problem");
-    const char *state = is_true(model, "ready") ? "ready" : "loading";
-
-    printf("\nmodel %s (%s): %s\n", text_of(model, "name"), text_of(model, "task"),
-           problem[0] != '\0' ? problem : state);
-    return problem[0] != '\0' ? 0 : print_shares(status, text_of(model, "name"));
+    printf("\nmodel %s (%s): %s\n", status_text(model, "name"), status_text(model, "task"),
+           status_of_model(model));
+    return status_text(model, "problem")[0] != '\0'
+               ? 0
+               : print_shares(status, status_text(model, "name"));
 }
 
 static int print_status(const cJSON *status)
 {
     const cJSON *model;
 
-    printf("cluster %s, coordinator %s, epoch %.0f\n\n", text_of(status, "cluster"),
-           text_of(status, "coordinator"), number_of(status, "epoch"));
+    printf("cluster %s, coordinator %s, epoch %.0f\n\n", status_text(status, "cluster"),
+           status_text(status, "coordinator"), status_number(status, "epoch"));
     int rc = print_nodes(status);
-    cJSON_ArrayForEach(model, cJSON_GetObjectItemCaseSensitive(status, "models"))
+    cJSON_ArrayForEach(model, status_list(status, "models"))
         if (rc == 0)
             rc = print_model(status, model);
     return rc;
@@ -194,16 +156,16 @@ static int find_missing(const cJSON *status, struct diag *why)
 {
     const cJSON *o;
 
-    cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(status, "nodes")) {
-        if (!is_true(o, "up"))
-            return diag(why, -EAGAIN, "node %s is down", text_of(o, "name"));
-        if (!is_true(o, "member"))
-            return diag(why, -EAGAIN, "node %s has not joined yet", text_of(o, "name"));
+    cJSON_ArrayForEach(o, status_list(status, "nodes")) {
+        if (!status_true(o, "up"))
+            return diag(why, -EAGAIN, "node %s is down", status_text(o, "name"));
+        if (!status_true(o, "member"))
+            return diag(why, -EAGAIN, "node %s has not joined yet", status_text(o, "name"));
     }
-    cJSON_ArrayForEach(o, cJSON_GetObjectItemCaseSensitive(status, "models")) {
-        const char *problem = text_of(o, "problem");
-        if (!is_true(o, "ready"))
-            return diag(why, -EAGAIN, "model %s is not ready%s%s", text_of(o, "name"),
+    cJSON_ArrayForEach(o, status_list(status, "models")) {
+        const char *problem = status_text(o, "problem");
+        if (!status_true(o, "ready"))
+            return diag(why, -EAGAIN, "model %s is not ready%s%s", status_text(o, "name"),
                         problem[0] != '\0' ? ": " : "", problem);
     }
     return 0;
@@ -224,7 +186,7 @@ static int get_status(const struct options *o, struct client *c, cJSON **status,
     struct diag missing = { "" };
 
     for (;;) {
-        int rc = client_get(c, "/splitd/status", status, why);
+        int rc = status_get(c, status, why);
         if (rc < 0 || o->wait_s <= 0)
             return rc;
         rc = find_missing(*status, &missing);

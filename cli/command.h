@@ -14,6 +14,9 @@ int cmd_plan(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_psnr(int argc, char **argv);
+int cmd_init(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_seams(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 

@@ -4,6 +4,8 @@
 
 void gemm_init(void) { openblas_set_num_threads(1); }
 
+const char *gemm_core(void) { return openblas_get_corename(); }
+
 void gemm(int32_t m, int32_t n, int32_t k, const float *a, ptrdiff_t lda, const float *b,
           ptrdiff_t ldb, float *c, ptrdiff_t ldc)
 {

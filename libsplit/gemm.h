@@ -8,6 +8,9 @@
 /* One thread per product: parallelism is ours.  Call once before the first gemm(). */
 void gemm_init(void);
 
+/* For which processor OpenBLAS takes this one: "Haswell", "ARMV8"...  A constant. */
+const char *gemm_core(void);
+
 /* c (m, n) = a (m, k) @ b (k, n), rows lda, ldb, ldc floats apart.  Overwrites c.  Equal
  * extents give bit-equal results, whatever the strides; one more row in `a` may change the
  * last bits of all. */

@@ -196,6 +196,17 @@ figures() {
     answers "the version of each node" 200 '"name" *: *"n2",[^}]*"version" *: *"[0-9.]+"' /splitd/status
 }
 
+# Every node that is up, and none that is not, has figures; doctor sees what is wrong.
+top_shows() { "$splitctl" top --server "$cluster_url" --count 2 --interval 0.1 | grep -qE "$1"; }
+doctor_says() { "$splitctl" doctor --config "$dir/cluster.json" --node n1 --timeout 1 | grep -qE "$1"; }
+
+first_hour() {
+    holds "top counts nodes" top_shows ': epoch [0-9]+, 2 of 2 nodes +[0-9.]+ pictures/s'
+    holds "top shows what a node did" top_shows '^n2 +[0-9]+\.\.[0-9]+ of [0-9]+ +[0-9.]+ '
+    holds "doctor greets nodes" doctor_says '^ok +nodes: n2 answers in'
+    holds "doctor asks the coordinator" doctor_says '^ok +coordinator: model fashion is ready'
+}
+
 # splitctl_refuses NAME MODEL FILE: exit code 1 and one sentence.
 splitctl_refuses() {
     local code

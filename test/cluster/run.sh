@@ -123,7 +123,7 @@ for transport in tcp ipc; do
     done
 done
 tasks_like_one_node
-with_cluster http tcp 2 "${own[@]}" -- http_answers figures http_refuses_requests http_refuses_framing
+with_cluster http tcp 2 "${own[@]}" -- http_answers figures first_hour http_refuses_requests http_refuses_framing
 with_cluster links tcp 2 "${own[@]}" -- links_survive_strangers ports_in_use
 with_cluster reload tcp 3 "${own[@]}" -- reloads
 with_cluster loss tcp 4 "${own[@]}" -- answers_survive_losses

@@ -1,0 +1,302 @@
+#!/bin/bash
+# splitctl init and doctor.  The machines that doctor sees are folders with a /sys and /proc of our
+# own, the nodes that answer it are a few lines of Perl.
+#
+#   test/cli/doctor.sh [BUILD]     from the project's root, after make
+set -u
+
+build=$PWD/${1:-build}
+splitctl=$build/splitctl
+fashion=$PWD/conf/demo/fashion.onnx
+passed=0 failed=0 servers=()
+tmp=$(mktemp -d)
+finish() {
+    [ ${#servers[@]} = 0 ] || kill "${servers[@]}" 2>/dev/null
+    rm -rf "$tmp"
+}
+trap finish EXIT
+export no_proxy=127.0.0.1
+unset SPLITD_SERVER
+
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAILED: $1"
+    sed 's/^/    /' "$tmp/out" "$tmp/err" | head -12
+}
+
+# ---- init
+
+# writes NAME REGEX ARGUMENT...: exit code 0, and the file or what is printed has such a line.
+writes() {
+    local name=$1 regex=$2
+    shift 2
+    rm -f "$tmp/cluster.json"
+    if (cd "$tmp" && "$splitctl" init "$@") >"$tmp/out" 2>"$tmp/err" && "$build/splitd" --check --config "$tmp/cluster.json" --node pi1 >>"$tmp/err" 2>&1 &&
+        cat "$tmp/cluster.json" "$tmp/out" | grep -qE -- "$regex"; then
+        pass
+    else
+        fail "init: $name"
+    fi
+}
+
+# refuses NAME CODE REGEX ARGUMENT...: one sentence.
+refuses() {
+    local name=$1 code=$2 regex=$3
+    shift 3
+    (cd "$tmp" && "$splitctl" init "$@") >"$tmp/out" 2>"$tmp/err"
+    if [ $? = "$code" ] && grep -qE -- "$regex" "$tmp/err"; then pass; else fail "init: $name"; fi
+}
+
+pis=pi1=10.0.0.11,pi2=10.0.0.12
+mkdir "$tmp/models"
+cp "$fashion" "$tmp/models/My_Model.v2.onnx"
+echo '{ "task": "classify", "labels": "words.txt" }' >"$tmp/models/My_Model.v2.json"
+printf 'a\nb\n' >"$tmp/models/words.txt"
+
+writes "an address" '"name": "pi2", "address": "tcp://10.0.0.12:7070"' --nodes $pis
+writes "the first node coordinates" '"coordinator": "pi1"' --nodes $pis
+writes "another coordinates" '"coordinator": "pi2"' --nodes $pis --coordinator pi2
+writes "no encryption is said" '"insecure": true' --nodes $pis
+writes "a name is a host" 'tcp://pi2.local:7070' --nodes pi1=10.0.0.11,pi2=pi2.local
+writes "another port" 'tcp://10.0.0.11:9000' --nodes $pis --port 9000
+writes "an IPv6 address" 'scp cluster.json \[fd00::1\]:' --nodes 'pi1=[fd00::1]'
+writes "a model" '"name": "my_model.v2", "file": "/var/lib/splitd/models/My_Model.v2.onnx"' \
+    --nodes $pis --model models/My_Model.v2.onnx
+writes "its files are copied" \
+    'scp models/My_Model.v2.onnx models/My_Model.v2.json models/words.txt pi@10.0.0.11:$' \
+    --nodes $pis --model models/My_Model.v2.onnx --user pi
+writes "the file is brought to every node" "^    ssh -t 10.0.0.12 'sudo install .* restart splitd'" --nodes $pis
+writes "loopback needs no permission" '"listen": "127.0.0.1:8080" } }' --nodes pi1=127.0.0.1
+refuses "a file that is there" 1 'already: --force' --nodes $pis
+writes "another file in its place" '"cluster": "attic"' --nodes $pis --cluster attic --force
+rm -f "$tmp/cluster.json"
+refuses "no nodes" 2 '--nodes is missing'
+refuses "a node without address" 1 'expected NAME=HOST' --nodes pi1=
+refuses "a node twice" 1 'is nodes\[0\] already' --nodes pi1=10.0.0.11,pi1=10.0.0.12
+refuses "an address twice" 1 'already' --nodes pi1=10.0.0.11,pi2=10.0.0.11
+refuses "an unknown coordinator" 1 'pi9.*is not one of the nodes' --nodes $pis --coordinator pi9
+refuses "a host that is none" 1 'nodes\[0\].address' --nodes 'pi1=a b'
+refuses "a model that is missing" 1 'none.onnx: No such file' --nodes $pis --model none.onnx
+echo '{ "task": "sing" }' >"$tmp/models/My_Model.v2.json"
+refuses "a sidecar that is wrong" 1 'My_Model.v2.json: task' --nodes $pis --model models/My_Model.v2.onnx
+cp "$fashion" "$tmp/models/a b.onnx"
+refuses "a name for no shell" 1 'rename it' --nodes $pis --model "models/a b.onnx"
+refuses "seventeen nodes" 1 'more than 16' --nodes "$(seq -s, -f 'n%g' 17)"
+[ -e "$tmp/cluster.json" ] && fail "init: a file was written though something was refused"
+
+# ---- doctor: other nodes
+
+# u8..u64 NUMBER, text TEXT: as printf escapes, little-endian.
+uint() {
+    local i
+    for ((i = 0; i < $2; i++)); do printf '\\x%02x' $(($1 >> (8 * i) & 255)); done
+}
+text() { printf '%s%s' "$(uint ${#1} 1)" "$1"; }
+bytes_of() { local i; for ((i = 0; i < ${#1}; i += 2)); do printf '\\x%s' "${1:i:2}"; done; }
+
+# answer VERSION CLUSTER NODE SHA256 CLOCK-MS PROGRAM-VERSION: a HELLO_ACK of proto/hello.h.
+answer() {
+    local body len
+    body=$(uint 0 1)$(text "$2")$(text "$3")$(uint 7 8)$(bytes_of "$4")$(uint 4 2)
+    body+=$(uint "$5" 8)$(text "$6")
+    len=$(printf '%b' "$body" | wc -c)
+    printf 'SPLT%s%s%s%s%s' "$(uint "$1" 1)" "$(uint 2 1)" "$(uint 0 18)" "$(uint "$len" 4)" "$body"
+}
+
+# serve PORT BYTES: answers whoever connects.
+serve() {
+    printf '%b' "$2" >"$tmp/answer.$1"
+    perl -MIO::Socket::INET -e '
+        my ($port, $file) = @ARGV;
+        my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 8, ReuseAddr => 1)
+            or die "$port: $!";
+        while (my $c = $s->accept) {
+            open my $f, "<", $file; local $/; my $bytes = <$f>;
+            sysread $c, my $question, 4096;
+            syswrite $c, $bytes;
+            close $c;
+        }' "$1" "$tmp/answer.$1" 2>"$tmp/server.err" &
+    servers+=($!)
+    timeout 5 bash -c "until (: </dev/tcp/127.0.0.1/$1) 2>/dev/null; do sleep 0.05; done"
+}
+
+# free_port: on which nobody listens, below those that the kernel hands out itself.
+free_port() {
+    local port
+    while :; do
+        port=$((10000 + RANDOM % 20000))
+        (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || break
+    done
+    echo $port
+}
+
+p1=$(free_port) p2=$((p1 + 1)) none=$((p1 + 2))
+cat >"$tmp/c.json" <<EOF
+{ "cluster": "attic", "coordinator": "pi1", "insecure": true,
+  "nodes": [ { "name": "pi1", "address": "tcp://127.0.0.1:$p1" },
+             { "name": "pi2", "address": "tcp://127.0.0.1:$p2" } ],
+  "http": { "listen": "127.0.0.1:$none" } }
+EOF
+sha=$(sha256sum <"$tmp/c.json" | cut -d' ' -f1)
+version=$("$splitctl" --version | cut -d' ' -f2)
+now() { date +%s%3N; }
+root=$tmp/machine
+mkdir "$root"
+
+# finds NAME CODE REGEX [ARGUMENT...]: doctor ends so and says such a line.
+finds() {
+    local name=$1 code=$2 regex=$3 got
+    shift 3
+    timeout 20 "$splitctl" doctor --config "$tmp/c.json" --node pi2 --root "$root" --timeout 0.5 "$@" \
+        >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    if [ $got = "$code" ] && grep -qE -- "$regex" "$tmp/out" && [ ! -s "$tmp/err" ]; then
+        pass
+    else
+        fail "doctor: $name: code $got"
+    fi
+}
+# answers NODE-NUMBER BYTES: what pi1 or pi2 answers from now on.
+answers() { printf '%b' "$2" >"$tmp/answer.$((p1 + $1 - 1))"; }
+good() { answers "$1" "$(answer 1 attic "pi$1" "$sha" "$(now)" "$version")"; }
+
+finds "nobody is there" 4 '^ERROR +nodes: pi1: the machine is there, but no splitd'
+finds "nobody here either" 4 '^ERROR +nodes: pi2: splitd does not run on this machine'
+serve "$p1" ''
+serve "$p2" ''
+good 1
+good 2
+finds "all is well" 0 '^ok +nodes: pi1 answers in'
+finds "all is well in figures" 0 '^0 errors, 0 warnings, 0 notes'
+finds "all is well in JSON" 0 '"severity":[[:space:]]*"fine",' --json
+answers 1 "$(answer 1 attic pi1 "$sha" "$(now)" 9.9)"
+finds "another version of the program" 3 '^warning +version: pi1 runs version 9.9'
+answers 1 "$(answer 1 attic pi1 "${sha//[0-9]/0}" "$(now)" "$version")"
+finds "another configuration" 3 '^warning +same-config: pi1 runs with another configuration'
+finds "another configuration in JSON" 3 '"check":[[:space:]]*"same-config",' --json
+answers 1 "$(answer 1 cellar pi1 "$sha" "$(now)" "$version")"
+finds "another cluster" 4 '^ERROR +same-config: pi1 belongs to another cluster: cellar'
+answers 1 "$(answer 1 attic pi7 "$sha" "$(now)" "$version")"
+finds "another node" 4 '^ERROR +nodes: pi1: at .* answers a node that is called pi7'
+answers 1 "$(answer 1 attic pi1 "$sha" $(($(now) + 3600000)) "$version")"
+finds "a clock ahead" 3 '^warning +clock: the clock of pi1 is 3(599|600)\.[0-9] s ahead'
+answers 1 "$(answer 1 attic pi1 "$sha" $(($(now) - 60000)) "$version")"
+finds "a clock behind" 3 '^warning +clock: the clock of pi1 is (59|60)\.[0-9] s behind'
+answers 1 "$(answer 9 attic pi1 "$sha" "$(now)" "$version")"
+finds "another protocol" 4 '^ERROR +nodes: pi1: speaks another version of the protocol'
+answers 1 ''
+finds "no answer" 4 '^ERROR +nodes: pi1: what is at .* is no splitd'
+answers 1 'HTTP/1.1 400 Bad Request\r\n\r\n<html></html>'
+finds "a web server" 4 '^ERROR +nodes: pi1: what is at .* is no splitd'
+for bytes in 1 27 28 29 60; do
+    printf '%b' "$(answer 1 attic pi1 "$sha" "$(now)" "$version")" | head -c $bytes >"$tmp/answer.$p1"
+    finds "an answer of $bytes bytes" 4 '^ERROR +nodes: pi1: what is at .* is no splitd'
+done
+good 1
+finds "no configuration" 4 '^ERROR +config: .*none.json: .*No such file' --config "$tmp/none.json"
+finds "a node of another cluster" 4 '^ERROR +config: node "pi9"' --node pi9
+
+# ---- doctor: this machine
+
+# file PATH TEXT: in the machine's folder.
+file() {
+    mkdir -p "$(dirname "$root/$1")"
+    printf '%s\n' "$2" >"$root/$1"
+}
+# machine: a Raspberry Pi 4 on gigabit, to which each case adds what is wrong.
+machine() {
+    rm -rf "$root"
+    file proc/device-tree/model "Raspberry Pi 4 Model B Rev 1.4"
+    file proc/meminfo "MemTotal:        3884000 kB"
+    file proc/net/route "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+eth0 00000000 0100000A 0003 0 0 100 00000000 0 0 0
+eth0 000200C0 00000000 0001 0 0 100 00FFFFFF 0 0 0
+wlan0 006433C6 00000000 0001 0 0 600 00FFFFFF 0 0 0"
+    file sys/class/net/eth0/speed 1000
+    file sys/class/net/eth0/duplex full
+    file sys/class/net/eth0/mtu 1500
+    file sys/class/net/wlan0/phy80211/index 0
+    file sys/class/net/wlan0/mtu 1500
+    file sys/devices/platform/soc/soc:firmware/get_throttled 0
+    file sys/class/thermal/thermal_zone0/type cpu-thermal
+    file sys/class/thermal/thermal_zone0/temp 48000
+    file sys/devices/system/cpu/cpu0/cpufreq/scaling_governor performance
+    file sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq 1800000
+    file sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq 1800000
+}
+machine
+finds "a healthy machine" 0 '^ok +heat: the processor has 48.0 C'
+finds "a good supply" 0 '^ok +power: the supply has been good'
+finds "full speed" 0 '^ok +governor: '
+file sys/devices/platform/soc/soc:firmware/get_throttled 50005
+finds "too little voltage" 4 '^ERROR +power: the supply gives too little voltage'
+finds "slowed down" 4 '^warning +heat: the board slows itself down at 48.0 C'
+file sys/devices/platform/soc/soc:firmware/get_throttled 50000
+finds "too little voltage before" 3 '^warning +power: the supply gave too little voltage'
+file sys/devices/platform/soc/soc:firmware/get_throttled 80000
+finds "hot before" 0 '^note +heat: the board slowed itself down at some time'
+machine
+file sys/class/thermal/thermal_zone0/temp 81500
+finds "too hot" 3 '^warning +heat: the processor has 81.5 C'
+machine
+file sys/devices/system/cpu/cpu0/cpufreq/scaling_governor powersave
+finds "a slow governor" 3 '^warning +governor: the governor powersave'
+file sys/devices/system/cpu/cpu0/cpufreq/scaling_governor ondemand
+finds "a usual governor" 0 '^note +governor: the governor ondemand'
+machine
+file sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq 600000
+finds "a limited clock" 3 '^warning +governor: the clock is limited to 600 of 1800 MHz'
+
+# Links: pi1 where packets to it leave by an interface of ours; nobody answers there.
+machine
+at() { sed -i "s|\"tcp://[^\"]*\" },|\"tcp://$1:$p1\" },|" "$tmp/c.json"; }
+at 192.0.2.1
+finds "a fast link" 4 '^ok +speed: eth0 does 1000 Mbit/s' --timeout 0.1
+file sys/class/net/eth0/speed 100
+finds "a slow link" 4 '^warning +speed: eth0 does 100 Mbit/s where gigabit is usual' --timeout 0.1
+file proc/device-tree/model "Raspberry Pi 3 Model B Rev 1.2"
+finds "a slow board" 4 '^note +speed: eth0 does 100 Mbit/s, which is all that this board can' --timeout 0.1
+file proc/device-tree/model "Raspberry Pi 3 Model B Plus Rev 1.3"
+finds "a slow link of a faster board" 4 '^warning +speed: eth0 does 100' --timeout 0.1
+machine
+file sys/class/net/eth0/duplex half
+finds "half duplex" 4 '^warning +speed: eth0 is half duplex' --timeout 0.1
+machine
+file sys/class/net/eth0/mtu 1420
+finds "a small MTU" 4 '^note +mtu: eth0 has an MTU of 1420' --timeout 0.1
+file sys/class/net/eth0/mtu 9000
+finds "a large MTU" 4 '^note +mtu: eth0 has an MTU of 9000' --timeout 0.1
+machine
+at 198.51.100.7
+finds "Wi-Fi" 4 '^warning +wireless: the other nodes are reached by Wi-Fi \(wlan0\)' --timeout 0.1
+at 203.0.113.9
+finds "the default route" 4 '^ok +speed: eth0 does' --timeout 0.1
+at 127.0.0.1
+
+# Models: on the coordinator.
+sed -i 's|"coordinator": "pi1"|"coordinator": "pi2"|; s|"insecure": true,|& "models": [ { "name": "m", "file": "/models/m.onnx" } ],|' "$tmp/c.json"
+sha=$(sha256sum <"$tmp/c.json" | cut -d' ' -f1)
+good 1
+good 2
+machine
+finds "a model that is missing" 4 '^ERROR +models: model m: /models/m.onnx: No such file'
+mkdir "$root/models"
+cp "$fashion" "$root/models/m.onnx"
+chmod 644 "$root/models/m.onnx"
+finds "a coordinator that answers nobody" 4 '^ERROR +coordinator: the coordinator cannot be asked'
+finds "memory" 4 '^ok +memory: the models take [0-9]+ MB of this'
+kb=100
+until file proc/meminfo "MemTotal: $kb kB" && "$splitctl" doctor --config "$tmp/c.json" --node pi2 \
+    --root "$root" --timeout 0.5 | grep -q '^warning *memory' || [ $kb -gt 10000 ]; do
+    kb=$((kb * 11 / 10))
+done
+finds "hardly enough memory" 4 '^warning +memory: the models take'
+file proc/meminfo "MemTotal:        100 kB"
+finds "too little memory" 4 '^ERROR +memory: the models take'
+chmod 600 "$root/models/m.onnx"
+finds "a model for its owner only" 4 '^warning +models: model m: the service may not read'
+
+line="$passed passed, $failed failed"
+echo "$line"
+[ $failed = 0 ]
