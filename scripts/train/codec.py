@@ -31,12 +31,13 @@ class Quantizer:
         size = values.abs() * float(inverse) + float(1 - threshold * inverse)
         return torch.sign(values) * torch.where(size >= 1, size, torch.zeros(())).floor()
 
-    def values(self, levels):
+    def values(self, levels, channels=slice(None)):
+        """Of these channels of the tensor."""
         step, threshold, gain = (np.float32(x) for x in (self.step, self.threshold, self.gain))
         origin = gain * (-step / 2 if self.soft else threshold - step / 2)
         values = levels * float(gain * step) + torch.sign(levels) * float(origin)
         if self.rest is not None:
-            values = values + self.rest.view(1, -1, 1, 1)
+            values = values + self.rest[channels].view(1, -1, 1, 1)
         return values if self.with_sign else values.clamp(min=0)
 
 
@@ -51,13 +52,18 @@ class Traffic:
         """Bytes of the same messages as floats."""
         return self.messages + 4 * self.values
 
+    def add(self, other):
+        self.messages += other.messages
+        self.values += other.values
+        self.bytes += other.bytes
+
 
 class Codec:
     """What receivers have of what was sent.
 
     mode       -- one of MODES; "drop": nothing is sent
-    quantizers -- of tensors, by their names in splitd's plan; "tq" needs them, and "drop" takes
-                  their `rest`
+    quantizers -- of tensors, by their names in splitd's plan; with "tq", others travel as
+                  halves; "drop" takes their `rest`
     loss       -- the chance of a message to get lost
     random     -- torch.Generator that decides which
     count      -- keep `traffic`, by tensors' names; of "tq" with its gamma codes
@@ -69,46 +75,48 @@ class Codec:
         self.mode, self.quantizers, self.loss, self.random = mode, quantizers or {}, loss, random
         self.traffic = {} if count else None
 
-    def __call__(self, values, tensor, border):
+    def __call__(self, values, tensor, border, channels=slice(None)):
         """What the receiver has of one message for every picture.
 
-        values -- (pictures, channels, rows, columns)
-        tensor -- its name
-        border -- of the same shape, the receiver's own row next to them, which it takes for a
-                  lost message; None: it has none and takes zeros
+        values   -- (pictures, channels, rows, columns)
+        tensor   -- its name
+        border   -- of the same shape, the receiver's own row next to them, which it takes for a
+                    lost message; None: it has none and takes zeros
+        channels -- which ones of the tensor they are
         """
         if self.mode == "drop":
-            return self.nothing(values, tensor)
-        received = self.received(values, tensor)
+            return self.nothing(values, tensor, channels)
+        received = self.received(values, tensor, channels)
         if self.loss == 0:
             return received
         lost = torch.rand(len(values), 1, 1, 1, generator=self.random) < self.loss
         return torch.where(lost, torch.zeros_like(values) if border is None else border, received)
 
-    def nothing(self, values, tensor):
+    def nothing(self, values, tensor, channels):
         quantizer = self.quantizers.get(tensor)
-        zeros = torch.zeros_like(values)
-        return zeros if quantizer is None else quantizer.values(zeros)
+        if quantizer is None or quantizer.rest is None:
+            return torch.zeros_like(values)
+        return quantizer.rest[channels].view(1, -1, 1, 1).expand_as(values)
 
-    def received(self, values, tensor):
+    def received(self, values, tensor, channels):
         """Decoded; as for gradients, what became something is what was sent."""
         if self.mode == "f32":
             self.count(values, tensor, 1 + 4 * values[0].numel())
             return values
         with torch.no_grad():
-            seen, passes = self.quantized(values, tensor)
+            seen, passes = self.quantized(values, tensor, channels)
         return seen + passes * (values - values.detach())
 
-    def quantized(self, values, tensor):
+    def quantized(self, values, tensor, channels):
         """(decoded values, where they come from: 1, or 0 where they say nothing)."""
         n = values[0].numel()
-        if self.mode == "tq":
+        if self.mode == "tq" and tensor in self.quantizers:
             quantizer = self.quantizers[tensor]
             levels = quantizer.levels(values)
             if self.traffic is not None:
                 self.count(values, tensor, gamma_lengths(levels, quantizer.with_sign))
-            return quantizer.values(levels), levels.abs().clamp(max=1)
-        if self.mode == "f16":
+            return quantizer.values(levels, channels), levels.abs().clamp(max=1)
+        if self.mode in ("f16", "tq"):
             self.count(values, tensor, 1 + 2 * n)
             return values.half().float(), torch.ones(())
         self.count(values, tensor, SCALED_HEAD + (n if self.mode == "q8" else (n + 1) // 2))

@@ -33,11 +33,13 @@ import sys
 
 import codec
 import halo
+import halo_file
 import session
 import torch
 
 THRESHOLD, MAX_GAIN = 0.6, 1.5  # the first in steps
 CALIBRATED, SEARCH = 32, 14  # pictures; halvings of the range of steps
+SHOWN_LOSS, HEADER = 0.1, 28  # share of messages; bytes before each (proto/header.h)
 
 
 def parse_arguments(argv):
@@ -56,8 +58,9 @@ def parse_arguments(argv):
                          help="how much smaller than floats halos shall be (default 25)")
     options.add_argument("--soft", action="store_true",
                          help="take the threshold off what is more: the literal ReLU(x - t)")
-    options.add_argument("--loss", type=several(float), default=[0, 0.1, 1], metavar="SHARE,...",
-                         help="shares of the messages that get lost (default 0,0.1,1)")
+    options.add_argument("--loss", type=several(float), default=[0, 0.1], metavar="SHARE,...",
+                         help="shares of the messages that get lost; 1: nothing is exchanged "
+                              "(default 0,0.1)")
     options.add_argument("--policy", choices=("exchange", "auto"), default="exchange",
                          help="exchange all halos, or as splitd plans it (default: exchange)")
     options.add_argument("--steps", type=int, default=1000, help="of training (default 1000)")
@@ -123,45 +126,64 @@ class Network:
 
 
 class Samples(codec.Codec):
-    """Changes nothing and keeps what was sent, tensor by tensor."""
+    """Changes nothing and keeps what was sent: tensor's name -> [(values, channels)]."""
 
     def __init__(self):
         super().__init__()
         self.messages = {}
 
-    def __call__(self, values, tensor, border):
-        self.messages.setdefault(tensor, []).append(values)
+    def __call__(self, values, tensor, border, channels=slice(None)):
+        self.messages.setdefault(tensor, []).append((values, channels))
         return values
 
 
-def quantizer_for(messages, coarseness, soft):
-    """Of a tensor of which `messages` were sent.  The step is `coarseness` standard deviations;
-    gain and rest give values back the variance and the mean that the threshold takes."""
-    x = torch.cat([m.transpose(0, 1).flatten(1) for m in messages], 1)  # a row per channel
-    step = max(coarseness * x.std().item(), 1e-9)
-    made = codec.Quantizer(step, THRESHOLD * step, gain=1.0, with_sign=bool((x < 0).any()),
-                           soft=soft)
-    seen = made.values(made.levels(x.unsqueeze(0).unsqueeze(2))).view_as(x)
-    off, off_seen = x - x.mean(1, keepdim=True), seen - seen.mean(1, keepdim=True)
-    both = (off * off_seen).sum().item()
-    made.gain = min(MAX_GAIN, max(1.0, (off * off).sum().item() / both)) if both > 0 else 1.0
-    made.rest = x.mean(1) - made.gain * seen.mean(1)
+def mean_of_channels(messages, count):
+    """Of (values, channels) of a tensor of `count` channels; those that nobody sends are 0."""
+    total, number = torch.zeros(count), torch.zeros(count)
+    for values, channels in messages:
+        total[channels] += values.sum((0, 2, 3))
+        number[channels] += values[:, 0].numel()
+    return total / number.clamp(min=1)
+
+
+def quantizer_for(messages, count, coarseness, soft):
+    """Of a tensor of `count` channels of which `messages` were sent.  The step is `coarseness`
+    standard deviations; gain and rest give values back the variance and the means that the
+    threshold takes."""
+    everything = torch.cat([values.flatten() for values, _ in messages])
+    step = max(coarseness * everything.std().item(), 1e-9)
+    made = codec.Quantizer(step, THRESHOLD * step, gain=1.0, soft=soft,
+                           with_sign=everything.min().item() < 0)
+    seen = [(made.values(made.levels(values)), channels) for values, channels in messages]
+    mean, mean_seen = mean_of_channels(messages, count), mean_of_channels(seen, count)
+    own = both = 0.0
+    for (x, channels), (y, _) in zip(messages, seen):
+        off = x - mean[channels].view(1, -1, 1, 1)
+        own += off.square().sum().item()
+        both += (off * (y - mean_seen[channels].view(1, -1, 1, 1))).sum().item()
+    made.gain = min(MAX_GAIN, max(1.0, own / both)) if both > 0 else 1.0
+    rest = mean - made.gain * mean_seen
+    made.rest = rest if made.with_sign else rest.clamp(min=0)
     return made
 
 
-def calibrate(split, pictures, args):
-    """Quantizers of all tensors with which halos are --ratio times smaller than floats."""
-    samples = Samples()
+def calibrate(splits, pictures, args):
+    """Quantizers of all tensors of `splits` with which halos are --ratio times smaller than
+    floats."""
+    samples, counts = Samples(), {}
     with torch.no_grad():
-        split(pictures, samples)
+        for split in splits:
+            counts.update((t["tensor"], t["dim"][2]) for t in split.plan["operators"])
+            split(pictures, samples)
     coarse, fine = 16.0, 0.01
     for _ in range(SEARCH):
         middle = (coarse * fine) ** 0.5
-        quantizers = {t: quantizer_for(m, middle, args.soft) for t, m in samples.messages.items()}
+        quantizers = {t: quantizer_for(m, counts[t], middle, args.soft)
+                      for t, m in samples.messages.items()}
         counter = codec.Codec("tq", quantizers, count=True)
         for tensor, messages in samples.messages.items():
-            for m in messages:
-                counter(m, tensor, None)
+            for values, channels in messages:
+                counter(values, tensor, None, channels)
         if ratio_of(counter.traffic) < args.ratio:
             fine = middle
         else:
@@ -189,7 +211,7 @@ def fine_tune(args, task, network, state, file, clock):
     def quantizers_at(step):
         if step % every == 0 or "quantizers" not in state:
             _, (pictures, _) = batch_of(step)
-            state["quantizers"] = calibrate(network.split(pictures, args.nodes[0]),
+            state["quantizers"] = calibrate([network.split(pictures, n) for n in args.nodes],
                                             pictures[:CALIBRATED], args)
         return state["quantizers"]
 
@@ -215,11 +237,7 @@ def cells(args):
     """(nodes, mode, share of messages that get lost) of all that is looked at."""
     yield 1, "f32", 0
     for nodes in args.nodes:
-        yield nodes, "tq", 0
-        for share in args.loss:
-            if 0 < share < 1:
-                yield nodes, "tq", share
-        yield nodes, "drop", 0
+        yield from ((nodes, "tq", 0), (nodes, "tq", SHOWN_LOSS), (nodes, "drop", 0))
 
 
 def held_out(args, task):
@@ -230,9 +248,18 @@ def held_out(args, task):
         left -= len(pictures)
 
 
+def calibrated(args, task, network, which, state):
+    """Quantizers of a network that is not trained further."""
+    if which not in state["calibrated"]:
+        known, _ = task.batch(session.random_of(args.seed, 0), CALIBRATED)
+        state["calibrated"][which] = calibrate([network.split(known, n) for n in args.nodes],
+                                               known, args)
+    return state["calibrated"][which]
+
+
 def measure(args, task, network, which, state, clock):
     """Scores of `network` in every cell, into state["cells"], as far as time allows."""
-    quantizers = state.setdefault("calibrated", {})
+    quantizers = calibrated(args, task, network, which, state)
     batches = list(held_out(args, task))
     bar = session.Bar(f"looking at the network {which}", len(batches))
     for cell in cells(args):
@@ -241,27 +268,58 @@ def measure(args, task, network, which, state, clock):
         for i, (pictures, target) in list(enumerate(batches))[len(found["scores"]):]:
             if clock.is_over():
                 raise session.TimeIsUp
-            split = network.split(pictures, nodes)
-            if which not in quantizers and mode != "f32":
-                known, _ = task.batch(session.random_of(args.seed, 0), CALIBRATED)
-                quantizers[which] = calibrate(network.split(known, nodes), known, args)
-            halos = codec.Codec(mode, quantizers.get(which), share,
-                                session.random_of(args.seed, i), count=True)
+            halos = codec.Codec(mode, quantizers, share, session.random_of(args.seed, i), True)
             with torch.no_grad():
-                found["scores"].append(task.score(split(pictures, halos), target))
+                answer = network.split(pictures, nodes)(pictures, halos)
+            found["scores"].append(task.score(answer, target))
             for tensor, t in halos.traffic.items():
-                sum_of = found["traffic"].setdefault(tensor, codec.Traffic())
-                sum_of.messages += t.messages
-                sum_of.values += t.values
-                sum_of.bytes += t.bytes
+                found["traffic"].setdefault(tensor, codec.Traffic()).add(t)
             bar.show(i + 1, f"{nodes} nodes, {mode}")
+
+
+def error_of(split, pictures, whole, quantizers):
+    """Of the answers, relative to those of one node."""
+    with torch.no_grad():
+        off = split(pictures, codec.Codec("tq", quantizers)) - whole
+    return (off.square().sum() / whole.square().sum()).sqrt().item()
+
+
+def write_halo_file(args, task, network, state):
+    """Beside the exported network: its calibration, and what was measured with the first of
+    --nodes."""
+    nodes, quantizers = args.nodes[0], state["calibrated"]["after"]
+    some = next(held_out(args, task))[0][:CALIBRATED]
+    split = network.split(some, nodes)
+    with torch.no_grad():
+        whole = network.net(some)
+    seen, one = (state["cells"]["after", *cell] for cell in ((nodes, "tq", 0), (1, "f32", 0)))
+    lost = (torch.cat(one["scores"]) - torch.cat(seen["scores"])).float()
+    sent, dense, tensors = 0.0, 0.0, []
+    for index, entry in enumerate(network.split(task.example(), nodes).plan["operators"]):
+        name, heads = entry["tensor"], HEADER * len(entry["messages"])
+        exact = heads + sum(m["bytes"] for m in entry["messages"])
+        if name not in quantizers or entry["type"] == "Partial":
+            sent, dense = sent + exact, dense + exact
+            continue
+        traffic = seen["traffic"].get(name, codec.Traffic())
+        own = heads + traffic.bytes / len(lost)
+        sent, dense = sent + own, dense + exact
+        error = error_of(split, some, whole, {name: quantizers[name]})
+        tensors.append(halo_file.Tensor(entry, index, quantizers[name], own, error))
+    halo_file.write(args.out, nodes, f"{args.ratio:g}x", {
+        "inputs": len(lost), "bytes": sent, "dense_bytes": dense,
+        "error": error_of(split, some, whole, quantizers), "agreement": None,
+        "drop": lost.mean().item(), "drop_error": standard_error(lost)}, tensors)
+
+
+def standard_error(values):
+    return values.std().item() / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def figure(score, first):
     """The mean, and how it differs from that of the same pictures before, with its error."""
     off = score - first
-    error = off.std().item() / len(off) ** 0.5 if len(off) > 1 else 0
-    return f"{score.mean():.2f} ({off.mean():+.2f} ± {error:.2f})"
+    return f"{score.mean():.2f} ({off.mean():+.2f} ± {standard_error(off):.2f})"
 
 
 def table(args, task, state):
@@ -293,6 +351,7 @@ def main(argv=None):
     kept = ("nodes", "ratio", "soft", "loss", "policy", "steps", "batch", "rate", "seed", "pictures")
     state = session.load(file, {name: getattr(args, name) for name in kept})
     state.setdefault("cells", {})
+    state.setdefault("calibrated", {})
     shown = args.out.with_suffix(".before.onnx")
     first, tuned = (Network(task.network(), shown, args) for _ in range(2))
     export(first.net, task, shown)
@@ -305,7 +364,8 @@ def main(argv=None):
         measure(args, task, tuned, "after", state, clock)
     finally:
         session.save(state, file)
-    print(f"{args.out}: {args.out.stat().st_size} bytes, {args.steps} steps\n")
+    write_halo_file(args, task, tuned, state)
+    print(f"{args.out} with {halo_file.beside(args.out).name}, {args.steps} steps\n")
     print(table(args, task, state))
 
 

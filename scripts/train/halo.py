@@ -577,7 +577,7 @@ class Frame:
             values = values[:, channels, first - at:end - at]
             instead = border(own, first)[:, channels].expand_as(values) if own else None
             band[:, channels, first - held[0]:end - held[0]] = self.codec(
-                values, tensor["tensor"], instead)
+                values, tensor["tensor"], instead, channels)
         return held[0], band
 
     def answer(self):
