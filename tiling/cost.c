@@ -63,7 +63,9 @@ static double message_bytes(const struct cost *c, const struct plan *p,
     const int64_t values = box_values(m->box) * p->geo->tensor[m->tensor].batch;
     if (c->pixels && geometry_is_input(p->geo, m->tensor))
         return (double)values;
-    return (double)halo_bytes(plan_halo(p, m), values);
+    /* What is dropped is missed: were it free, whole maps would be. */
+    const enum halo halo = plan_halo(p, m);
+    return (double)halo_bytes(halo == HALO_DROP ? HALO_F32 : halo, values);
 }
 
 static double travel_us(const struct cost *c, const struct plan *p, int32_t tensor)
