@@ -32,25 +32,19 @@ static void add_argument(struct options *o, char *arg, struct argp_state *state)
     else if (state->arg_num == 1)
         o->picture = arg;
     else if (mode < 0)
-        argp_error(state, "'%s' is not f32, f16, q8 or q4", arg);
+        argp_error(state, "'%s' is not f32, f16, q8, q4, tq, video or drop", arg);
     else if (o->npanels == MAX_PANELS)
         argp_error(state, "more than %d modes", MAX_PANELS);
     else
         o->mode[o->npanels++] = (enum halo)mode;
 }
 
-static void complete(struct options *o, struct argp_state *state)
+static void check(const struct options *o, struct argp_state *state)
 {
-    static const enum halo usual[] = { HALO_F32, HALO_Q8, HALO_Q4 };
-
     if (!o->picture)
         argp_error(state, "a model and a picture are missing");
     else if (!o->output)
         argp_error(state, "--output is missing");
-    if (o->npanels > 0)
-        return;
-    o->npanels = sizeof usual / sizeof usual[0];
-    memcpy(o->mode, usual, sizeof usual);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -71,7 +65,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         add_argument(o, arg, state);
         return 0;
     case ARGP_KEY_END:
-        complete(o, state);
+        check(o, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -88,8 +82,9 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .args_doc = "MODEL.onnx PICTURE [MODE...]",
-    .doc = "Shows the seams between nodes: what each MODE of halos (default: f32 q8 q4) does to "
-           "the picture that a model answers with.\vFor every mode the output shows the answer of "
+    .doc = "Shows the seams between nodes: what each MODE of halos (default: f32 tq drop, or q4 in "
+           "place of tq where the model has no halo file) does to the picture that a model "
+           "answers with.\vFor every mode the output shows the answer of "
            "--local nodes (here 4 by default) and below it, over a dim copy, where it differs from "
            "that of one node.  "
            "Marks at the sides say where one node's rows end.  Only for models whose task is "
@@ -106,7 +101,7 @@ struct panel {
 };
 
 struct seams {
-    const struct options *o;
+    struct options *o;
     struct local_model model;
     struct frame frame;
     struct image one; /* the answer of one node */
@@ -320,15 +315,27 @@ static int print_panels(const struct seams *s, struct diag *why)
     return rc < 0 ? diag(why, rc, "memory is short for the table") : 0;
 }
 
+/* What is shown where nothing is asked for. */
+static void choose_modes(struct options *o, const struct local_model *m)
+{
+    const enum halo usual[] = { HALO_F32, m->has_halo ? HALO_TQ : HALO_Q4, HALO_DROP };
+
+    if (o->npanels > 0)
+        return;
+    o->npanels = sizeof usual / sizeof usual[0];
+    memcpy(o->mode, usual, sizeof usual);
+}
+
 static int show(struct seams *s, struct diag *why)
 {
-    const struct options *o = s->o;
+    struct options *o = s->o;
     char *picture = o->picture;
 
     int rc = local_load(&s->model, o->model, &o->local, why);
     if (rc == 0 && s->model.sidecar.task != TASK_IMAGE)
         rc =
             diag(why, -EINVAL, "%s: its task is not image, so there are no seams to see", o->model);
+    choose_modes(o, &s->model);
     if (rc == 0)
         rc = frame_load(&s->frame, &s->model, &o->local, &picture, 1, why);
     if (rc == 0)
