@@ -27,8 +27,8 @@ Q := $(if $(V),,@)
 
 # What each folder needs from outside (DESIGN.md section 10; scripts/check-includes holds us to it).
 LIBS_libsplit := -lprotobuf-nanopb -lcjson -lnettle -ljpeg -lexif -lpng -lopenblas -lm
-LIBS_daemon   := -luv -lnng -lmicrohttpd
-LIBS_cli      := -lcurl -lnettle
+LIBS_daemon   := -luv -lnng -lmicrohttpd -lgnutls
+LIBS_cli      := -lcurl -lgnutls -lnettle
 
 # One file per instruction set, each with its own flags; the machine picks one at run time.
 ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))

@@ -10,17 +10,21 @@
 
 #include "daemon/api_infer.h"
 #include "daemon/metrics.h"
+#include "daemon/token.h"
 
 struct api {
     uv_loop_t *loop;
     struct coordinator *coordinator;
     const struct config *config;
+    bool guarded; /* by the token */
+    struct token token;
     bool stopping;
 };
 
 enum {
     OK = 200,
     BAD_REQUEST = 400,
+    UNAUTHORIZED = 401,
     NOT_FOUND = 404,
     NOT_ALLOWED = 405,
     FAILED = 500,
@@ -569,12 +573,32 @@ static void handle_model(struct api *a, struct http_call *call, const char *meth
         get_model(a, call, &m);
 }
 
+/* How the daemon is may be asked by everybody: by what watches over it. */
+static bool is_open(const char *path)
+{
+    return strcmp(path, "/v2/health/live") == 0 || strcmp(path, "/v2/health/ready") == 0;
+}
+
+static void refuse_stranger(struct http_call *call)
+{
+    static const struct http_field scheme = { "WWW-Authenticate", "Bearer" };
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(json, "error", "this needs the token: Authorization: Bearer ...");
+    reply_json(call, UNAUTHORIZED, json, &scheme, 1);
+}
+
 void api_handle(void *ctx, struct http_call *call, const char *method, const char *path,
                 const uint8_t *body, size_t len)
 {
     static const char models[] = "/v2/models/";
     struct api *a = ctx;
 
+    if (a->guarded && !is_open(path) &&
+        !token_is_shown(&a->token, http_header(call, "Authorization"))) {
+        refuse_stranger(call);
+        return;
+    }
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++)
         if (strcmp(path, pages[i].path) == 0) {
             if (method_is(call, method, "GET"))
@@ -589,12 +613,21 @@ void api_handle(void *ctx, struct http_call *call, const char *method, const cha
 
 /* ---- life */
 
-int api_new(struct api **out, uv_loop_t *loop, struct coordinator *c, const struct config *config)
+int api_new(struct api **out, uv_loop_t *loop, struct coordinator *c, const struct config *config,
+            struct diag *why)
 {
     struct api *a = calloc(1, sizeof *a);
     if (!a)
-        return -ENOMEM;
+        return diag(why, -ENOMEM, "the API: out of memory");
     *a = (struct api){ .loop = loop, .coordinator = c, .config = config };
+    a->guarded = config->http_token[0] != '\0';
+    const int rc = a->guarded ? token_read(&a->token, config->http_token,
+                                           config->node[config->coordinator].name, why)
+                              : 0;
+    if (rc < 0) {
+        free(a);
+        return rc;
+    }
     *out = a;
     return 0;
 }

@@ -20,7 +20,8 @@
  *
  * rows are those of the first tensor that is cut, 0 0 0 if there is none.
  * /v2/models/{m}/versions/1 is another name of /v2/models/{m}.  Errors are {"error": "..."}
- * with 400, 404, 405 (Allow), 413, 500, 503 (Retry-After) or 504. */
+ * with 400, 401 (a token is set and was not shown; health needs none), 404, 405 (Allow), 413, 500,
+ * 503 (Retry-After) or 504. */
 #ifndef DAEMON_API_H
 #define DAEMON_API_H
 
@@ -30,7 +31,9 @@
 enum { API_MAX_BODY = 64 << 20 }; /* bytes of a request */
 
 struct api;
-int api_new(struct api **a, uv_loop_t *loop, struct coordinator *c, const struct config *config);
+/* Reads the token of `config`.  Returns 0 or a negative errno with a sentence. */
+int api_new(struct api **a, uv_loop_t *loop, struct coordinator *c, const struct config *config,
+            struct diag *why);
 /* Nothing is submitted to the coordinator any more: call it before coordinator_close(). */
 void api_stop(struct api *a);
 void api_free(struct api *a); /* after http_close() and coordinator_close() */

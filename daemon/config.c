@@ -177,12 +177,22 @@ static const struct key model_keys[] = {
       "the path of the model's .json" },
 };
 
-struct listen {
-    char text[80];
+struct http {
+    char listen[80], token[CONFIG_PATH_MAX + 1];
 };
 static const struct key http_keys[] = {
-    { "listen", set_text, FIELD(listen, text), 0, 0, true,
+    { "listen", set_text, FIELD(http, listen), 0, 0, false,
       "host and port such as \"127.0.0.1:8080\"" },
+    { "token", set_text, FIELD(http, token), 0, 0, false,
+      "the path of a file that holds a text that clients have to know" },
+};
+
+static const struct key tls_keys[] = {
+    { "ca", set_text, FIELD(config_tls, ca), 0, 0, true,
+      "the path of the cluster's certificate authority" },
+    { "certificate", set_text, FIELD(config_tls, certificate), 0, 0, true,
+      "the path of the node's certificate" },
+    { "key", set_text, FIELD(config_tls, key), 0, 0, true, "the path of the node's key" },
 };
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
@@ -260,7 +270,7 @@ static bool is_loopback(const char *host)
 
 enum { IPC_PATH_BYTES = 100 }; /* sun_path has 108, NNG wants some */
 
-static int check_address(const struct place *p, const char *address, bool insecure)
+static int check_address(const struct place *p, const char *address, bool allow_all)
 {
     char host[CONFIG_ADDRESS_MAX + 1];
     uint16_t port;
@@ -278,10 +288,10 @@ static int check_address(const struct place *p, const char *address, bool insecu
     if (split_host_port(address + 6, host, sizeof host, &port) < 0)
         return fail(p, "address", "\"%s\": after tcp:// expected host:port with a port in 1..65535",
                     address);
-    if (!insecure && !is_loopback(host))
+    if (!allow_all && !is_loopback(host))
         return fail(p, "address",
-                    "\"%s\": not loopback: TLS is not configured; set \"insecure\": true to allow "
-                    "plain TCP",
+                    "\"%s\": not loopback: set \"tls\" (splitctl pki makes the files), or "
+                    "\"insecure\": true to allow plain TCP",
                     address);
     return 0;
 }
@@ -340,16 +350,27 @@ static int set_models(const struct place *p, const struct key *k, const cJSON *v
 static int set_http(const struct place *p, const struct key *k, const cJSON *v, void *object)
 {
     struct config *c = object;
-    struct listen listen = { "" };
+    struct http http = { "", "" };
     const struct place in = inside(p, k->name, -1);
 
-    int rc = fill(&in, http_keys, COUNT(http_keys), v, &listen);
+    int rc = fill(&in, http_keys, COUNT(http_keys), v, &http);
     if (rc < 0)
         return rc;
-    if (split_host_port(listen.text, c->http_host, sizeof c->http_host, &c->http_port) < 0)
+    if (http.listen[0] != '\0' &&
+        split_host_port(http.listen, c->http_host, sizeof c->http_host, &c->http_port) < 0)
         return fail(&in, "listen", "\"%s\": expected host:port with a port in 1..65535",
-                    listen.text);
+                    http.listen);
+    memcpy(c->http_token, http.token, sizeof c->http_token);
     return 0;
+}
+
+static int set_tls(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    struct config *c = object;
+    const struct place in = inside(p, k->name, -1);
+
+    c->secure = true;
+    return fill(&in, tls_keys, COUNT(tls_keys), v, &c->tls);
 }
 
 /* struct config has the coordinator's index; its name is resolved once all nodes are known. */
@@ -363,7 +384,10 @@ static const struct key top_keys[] = {
     { "coordinator", set_text, FIELD(top, coordinator), 0, 0, true, "the name of a node" },
     { "nodes", set_nodes, 0, 0, 0, 0, true, "a list of nodes [ { \"name\": ... }, ... ]" },
     { "models", set_models, 0, 0, 0, 0, false, "a list of models [ { \"name\": ... }, ... ]" },
+    { "model_folder", set_text, FIELD(config, model_folder), 0, 0, false,
+      "the path of the only folder from which models are read" },
     { "http", set_http, 0, 0, 0, 0, false, "{ \"listen\": \"host:port\" }" },
+    { "tls", set_tls, 0, 0, 0, 0, false, "{ \"ca\": ..., \"certificate\": ..., \"key\": ... }" },
     { "insecure", set_bool, FIELD(config, insecure), 0, 0, false, "true or false" },
     { "heartbeat_ms", set_int, FIELD(config, heartbeat_ms), 10, 10000, false, "milliseconds" },
     { "lost_ms", set_int, FIELD(config, lost_ms), 10, 10000, false, "milliseconds" },
@@ -383,7 +407,7 @@ static int check_nodes(const struct place *p, const struct config *c)
 {
     for (int32_t i = 0; i < c->nnodes; i++) {
         const struct place in = inside(p, "nodes", i);
-        int rc = check_address(&in, c->node[i].address, c->insecure);
+        int rc = check_address(&in, c->node[i].address, c->secure || c->insecure);
         if (rc < 0)
             return rc;
         for (int32_t j = 0; j < i; j++) {
@@ -395,6 +419,16 @@ static int check_nodes(const struct place *p, const struct config *c)
         }
     }
     return 0;
+}
+
+static int check_http(const struct place *p, const struct config *c)
+{
+    if (c->secure || c->insecure || is_loopback(c->http_host))
+        return 0;
+    return fail(p, "http.listen",
+                "\"%s\": not loopback: set \"tls\" (splitctl pki makes the files), or "
+                "\"insecure\": true to allow plain HTTP",
+                c->http_host);
 }
 
 static int check_models(const struct place *p, const struct config *c)
@@ -437,6 +471,8 @@ static int check(const struct place *p, struct top *t)
     if (rc < 0)
         return rc;
     rc = check_models(p, c);
+    if (rc == 0)
+        rc = check_http(p, c);
     if (rc < 0)
         return rc;
     c->coordinator = find_node(c, t->coordinator);

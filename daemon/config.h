@@ -10,7 +10,12 @@
  *     "models": [ { "name": "resnet18",        [a-z0-9._-], as it stands in URLs
  *                   "file": "/var/lib/splitd/models/resnet18.onnx",
  *                   "sidecar": "..." } ],      default: the .json beside the file
- *     "http": { "listen": "127.0.0.1:8080" },
+ *     "model_folder": "/var/lib/splitd/models",  models are read from here only (default: anywhere)
+ *     "http": { "listen": "127.0.0.1:8080",
+ *               "token": "/etc/splitd/tls/token" }, file of a text that clients have to know
+ *     "tls": { "ca": "/etc/splitd/tls/ca.pem",  for links and HTTP; all three; PEM
+ *              "certificate": "/etc/splitd/tls/node.pem",
+ *              "key": "/etc/splitd/tls/node.key" },
  *     "insecure": false,                       true allows addresses beyond loopback without TLS
  *     "heartbeat_ms": 100, "lost_ms": 300,     10..10000; lost at least twice heartbeat
  *     "request_timeout_ms": 30000,             100..600000
@@ -18,12 +23,13 @@
  *                                              video for a still camera: as the model's halo file
  *                                              says (splitctl calibrate); drop: nothing.  Default:
  *                                              tq where a model has a halo file, else f32
- *     "policy": "auto",                        what a node does about values that it lacks:
- * exchange them, recompute them, or auto: what costs less "queue": 64 } requests that may
- * wait, 1..4096
+ *     "policy": "auto",                        values that a node lacks: exchange them, recompute
+ *                                              them, or auto: what costs less
+ *     "queue": 64 }                            requests that may wait, 1..4096
  *
  * cluster, coordinator and nodes are required; the values above are the defaults of the rest,
- * and no models.  A tcp:// address beyond loopback is refused unless "insecure" is true.
+ * and no models, no token and no TLS.  A tcp:// address or http.listen beyond loopback is refused
+ * unless there is TLS or "insecure" is true.  Files of tls and the token: daemon/secret.h.
  *
  * Unknown keys, missing keys, wrong types and impossible values are errors that name file,
  * place, value and what is allowed. */
@@ -60,6 +66,13 @@ struct config_model {
     char sidecar[CONFIG_PATH_MAX + 1]; /* "": beside the file, if it is there */
 };
 
+/* Paths, "" where there is none. */
+struct config_tls {
+    char ca[CONFIG_PATH_MAX + 1];
+    char certificate[CONFIG_PATH_MAX + 1];
+    char key[CONFIG_PATH_MAX + 1];
+};
+
 struct config {
     char cluster[CONFIG_NAME_MAX + 1];
     int32_t coordinator; /* index in node[] */
@@ -68,6 +81,10 @@ struct config {
     struct config_model model[CONFIG_MAX_MODELS];
     char http_host[64];
     uint16_t http_port;
+    char http_token[CONFIG_PATH_MAX + 1];   /* a file; "": everybody may ask */
+    char model_folder[CONFIG_PATH_MAX + 1]; /* "": anywhere */
+    bool secure;                            /* tls is set */
+    struct config_tls tls;
     bool insecure;
     int32_t heartbeat_ms, lost_ms, request_timeout_ms, queue;
     enum halo halo; /* how exactly values travel between nodes */

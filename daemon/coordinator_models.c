@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,12 +20,31 @@ struct transfer {
 
 /* ---- loading, on the pool */
 
+/* With a folder for models nothing else is read, whatever "..", or a symbolic link, a path holds. */
+static int check_folder(const struct config *c, const char *file, struct diag *why)
+{
+    char folder[PATH_MAX], real[PATH_MAX];
+
+    if (c->model_folder[0] == '\0')
+        return 0;
+    if (!realpath(c->model_folder, folder))
+        return diag(why, -errno, "model_folder: %s: %s", c->model_folder, strerror(errno));
+    if (!realpath(file, real))
+        return diag(why, -errno, "%s: %s", file, strerror(errno));
+    const size_t len = strlen(folder);
+    if (strncmp(real, folder, len) == 0 && real[len] == '/')
+        return 0;
+    return diag(why, -EPERM, "%s: is not inside model_folder %s", file, c->model_folder);
+}
+
 static int load_sidecar(struct model *m, struct diag *why)
 {
     char beside[CONFIG_PATH_MAX + 8];
 
-    if (m->config->sidecar[0] != '\0')
-        return sidecar_load(&m->sidecar, m->config->sidecar, why);
+    if (m->config->sidecar[0] != '\0') {
+        const int rc = check_folder(m->c->config, m->config->sidecar, why);
+        return rc < 0 ? rc : sidecar_load(&m->sidecar, m->config->sidecar, why);
+    }
     if (sidecar_path(m->config->file, beside, sizeof beside) == 0 && access(beside, F_OK) == 0)
         return sidecar_load(&m->sidecar, beside, why);
     sidecar_default(&m->sidecar);
@@ -86,7 +106,9 @@ static int load(struct model *m, struct diag *why)
 {
     struct graph_input inputs[PLAN_MAX_INPUTS];
 
-    int rc = store_sha256(m->config->file, m->sha, &m->size, why);
+    int rc = check_folder(m->c->config, m->config->file, why);
+    if (rc == 0)
+        rc = store_sha256(m->config->file, m->sha, &m->size, why);
     if (rc < 0)
         return rc;
     if (m->size < 1 || m->size > MODEL_MAX_BYTES)

@@ -453,6 +453,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 /* ---- opening and closing */
 
+/* libmicrohttpd takes texts that it only reads as void pointers. */
+static void *unconst(const char *text)
+{
+    void *p;
+    memcpy(&p, &text, sizeof p);
+    return p;
+}
+
 static int listen_on(const struct addrinfo *at)
 {
     const int one = 1;
@@ -500,8 +508,31 @@ static uint16_t port_of(int fd)
     return (uint16_t)strtoul(service, NULL, 10);
 }
 
-int http_open(struct http_server **out, uv_loop_t *loop, const char *host, uint16_t port,
-              size_t max_body, http_handler handler, void *ctx, struct diag *why)
+static struct MHD_Daemon *start_mhd(struct http_server *s, const struct http_options *o, int fd)
+{
+    const bool secure = o->certificate != NULL;
+    const unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (secure ? MHD_USE_TLS : 0);
+    static const char priorities[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+    const struct MHD_OptionItem tls[] = {
+        { MHD_OPTION_HTTPS_MEM_CERT, 0, unconst(o->certificate) },
+        { MHD_OPTION_HTTPS_MEM_KEY, 0, unconst(o->key) },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, unconst(priorities) },
+        { MHD_OPTION_END, 0, NULL },
+    };
+    const struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
+
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENT_SECONDS, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+        MHD_OPTION_ARRAY, secure ? tls : none, MHD_OPTION_END);
+}
+
+int http_open(struct http_server **out, uv_loop_t *loop, const struct http_options *o,
+              http_handler handler, void *ctx, struct diag *why)
 {
     struct http_server *s = calloc(1, sizeof *s);
     int rc;
@@ -511,25 +542,19 @@ int http_open(struct http_server **out, uv_loop_t *loop, const char *host, uint1
     s->loop = loop;
     s->handler = handler;
     s->ctx = ctx;
-    s->max_body = max_body;
+    s->max_body = o->max_body;
     s->guard.most = CROWD;
 
-    const int fd = open_socket(host, port, why);
+    const int fd = open_socket(o->host, o->port, why);
     if (fd < 0) {
         rc = fd;
         goto fail;
     }
     s->port = port_of(fd);
-    s->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)SILENT_SECONDS, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
+    s->mhd = start_mhd(s, o, fd);
     if (!s->mhd) {
         close(fd);
-        rc = diag(why, -EIO, "http.listen: %s:%u: libmicrohttpd does not start", host, port);
+        rc = diag(why, -EIO, "http.listen: %s:%u: libmicrohttpd does not start", o->host, o->port);
         goto fail;
     }
 
@@ -537,7 +562,7 @@ int http_open(struct http_server **out, uv_loop_t *loop, const char *host, uint1
     rc = info ? uv_poll_init(loop, &s->poll, info->epoll_fd) : -ENOTSUP;
     if (rc < 0) {
         MHD_stop_daemon(s->mhd);
-        diag(why, rc, "http.listen: %s:%u: %s", host, port, uv_strerror(rc));
+        diag(why, rc, "http.listen: %s:%u: %s", o->host, o->port, uv_strerror(rc));
         goto fail;
     }
     uv_timer_init(loop, &s->timer);

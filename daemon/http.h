@@ -24,10 +24,16 @@ struct http_call; /* one request that waits for its answer */
 typedef void (*http_handler)(void *ctx, struct http_call *call, const char *method,
                              const char *path, const uint8_t *body, size_t len);
 
-/* Listens on `host` (a numeric address or a name) and `port` (0: any free one).  Returns 0 or
- * a negative errno with a sentence (-EADDRINUSE...). */
-int http_open(struct http_server **s, uv_loop_t *loop, const char *host, uint16_t port,
-              size_t max_body, http_handler handler, void *ctx, struct diag *why);
+struct http_options {
+    const char *host; /* a numeric address or a name */
+    uint16_t port;    /* 0: any free one */
+    size_t max_body;
+    const char *certificate, *key; /* PEM; NULL: no TLS */
+};
+
+/* Returns 0 or a negative errno with a sentence (-EADDRINUSE...).  `options` is read only here. */
+int http_open(struct http_server **s, uv_loop_t *loop, const struct http_options *options,
+              http_handler handler, void *ctx, struct diag *why);
 uint16_t http_port(const struct http_server *s); /* the one that it listens on */
 
 /* Stops listening, sends what is answered within 200 ms, closes every connection, and calls

@@ -19,7 +19,8 @@ enum {
      * completion instead of one for its header and one for its payload: each is a hop
      * between NNG's threads, dearer than copying this much. */
     AHEAD_BYTES = 64 * 1024,
-    GATHER = 4, /* messages in one write, two pieces each: NNG takes no more than 8 */
+    GATHER = 4,               /* messages in one write, two pieces each: NNG takes no more than 8 */
+    RECORD_BYTES = 16 * 1024, /* the most that TLS encrypts at once */
     /* A puller leaves a slow link alone until the rest of a payload should be there. */
     NAP_WORTH_NS = 150 * 1000, /* less is not worth it */
     NAP_EARLY_NS = 100 * 1000, /* it gets up before: timers are late */
@@ -69,6 +70,7 @@ struct link {
     /* These have no callbacks. */
     nng_aio *send_now; /* never under way outside of write_now() */
     nng_aio *pull;     /* nor this outside of link_pull() */
+    uint8_t *record;   /* over TLS: what is being sent; else NULL */
     struct link_events events;
     struct incoming in;
     _Atomic int32_t node; /* NO_NODE until it is admitted */
@@ -417,6 +419,8 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
     enum taken t = TAKE_MORE;
     int64_t seen_ns = 0; /* when a part of the payload had come, 0: nothing has */
 
+    if (l->record) /* calling off what TLS has begun would end the stream */
+        return false;
     if (!take_over(l))
         return false;
     while (t == TAKE_MORE && ask_unless_done(l, done, ctx)) {
@@ -540,6 +544,29 @@ static size_t gather(struct link *l, nng_aio *aio)
     return bytes;
 }
 
+/* The same for TLS: NNG makes a record of the first piece only, so all is one piece. */
+static void gather_record(struct link *l, nng_aio *aio)
+{
+    size_t skip = l->head_sent, n = 0;
+
+    for (const struct mesh_slot *s = l->head; s && n < RECORD_BYTES; s = s->next) {
+        if (skip < HEADER_BYTES) {
+            const size_t rest = HEADER_BYTES - skip, room = RECORD_BYTES - n;
+            const size_t len = rest < room ? rest : room;
+            memcpy(l->record + n, s->bytes + skip, len);
+            n += len;
+            skip = HEADER_BYTES;
+        }
+        const size_t rest = HEADER_BYTES + s->header.length - skip, room = RECORD_BYTES - n;
+        const size_t len = rest < room ? rest : room;
+        if (len > 0)
+            memcpy(l->record + n, s->payload + skip - HEADER_BYTES, len);
+        n += len;
+        skip = 0;
+    }
+    (void)nng_aio_set_iov(aio, 1, &(nng_iov){ l->record, n });
+}
+
 /* `lock` is held.  `n` more bytes have left. */
 static void advance(struct link *l, size_t n)
 {
@@ -561,9 +588,9 @@ static void advance(struct link *l, size_t n)
 
 /* `lock` is held; the queue is not empty.  Writes what the kernel takes at once, from this thread:
  * the completion of an aio with a callback costs one of NNG's threads a wake-up, which is dearer
- * than the write.  NNG leaves an aio that the kernel took nothing of pending; it is called off, and
- * whatever is sent next begins with the same bytes (TLS insists on that).  Returns false when the
- * rest has to wait for the kernel, or the link is lost. */
+ * than the write.  NNG leaves an aio that the kernel took nothing of pending; it is called off.
+ * Returns false when the rest has to wait for the kernel, or the link is lost.  Not for TLS, where
+ * NNG calls off the stream with the aio, or never lets go of it. */
 static bool write_now(struct link *l)
 {
     const size_t bytes = gather(l, l->send_now);
@@ -587,11 +614,14 @@ static bool write_now(struct link *l)
  * queues it for one of its threads. */
 static void send_on(struct link *l)
 {
-    while (l->head && write_now(l))
+    while (!l->record && l->head && write_now(l))
         ;
     if (!l->head || l->why[0])
         return;
-    (void)gather(l, l->send);
+    if (l->record)
+        gather_record(l, l->send);
+    else
+        (void)gather(l, l->send);
     l->sending = true;
     nng_stream_send(l->stream, l->send);
 }
@@ -778,12 +808,14 @@ const char *link_remote(const struct link *l, char text[LINK_REMOTE_BYTES])
 
 /* ---- life */
 
-int link_new(struct link **out, nng_stream *s, const struct link_events *events)
+int link_new(struct link **out, nng_stream *s, bool tls, const struct link_events *events)
 {
     struct link *l = calloc(1, sizeof *l);
 
     if (!l)
         goto fail_stream;
+    if (tls && !(l->record = malloc(RECORD_BYTES)))
+        goto fail_link;
     if (pthread_mutex_init(&l->lock, NULL) != 0)
         goto fail_link;
     if (nng_aio_alloc(&l->recv, on_received, l) != 0)
@@ -811,6 +843,7 @@ fail_recv:
 fail_lock:
     pthread_mutex_destroy(&l->lock);
 fail_link:
+    free(l->record);
     free(l);
 fail_stream:
     nng_stream_close(s);
@@ -864,5 +897,6 @@ void link_free(struct link *l)
     nng_aio_free(l->pull);
     nng_stream_free(l->stream);
     pthread_mutex_destroy(&l->lock);
+    free(l->record);
     free(l);
 }

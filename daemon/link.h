@@ -39,8 +39,8 @@ struct link_events {
     void (*failed)(void *ctx, int32_t node, const struct header *h);
 };
 
-/* Takes `s`, also on failure.  Returns 0 or -ENOMEM. */
-int link_new(struct link **l, nng_stream *s, const struct link_events *events);
+/* Takes `s`, which is a stream of TLS or is not, also on failure.  Returns 0 or -ENOMEM. */
+int link_new(struct link **l, nng_stream *s, bool tls, const struct link_events *events);
 
 /* Closes the stream and waits for NNG's callbacks (they are short).  Whoever is in link_pull()
  * leaves it.  No other thread may be in link_send*(). */
@@ -55,9 +55,9 @@ void link_admit(struct link *l, int32_t node);
 
 /* Receives on the caller's thread, where a message costs one wake-up less than through NNG's, and
  * none at all if it has come already.  Events come on this thread, too.  Returns true when
- * `done(ctx)`, or after link_nudge().  Returns false when the link is lost, or held for the loop:
- * whatever still comes then comes by itself.  One thread at a time, any; hold no lock that events
- * take.  `done` is called with locks held.
+ * `done(ctx)`, or after link_nudge().  Returns false when the link is lost, held for the loop, or a
+ * link of TLS: whatever still comes then comes by itself.  One thread at a time, any; hold no lock
+ * that events take.  `done` is called with locks held.
  *
  * Afterwards nobody receives until the next link_pull() or link_give_back(). */
 bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx);

@@ -48,12 +48,12 @@ static void on_failed(void *ctx, int32_t node, const struct header *h)
     m->events.failed(m->events.ctx, node, h);
 }
 
-int mesh_new_link(struct mesh *m, struct link **l, nng_stream *s)
+int mesh_new_link(struct mesh *m, struct link **l, nng_stream *s, bool tls)
 {
     const struct link_events events = {
         .ctx = m, .wake = mesh_wake, .claim = on_claim, .arrived = on_arrived, .failed = on_failed
     };
-    return link_new(l, s, &events);
+    return link_new(l, s, tls, &events);
 }
 
 /* Takes the link of `node` away from the senders and ends it. */
@@ -272,7 +272,7 @@ void mesh_free(struct mesh *m)
 }
 
 int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, int32_t self,
-              const struct mesh_events *events, struct diag *why)
+              const struct tls *tls, const struct mesh_events *events, struct diag *why)
 {
     struct mesh *m = calloc(1, sizeof *m);
     int err = 0;
@@ -282,6 +282,7 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
     m->loop = loop;
     m->config = config;
     m->self = self;
+    m->tls = tls;
     m->events = *events;
     m->last_echo = &m->first_echo;
     pthread_mutex_init(&m->echo_lock, NULL);

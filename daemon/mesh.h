@@ -38,10 +38,13 @@ struct mesh_events {
     void (*failed)(void *ctx, int32_t node, const struct header *h);
 };
 
-/* Starts listening and dialling as node `self`.  Returns 0 or a negative errno with a sentence
- * (-EADDRINUSE: who listens where). `config` must outlive the mesh. */
+struct tls;
+
+/* Starts listening and dialling as node `self`.  `tls`: for tcp:// addresses, NULL for none.
+ * Returns 0 or a negative errno with a sentence (-EADDRINUSE: who listens where). `config` and
+ * `tls` must outlive the mesh. */
 int mesh_open(struct mesh **m, uv_loop_t *loop, const struct config *config, int32_t self,
-              const struct mesh_events *events, struct diag *why);
+              const struct tls *tls, const struct mesh_events *events, struct diag *why);
 
 /* Says BYE on every link, closes everything within 500 ms, then calls `closed` on the loop.  Of
  * the events only claim, arrived and failed still come before that, and none after.  Whoever

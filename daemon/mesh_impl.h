@@ -48,6 +48,7 @@ struct mesh {
     uv_timer_t timer;
     const struct config *config;
     int32_t self;
+    const struct tls *tls; /* NULL: none */
     uint64_t boot;
     struct mesh_events events;
 
@@ -84,7 +85,7 @@ static inline int64_t mesh_now_ms(const struct mesh *m) { return (int64_t)uv_now
 void mesh_wake(void *mesh); /* any thread */
 
 /* A link whose events are the mesh's.  As link_new(). */
-int mesh_new_link(struct mesh *m, struct link **l, nng_stream *s);
+int mesh_new_link(struct mesh *m, struct link **l, nng_stream *s, bool tls);
 /* `l`, which has greeted, is the link of `node` from now on. */
 void mesh_link_up(struct mesh *m, int32_t node, struct link *l, const struct msg_hello *hello);
 /* The link of `node` ends. */

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "daemon/log.h"
+#include "daemon/tls.h"
 
 enum {
     HELLO_MS = 1000,       /* how long a stranger may take for it, and a node for the answer */
@@ -45,6 +46,12 @@ static int send_hello(const struct mesh *m, struct link *l, enum msg_type type,
     if (n < 0)
         return n;
     return link_send(l, &(struct header){ .type = type, .length = (uint32_t)n }, body);
+}
+
+/* Who reaches `node` does so over TLS. */
+static bool is_secure(const struct mesh *m, int32_t node)
+{
+    return m->tls && strncmp(m->config->node[node].address, "tcp://", 6) == 0;
 }
 
 /* ---- dialling */
@@ -88,7 +95,7 @@ static void greet(struct mesh *m, int32_t node, nng_stream *s)
 {
     struct peer *p = &m->peer[node];
 
-    if (mesh_new_link(m, &p->greeting, s) < 0) {
+    if (mesh_new_link(m, &p->greeting, s, is_secure(m, node)) < 0) {
         p->greeting = NULL;
         redial_later(m, p);
         return;
@@ -186,8 +193,8 @@ static void free_stranger(struct stranger *s)
     *s = (struct stranger){ 0 };
 }
 
-/* A free place; when there is none, that of the one who has been silent for longest, so that whoever
- * fills them all keeps nobody out. */
+/* A free place; when there is none, that of the one who has been silent for longest, so that
+ * whoever fills them all keeps nobody out. */
 static struct stranger *free_place(struct mesh *m)
 {
     struct stranger *oldest = m->stranger;
@@ -209,7 +216,7 @@ static void meet(struct mesh *m, nng_stream *stream)
 {
     struct stranger *s = free_place(m);
 
-    if (mesh_new_link(m, &s->link, stream) < 0) {
+    if (mesh_new_link(m, &s->link, stream, is_secure(m, m->self)) < 0) {
         s->link = NULL;
         return;
     }
@@ -260,15 +267,15 @@ static int32_t dialler_called(const struct mesh *m, const char *name)
     return -ENOENT;
 }
 
-/* A node that was started anew replaces its predecessor once that is silent, so that nobody takes the
- * place of one that lives: it will dial again soon.  One that is the same process still has its
+/* A node that was started anew replaces its predecessor once that is silent, so that nobody takes
+ * the place of one that lives: it will dial again soon.  One that is the same process still has its
  * link, whatever it thinks. */
 static bool is_duplicate(const struct mesh *m, int32_t node, const struct msg_hello *hello)
 {
     const struct peer *p = &m->peer[node];
 
-    return p->link && (p->boot == hello->boot ||
-                       link_silent_ms(p->link) < 2 * m->config->heartbeat_ms);
+    return p->link &&
+           (p->boot == hello->boot || link_silent_ms(p->link) < 2 * m->config->heartbeat_ms);
 }
 
 /* The side that accepted reads HELLO. */
@@ -379,11 +386,47 @@ static int tune_dialer(nng_stream_dialer *d)
     return rv != 0 ? rv : if_tcp(nng_stream_dialer_set_bool(d, NNG_OPT_TCP_KEEPALIVE, true));
 }
 
+enum { URL_BYTES = CONFIG_ADDRESS_MAX + 8 };
+
+/* An address of cluster.json for NNG: tcp:// may mean TLS. */
+static void url_of(const struct mesh *m, int32_t node, char url[URL_BYTES])
+{
+    snprintf(url, URL_BYTES, "%s%s", is_secure(m, node) ? "tls+" : "",
+             m->config->node[node].address);
+}
+
+static int secure_listener(const struct mesh *m, nng_stream_listener *l)
+{
+    nng_tls_config *config;
+    int rv = tls_listener(m->tls, &config);
+
+    if (rv != 0)
+        return rv;
+    rv = nng_stream_listener_set_ptr(l, NNG_OPT_TLS_CONFIG, config);
+    nng_tls_config_free(config); /* the listener holds it */
+    return rv;
+}
+
+static int secure_dialer(const struct mesh *m, int32_t node, nng_stream_dialer *d)
+{
+    nng_tls_config *config;
+    int rv = tls_dialler(m->tls, mesh_name(m, node), &config);
+
+    if (rv != 0)
+        return rv;
+    rv = nng_stream_dialer_set_ptr(d, NNG_OPT_TLS_CONFIG, config);
+    nng_tls_config_free(config);
+    return rv;
+}
+
 static int listen_at(struct mesh *m, struct diag *why)
 {
-    const char *address = m->config->node[m->self].address;
-    int rv = nng_stream_listener_alloc(&m->listener, address);
+    char address[URL_BYTES];
 
+    url_of(m, m->self, address);
+    int rv = nng_stream_listener_alloc(&m->listener, address);
+    if (rv == 0 && is_secure(m, m->self))
+        rv = secure_listener(m, m->listener);
     if (rv == 0)
         rv = tune_listener(m->listener);
     if (rv == 0)
@@ -402,9 +445,12 @@ static int listen_at(struct mesh *m, struct diag *why)
 static int prepare_dial(struct mesh *m, int32_t node, struct diag *why)
 {
     struct peer *p = &m->peer[node];
-    const char *address = m->config->node[node].address;
-    int rv = nng_stream_dialer_alloc(&p->dialer, address);
+    char address[URL_BYTES];
 
+    url_of(m, node, address);
+    int rv = nng_stream_dialer_alloc(&p->dialer, address);
+    if (rv == 0 && is_secure(m, node))
+        rv = secure_dialer(m, node, p->dialer);
     if (rv == 0)
         rv = tune_dialer(p->dialer);
     if (rv == 0)

@@ -9,6 +9,7 @@
 #include "daemon/log.h"
 #include "daemon/mesh.h"
 #include "daemon/store.h"
+#include "daemon/tls.h"
 #include "daemon/worker.h"
 #include "libsplit/board.h"
 #include "proto/health.h"
@@ -28,6 +29,7 @@ struct node {
     struct coordinator *coordinator; /* these three: on the coordinator's node */
     struct api *api;
     struct http_server *http;
+    struct tls *tls; /* NULL: none */
     uv_timer_t drain, health;
     uint64_t drain_until;      /* uv_now() */
     int to_close;              /* parts whose `closed` has not come, and one for who counts them */
@@ -125,6 +127,7 @@ static void close_end(void *ctx)
     coordinator_free(n->coordinator);
     api_free(n->api);
     store_close(n->store);
+    tls_free(n->tls);
     n->to_close = 2;
     uv_close((uv_handle_t *)&n->drain, on_freed);
     uv_close((uv_handle_t *)&n->health, on_freed);
@@ -203,8 +206,8 @@ static void on_health(uv_timer_t *t)
 static int open_coordinator(struct node *n, struct diag *why)
 {
     int rc = coordinator_new(&n->coordinator, n->loop, n->config, why);
-    if (rc == 0 && api_new(&n->api, n->loop, n->coordinator, n->config) < 0)
-        rc = diag(why, -ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = api_new(&n->api, n->loop, n->coordinator, n->config, why);
     return rc;
 }
 
@@ -218,7 +221,7 @@ static int open_mesh(struct node *n, struct diag *why)
                                         .arrived = on_arrived,
                                         .failed = on_failed };
 
-    int rc = mesh_open(&n->mesh, n->loop, n->config, n->self, &events, why);
+    int rc = mesh_open(&n->mesh, n->loop, n->config, n->self, n->tls, &events, why);
     if (rc < 0)
         return rc;
     worker_attach(n->worker, n->mesh);
@@ -226,6 +229,18 @@ static int open_mesh(struct node *n, struct diag *why)
         coordinator_attach(n->coordinator, n->mesh);
     uv_timer_start(&n->health, on_health, 0, HEALTH_MS);
     return 0;
+}
+
+static int open_http(struct node *n, struct diag *why)
+{
+    const struct config *c = n->config;
+    const struct http_options options = { .host = c->http_host,
+                                          .port = c->http_port,
+                                          .max_body = API_MAX_BODY,
+                                          .certificate = n->tls ? n->tls->certificate : NULL,
+                                          .key = n->tls ? n->tls->key : NULL };
+
+    return http_open(&n->http, n->loop, &options, api_handle, n->api, why);
 }
 
 int node_open(struct node **out, uv_loop_t *loop, const struct config *config, int32_t self,
@@ -240,7 +255,9 @@ int node_open(struct node **out, uv_loop_t *loop, const struct config *config, i
     uv_timer_init(loop, &n->health);
     n->drain.data = n->health.data = n;
 
-    int rc = store_open(&n->store, state_dir, why);
+    int rc = config->secure ? tls_open(&n->tls, config, self, why) : 0;
+    if (rc == 0)
+        rc = store_open(&n->store, state_dir, why);
     if (rc == 0)
         rc = worker_new(&n->worker, loop, config, self, n->store, why);
     if (rc == 0 && self == config->coordinator)
@@ -248,13 +265,12 @@ int node_open(struct node **out, uv_loop_t *loop, const struct config *config, i
     if (rc == 0)
         rc = open_mesh(n, why);
     if (rc == 0 && n->api)
-        rc = http_open(&n->http, loop, config->http_host, config->http_port, API_MAX_BODY,
-                       api_handle, n->api, why);
+        rc = open_http(n, why);
     if (rc < 0)
         return rc;
     if (n->http)
-        log_event(LOG_INFO, "ready", "node=%s http=%s:%u", config->node[self].name,
-                  config->http_host, http_port(n->http));
+        log_event(LOG_INFO, "ready", "node=%s %s=%s:%u", config->node[self].name,
+                  n->tls ? "https" : "http", config->http_host, http_port(n->http));
     else
         log_event(LOG_INFO, "ready", "node=%s", config->node[self].name);
     return 0;

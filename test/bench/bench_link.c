@@ -309,7 +309,7 @@ static int open_mesh(struct side *s)
     s->mailbox = make_mailbox();
     if (!s->mailbox || uv_loop_init(&s->loop) < 0 ||
         uv_async_init(&s->loop, &s->stop, on_stop) < 0 ||
-        mesh_open(&s->mesh, &s->loop, &s->config, s->self, &events, &why) < 0) {
+        mesh_open(&s->mesh, &s->loop, &s->config, s->self, NULL, &events, &why) < 0) {
         fprintf(stderr, "bench_link: %s\n", why.text);
         return -ENOMEM;
     }

@@ -154,7 +154,7 @@ static void open_member(struct cluster *c, int32_t i)
                                    .claim = on_claim,
                                    .arrived = on_arrived,
                                    .failed = on_failed };
-    cr_assert_eq(mesh_open(&m->mesh, &c->loop, &c->config, i, &e, &why), 0, "%s", why.text);
+    cr_assert_eq(mesh_open(&m->mesh, &c->loop, &c->config, i, NULL, &e, &why), 0, "%s", why.text);
     worker_attach(m->worker, m->mesh);
 }
 

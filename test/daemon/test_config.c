@@ -69,6 +69,28 @@ Test(config, reads_every_setting)
     cr_expect_eq(c.queue, 4);
 }
 
+Test(config, tls_allows_addresses_beyond_loopback)
+{
+    static struct config c;
+    struct diag why;
+
+    cr_assert_eq(parse(&c,
+                       HEAD
+                       "\"nodes\":[{\"name\":\"pi1\",\"address\":\"tcp://10.0.0.1:7071\"}],"
+                       "\"http\":{\"listen\":\"0.0.0.0:8080\",\"token\":\"/t/token\"},"
+                       "\"model_folder\":\"/m\","
+                       "\"tls\":{\"ca\":\"/t/ca\",\"certificate\":\"/t/crt\",\"key\":\"/t/key\"}}",
+                       &why),
+                 0, "%s", why.text);
+    cr_expect(c.secure);
+    cr_expect_not(c.insecure);
+    cr_expect_str_eq(c.tls.ca, "/t/ca");
+    cr_expect_str_eq(c.tls.certificate, "/t/crt");
+    cr_expect_str_eq(c.tls.key, "/t/key");
+    cr_expect_str_eq(c.http_token, "/t/token");
+    cr_expect_str_eq(c.model_folder, "/m");
+}
+
 Test(config, defaults_are_those_of_the_header)
 {
     static struct config c;
@@ -79,6 +101,9 @@ Test(config, defaults_are_those_of_the_header)
     cr_expect_str_eq(c.http_host, "127.0.0.1");
     cr_expect_eq(c.http_port, 8080);
     cr_expect_not(c.insecure);
+    cr_expect_not(c.secure);
+    cr_expect_str_eq(c.http_token, "");
+    cr_expect_str_eq(c.model_folder, "");
     cr_expect_eq(c.heartbeat_ms, 100);
     cr_expect_eq(c.lost_ms, 300);
     cr_expect_eq(c.request_timeout_ms, 30000);
@@ -152,7 +177,12 @@ static const struct {
     { HEAD GOOD_NODES ",\"http\":{\"listen\":\"a:0\"}}", "http.listen" },
     { HEAD GOOD_NODES ",\"http\":{\"listen\":\"a:65536\"}}", "http.listen" },
     { HEAD GOOD_NODES ",\"http\":{\"listen\":\"a b:80\"}}", "http.listen" },
-    { HEAD GOOD_NODES ",\"http\":{}}", "http.listen: missing" },
+    { HEAD GOOD_NODES ",\"http\":{\"port\":80}}", "http.port: unknown" },
+    { HEAD GOOD_NODES ",\"http\":{\"listen\":\"0.0.0.0:80\"}}",
+      "http.listen: \"0.0.0.0\": not loop" },
+    { HEAD GOOD_NODES ",\"http\":{\"token\":\"\"}}", "http.token: expected" },
+    { HEAD GOOD_NODES ",\"tls\":true}", "expected an object" },
+    { HEAD GOOD_NODES ",\"tls\":{\"ca\":\"a\",\"key\":\"b\"}}", "tls.certificate: missing" },
     { HEAD GOOD_NODES ",\"http\":[]}", "expected an object" },
     { HEAD GOOD_NODES ",\"models\":{}}", "models: expected a list" },
     { HEAD GOOD_NODES ",\"models\":[{\"name\":\"a\"}]}", "models[0].file: missing" },
@@ -191,7 +221,7 @@ static const struct {
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"ipc://run/a\"}]}", "absolute path" },
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"ipc:///\"}]}", "absolute path" },
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"tcp://10.0.0.1:7070\"}]}",
-      "set \"insecure\": true to allow plain TCP" },
+      "\"insecure\": true to allow plain TCP" },
     { HEAD "\"nodes\":[{\"name\":\"pi1\",\"address\":\"tcp://127.evil.org:7070\"}]}",
       "not loopback" },
 };

@@ -168,7 +168,8 @@ static void open_node(struct rig *r, int32_t i)
     cr_assert_eq(store_open(&n->store, state, &why), 0, "%s", why.text);
     cr_assert_eq(worker_new(&n->worker, &r->loop, &r->config, i, n->store, &why), 0, "%s",
                  why.text);
-    cr_assert_eq(mesh_open(&n->mesh, &r->loop, &r->config, i, &events, &why), 0, "%s", why.text);
+    cr_assert_eq(mesh_open(&n->mesh, &r->loop, &r->config, i, NULL, &events, &why), 0, "%s",
+                 why.text);
     worker_attach(n->worker, n->mesh);
     if (i == 0)
         coordinator_attach(r->coordinator, n->mesh);

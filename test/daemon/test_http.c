@@ -112,13 +112,13 @@ static void *run(void *arg)
 static struct server *start(void)
 {
     struct server *s = calloc(1, sizeof *s);
+    const struct http_options o = { .host = "127.0.0.1", .max_body = MAX_BODY };
     struct diag why;
 
     uv_loop_init(&s->loop);
     uv_async_init(&s->loop, &s->stop, on_stop);
     s->stop.data = s;
-    cr_assert_eq(http_open(&s->http, &s->loop, "127.0.0.1", 0, MAX_BODY, handle, s, &why), 0, "%s",
-                 why.text);
+    cr_assert_eq(http_open(&s->http, &s->loop, &o, handle, s, &why), 0, "%s", why.text);
     s->port = http_port(s->http);
     cr_assert_neq(s->port, 0);
     pthread_create(&s->thread, NULL, run, s);
@@ -447,15 +447,16 @@ Test(http, says_who_cannot_listen)
 {
     struct server *s = start();
     struct http_server *second = NULL;
+    const struct http_options taken = { .host = "127.0.0.1", .port = s->port },
+                              nowhere = { .host = "no such host", .port = 1 };
     struct diag why = { "" };
     uv_loop_t loop;
 
     uv_loop_init(&loop);
-    cr_expect_eq(http_open(&second, &loop, "127.0.0.1", s->port, MAX_BODY, handle, s, &why),
-                 -EADDRINUSE);
+    cr_expect_eq(http_open(&second, &loop, &taken, handle, s, &why), -EADDRINUSE);
     cr_expect_not_null(strstr(why.text, "127.0.0.1"), "%s", why.text);
     cr_expect_not_null(strstr(why.text, "in use"), "%s", why.text);
-    cr_expect_lt(http_open(&second, &loop, "no such host", 1, MAX_BODY, handle, s, &why), 0);
+    cr_expect_lt(http_open(&second, &loop, &nowhere, handle, s, &why), 0);
     cr_expect_not_null(strstr(why.text, "no such host"), "%s", why.text);
     cr_expect_eq(uv_loop_close(&loop), 0);
     stop(s);

@@ -23,6 +23,7 @@ enum { MOST = 1 << 20, STORES = 64 };
 struct node {
     struct mesh *mesh;
     struct config config;
+    const struct tls *tls;
     int32_t self;
     int ups, downs, messages;
     char down_why[160];
@@ -140,7 +141,7 @@ static void free_loop(uv_loop_t *loop)
 static int try_open(struct node *n, uv_loop_t *loop, const struct config *c, int32_t self,
                     struct diag *why)
 {
-    *n = (struct node){ .config = *c, .self = self, .in_order = true };
+    *n = (struct node){ .config = *c, .self = self, .in_order = true, .tls = n->tls };
     for (int i = 0; i < STORES; i++)
         cr_assert(n->store[i] = malloc(MOST));
     const struct mesh_events e = { .ctx = n,
@@ -150,7 +151,7 @@ static int try_open(struct node *n, uv_loop_t *loop, const struct config *c, int
                                    .claim = on_claim,
                                    .arrived = on_arrived,
                                    .failed = on_failed };
-    return mesh_open(&n->mesh, loop, &n->config, self, &e, why);
+    return mesh_open(&n->mesh, loop, &n->config, self, n->tls, &e, why);
 }
 
 static void open_node(struct node *n, uv_loop_t *loop, const struct config *c, int32_t self)

@@ -126,7 +126,7 @@ static int open_node(struct node *n)
     uv_loop_init(&n->loop);
     uv_async_init(&n->loop, &n->stop, on_stop);
     n->stop.data = n;
-    if (mesh_open(&n->mesh, &n->loop, &n->config, n->self, &e, &why) < 0) {
+    if (mesh_open(&n->mesh, &n->loop, &n->config, n->self, NULL, &e, &why) < 0) {
         fprintf(stderr, "%s\n", why.text);
         return -1;
     }
