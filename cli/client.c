@@ -9,8 +9,9 @@
 
 #include "cli/client_http.h"
 #include "cli/parse.h"
+#include "libsplit/file.h"
 
-enum { KEY_SERVER = 400, KEY_TIMEOUT };
+enum { KEY_SERVER = 400, KEY_TIMEOUT, KEY_CA, KEY_TOKEN, TOKEN_MAX_BYTES = 1024 };
 
 /* BYTES elements and their lengths stay below what a u32 holds. */
 static const size_t max_element_bytes = (size_t)1 << 30;
@@ -22,6 +23,10 @@ static const struct argp_option options[] = {
       "Seconds to wait for a server that is busy or not there yet, and for each answer (default "
       "30)",
       0 },
+    { "ca", KEY_CA, "FILE", 0,
+      "The certificate authority of an https:// server (default: $SPLITD_CA, or the system's)", 0 },
+    { "token", KEY_TOKEN, "FILE", 0,
+      "A file that holds the token of the server (default: $SPLITD_TOKEN, or none)", 0 },
     { 0 },
 };
 
@@ -31,6 +36,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_SERVER:
         o->server = arg;
+        return 0;
+    case KEY_CA:
+        o->ca = arg;
+        return 0;
+    case KEY_TOKEN:
+        o->token = arg;
         return 0;
     case KEY_TIMEOUT:
         if (!parse_float(arg, 0.001, 86400, &o->timeout_s))
@@ -49,16 +60,47 @@ struct client {
     double timeout_s;
 };
 
+/* What was given, what the environment says, or `otherwise`. */
+static const char *setting(const char *given, const char *set, const char *otherwise)
+{
+    return given ? given : set && set[0] != '\0' ? set : otherwise;
+}
+
+/* The first line of `file`, without its end; free() it. */
+static int read_token(const char *file, char **token, struct diag *why)
+{
+    uint8_t *bytes;
+    size_t len;
+
+    const int rc = file_read(file, TOKEN_MAX_BYTES, &bytes, &len, why);
+    if (rc < 0)
+        return rc;
+    *token = (char *)bytes;
+    (*token)[strcspn(*token, "\r\n")] = '\0';
+    if ((*token)[0] != '\0')
+        return 0;
+    free(bytes);
+    return diag(why, -EINVAL, "%s: holds no token", file);
+}
+
 int client_new(struct client **out, const struct client_options *o, struct diag *why)
 {
-    const char *set = getenv("SPLITD_SERVER");
-    const char *base = o->server ? o->server : set ? set : "http://127.0.0.1:8080";
-
+    const char *token_file = setting(o->token, getenv("SPLITD_TOKEN"), NULL);
+    char *token = NULL;
     struct client *c = calloc(1, sizeof *c);
+
     if (!c)
         return diag(why, -ENOMEM, "memory is short");
     c->timeout_s = o->timeout_s > 0 ? o->timeout_s : 30;
-    const int rc = http_new(&c->http, base, c->timeout_s, why);
+    int rc = token_file ? read_token(token_file, &token, why) : 0;
+    if (rc == 0) {
+        const struct http_target to = { .base = setting(o->server, getenv("SPLITD_SERVER"),
+                                                        "http://127.0.0.1:8080"),
+                                        .ca = setting(o->ca, getenv("SPLITD_CA"), NULL),
+                                        .token = token };
+        rc = http_new(&c->http, &to, c->timeout_s, why);
+    }
+    free(token);
     if (rc < 0) {
         free(c);
         return rc;

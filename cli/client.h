@@ -20,20 +20,23 @@ enum { CLIENT_MAX_OUTPUTS = 64 };
 struct client_options {
     const char *server; /* NULL: $SPLITD_SERVER, or http://127.0.0.1:8080 */
     double timeout_s;   /* 0: 30 */
+    const char *ca;     /* file of the authority of https://; NULL: $SPLITD_CA, or the system's */
+    const char *token;  /* file of the text to show; NULL: $SPLITD_TOKEN, or none */
 };
 
-/* --server and --timeout; a child parser whose input is a struct client_options. */
+/* --server, --timeout, --ca and --token; a child parser whose input is a struct client_options. */
 extern const struct argp client_argp;
 
 struct client;
 
-/* Returns 0, -EINVAL (no URL) or -ENOMEM, with `*why`. */
+/* Returns 0, -EINVAL (no URL, no token), -ENOMEM or an error of the token's file, with `*why`. */
 int client_new(struct client **c, const struct client_options *o, struct diag *why);
 void client_free(struct client *c);
 double client_timeout_s(const struct client *c);
 
 /* Errors of the functions below: -EINVAL the server refused this request (4xx), -EREMOTEIO it
- * failed (5xx) or its answer makes no sense, -ENOMEM; anything else: it cannot be reached. */
+ * failed (5xx) or its answer makes no sense, -ENOMEM; anything else: it cannot be reached, or not
+ * be trusted. */
 
 /* GETs `path`; cJSON_Delete() the result. */
 int client_get(struct client *c, const char *path, cJSON **json, struct diag *why);

@@ -24,7 +24,9 @@ enum {
 
 struct http {
     CURL *curl;
-    char *base; /* without a slash at its end */
+    char *base;          /* without a slash at its end */
+    char *ca;            /* or NULL */
+    char *authorization; /* the header, or NULL */
     int64_t timeout_ms;
     char error[CURL_ERROR_SIZE];
 };
@@ -36,8 +38,21 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int http_new(struct http **out, const char *base, double timeout_s, struct diag *why)
+/* Copies what there is to copy; false if memory is short. */
+static bool take_target(struct http *h, const struct http_target *to)
 {
+    if (asprintf(&h->base, "%s%s", strstr(to->base, "://") ? "" : "http://", to->base) < 0)
+        h->base = NULL;
+    h->ca = to->ca ? strdup(to->ca) : NULL;
+    if (to->token && asprintf(&h->authorization, "Authorization: Bearer %s", to->token) < 0)
+        h->authorization = NULL;
+    return h->base && (h->ca || !to->ca) && (h->authorization || !to->token);
+}
+
+int http_new(struct http **out, const struct http_target *to, double timeout_s, struct diag *why)
+{
+    const char *base = to->base;
+
     if (base[0] == '\0')
         return diag(why, -EINVAL, "the server's URL is empty");
     if (strstr(base, "://") && strncasecmp(base, "http://", 7) != 0 &&
@@ -47,11 +62,10 @@ int http_new(struct http **out, const char *base, double timeout_s, struct diag 
     struct http *h = calloc(1, sizeof *h);
     if (!h)
         return diag(why, -ENOMEM, "memory is short");
-    if (asprintf(&h->base, "%s%s", strstr(base, "://") ? "" : "http://", base) < 0)
-        h->base = NULL;
+    const bool taken = take_target(h, to);
     h->curl = curl_easy_init();
     h->timeout_ms = (int64_t)(timeout_s * 1000);
-    if (!h->base || !h->curl) {
+    if (!taken || !h->curl) {
         http_free(h);
         return diag(why, -ENOMEM, "memory is short");
     }
@@ -66,6 +80,8 @@ void http_free(struct http *h)
     if (!h)
         return;
     curl_easy_cleanup(h->curl);
+    free(h->authorization);
+    free(h->ca);
     free(h->base);
     free(h);
 }
@@ -170,6 +186,11 @@ static int explain(const struct http *h, CURLcode code, bool late, const struct 
     if (may_pass(code))
         return diag(why, -ECONNREFUSED, "%s: cannot be reached (%s)", h->base, text);
     switch (code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_ISSUER_ERROR:
+        return diag(why, -EKEYREJECTED,
+                    "%s: is not to be trusted (%s): name its authority with --ca", h->base, text);
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -200,6 +221,10 @@ static int ask_once(struct http *h, struct curl_slist *fields, const char *url, 
     curl_easy_setopt(h->curl, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(h->curl, CURLOPT_HEADERDATA, &a);
     curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, fields);
+    if (h->ca) {
+        curl_easy_setopt(h->curl, CURLOPT_CAINFO, h->ca);
+        curl_easy_setopt(h->curl, CURLOPT_CAPATH, NULL); /* and no other authority */
+    }
     if (body) {
         curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, body);
         curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
@@ -231,17 +256,19 @@ static void sleep_ms(int64_t ms)
 
 /* Content type and length of the JSON part; "Expect:" keeps libcurl from waiting a second for a
  * "100 Continue" before a large body. */
-static struct curl_slist *request_fields(size_t len, size_t json_len)
+static struct curl_slist *request_fields(const struct http *h, size_t len, size_t json_len)
 {
     const bool is_binary = json_len < len;
     char binary[64];
     snprintf(binary, sizeof binary, "Inference-Header-Content-Length: %zu", json_len);
-    const char *field[] = { "Expect:",
-                            is_binary ? "Content-Type: application/octet-stream"
-                                      : "Content-Type: application/json",
-                            is_binary ? binary : NULL };
+    const char *const field[] = { "Expect:",
+                                  is_binary ? "Content-Type: application/octet-stream"
+                                            : "Content-Type: application/json",
+                                  is_binary ? binary : NULL, h->authorization };
     struct curl_slist *list = NULL;
-    for (size_t i = 0; i < 3 && field[i]; i++) {
+    for (size_t i = 0; i < sizeof field / sizeof field[0]; i++) {
+        if (!field[i])
+            continue;
         struct curl_slist *longer = curl_slist_append(list, field[i]);
         if (!longer) {
             curl_slist_free_all(list);
@@ -261,7 +288,7 @@ int http_ask(struct http *h, const char *path, const uint8_t *body, size_t len, 
     int rc;
 
     *r = (struct http_reply){ 0 };
-    struct curl_slist *fields = request_fields(len, json_len);
+    struct curl_slist *fields = request_fields(h, len, json_len);
     if (!fields || asprintf(&url, "%s%s", h->base, path) < 0) {
         url = NULL;
         rc = diag(why, -ENOMEM, "memory is short");

@@ -12,9 +12,14 @@ enum { HTTP_MAX_REPLY_BYTES = 1 << 30 };
 
 struct http;
 
-/* `base` such as "http://127.0.0.1:8080" is copied ("http://" may be left out).  Returns 0, -EINVAL
- * or -ENOMEM, with `*why`. */
-int http_new(struct http **h, const char *base, double timeout_s, struct diag *why);
+struct http_target {
+    const char *base;  /* such as "http://127.0.0.1:8080"; "http://" may be left out */
+    const char *ca;    /* file of the only authority to trust; NULL: the system's */
+    const char *token; /* shown with every request; NULL: none */
+};
+
+/* Copies `to`.  Returns 0, -EINVAL or -ENOMEM, with `*why`. */
+int http_new(struct http **h, const struct http_target *to, double timeout_s, struct diag *why);
 void http_free(struct http *h);
 
 struct http_reply {
@@ -25,9 +30,9 @@ struct http_reply {
 };
 
 /* GET if `body` is NULL, else POST.  `json_len` < len: what follows it is binary tensor data.
- * Asks again on 503 and while nothing listens, until the timeout.  Returns 0 with whatever status
- * came (http_reply_done() frees), or -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH, -EIO, -EFBIG,
- * -ENOMEM, with `*why`. */
+ * Asks again on 503 and while nobody listens or answers, until the timeout.  Returns 0 with
+ * whatever status came (http_reply_done() frees), or -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
+ * -EKEYREJECTED (its certificate is not to be trusted), -EIO, -EFBIG, -ENOMEM, with `*why`. */
 int http_ask(struct http *h, const char *path, const uint8_t *body, size_t len, size_t json_len,
              struct http_reply *r, struct diag *why);
 void http_reply_done(struct http_reply *r);

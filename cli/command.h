@@ -17,6 +17,7 @@ int cmd_psnr(int argc, char **argv);
 int cmd_init(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_pki(int argc, char **argv);
 int cmd_seams(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 

@@ -24,6 +24,7 @@ static const struct command {
     { "top", cmd_top, "show what the nodes do, again and again" },
     { "doctor", cmd_doctor, "say what is wrong with a cluster" },
     { "trace", cmd_trace, "write what every node does during an inference, and when" },
+    { "pki", cmd_pki, "make the keys and certificates of a cluster" },
     { "psnr", cmd_psnr, "compare two pictures" },
     { "seams", cmd_seams, "show where the pictures of several nodes and of one differ" },
 };
