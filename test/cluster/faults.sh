@@ -3,10 +3,10 @@
 # their own, a steady load of requests with known answers, and one fault after the other.  No request
 # may be lost, no answer wrong, no daemon end by itself.
 #
-#   test/cluster/faults.sh [-q] [-b BUILD] [-m NAME=MODEL.onnx]... [FAULT[:RUNS]...]
+#   test/cluster/faults.sh [-q] [-t] [-b BUILD] [-m NAME=MODEL.onnx]... [FAULT[:RUNS]...]
 #
 # From the project's root, after make.  -q is the short form: the most telling faults, once or twice
-# each.  -m asks other models than the demo's.  Ends with a table: how often,
+# each.  -t: everything over TLS.  -m asks other models than the demo's.  Ends with a table: how often,
 # requests lost and answered wrongly, and recovery: by how much the slowest request that was under way
 # between a fault and the return to four nodes took longer than requests do otherwise (median).
 # Needs root, iproute2, nftables and control groups (scripts/emulate).
@@ -16,10 +16,11 @@ here=$(dirname "$0")
 # shellcheck source=scripts/emulate
 . scripts/emulate
 
-build=build quick='' models=()
-while getopts qb:m: option; do
+build=build quick='' tls='' models=()
+while getopts qtb:m: option; do
     case $option in
     q) quick=1 ;;
+    t) tls=1 ;;
     b) build=$OPTARG ;;
     m) models+=("${OPTARG%%=*}=$(realpath "${OPTARG#*=}")") ;;
     *) exit 2 ;;
@@ -31,7 +32,7 @@ build=$(realpath "$build")
 
 emulate_name=faults$$
 nodes=4
-url=http://198.18.0.10:8080
+url=http${tls:+s}://198.18.0.10:8080
 passed=0 failed=0 skipped=0
 tmp=$(mktemp -d)
 pids=() load_pid=''

@@ -6,13 +6,30 @@ now() { echo "${EPOCHREALTIME/,/.}"; }
 
 # ---- daemons.  Node i of the emulation, counted from 0, is n(i + 1) of the cluster.
 
+# Every node's key, and what clients trust.
+write_pki() {
+    local i
+    "$build/splitctl" pki init --dir "$tmp/pki" >/dev/null &&
+        for ((i = 0; i < nodes; i++)); do
+            "$build/splitctl" pki add n$((i + 1)) --dir "$tmp/pki" --host "$(emulate_address $i)" >/dev/null || return
+        done
+    export SPLITD_CA=$tmp/pki/ca.pem
+}
+
 write_config() {
     local i comma model list=''
     for model in "${models[@]}"; do
         list+="${list:+,$'\n'}    { \"name\": \"${model%%=*}\", \"file\": \"${model#*=}\" }"
     done
     {
-        printf '{ "cluster": "faults", "coordinator": "n1", "insecure": true,\n  "nodes": [\n'
+        printf '{ "cluster": "faults", "coordinator": "n1",\n'
+        if [ "$tls" ]; then
+            printf '  "tls": { "ca": "%s/{node}/ca.pem", "certificate": "%s/{node}/node.pem", "key": "%s/{node}/node.key" },\n' \
+                "$tmp/pki" "$tmp/pki" "$tmp/pki"
+        else
+            printf '  "insecure": true,\n'
+        fi
+        printf '  "nodes": [\n'
         for ((i = 0; i < nodes; i++)); do
             comma=,
             [ $i = $((nodes - 1)) ] && comma=
@@ -20,7 +37,7 @@ write_config() {
                 "$(emulate_address $i)" "$comma"
         done
         printf '  ],\n  "models": [\n%s ],\n' "$list"
-        printf '  "http": { "listen": "%s" } }\n' "${url#http://}"
+        printf '  "http": { "listen": "%s" } }\n' "${url#*://}"
     } >"$tmp/cluster.json"
 }
 
@@ -71,6 +88,7 @@ start_load() {
 
 cluster_up() {
     local i
+    [ -z "$tls" ] || write_pki
     write_config
     for ((i = 0; i < nodes; i++)); do start_node $i; done
     if ! whole; then
