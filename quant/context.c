@@ -156,10 +156,11 @@ static uint32_t code_rest(struct coder *k, uint32_t rest)
 static int16_t code_level(struct coder *k, size_t c, size_t i, struct around a, int16_t level)
 {
     const struct predictor *p = &k->x->predictor[(k->first + c) * CONTEXT_QUESTIONS];
-    bool below = level < 0;
+    bool below = false;
     if (k->x->with_sign)
-        below = !code_bit(
-            k, sum_place(k, &p[ASK_SIGN], c, i, true) + sum_around(&p[ASK_SIGN], a, true), !below);
+        below =
+            !code_bit(k, sum_place(k, &p[ASK_SIGN], c, i, true) + sum_around(&p[ASK_SIGN], a, true),
+                      level > 0);
     const uint32_t size = (uint32_t)(below ? -level : level);
     const int32_t sum =
         sum_place(k, &p[ASK_MORE], c, i, false) + sum_around(&p[ASK_MORE], a, false);

@@ -44,7 +44,7 @@ struct levels test_levels_like(const struct levels *l)
     struct levels like = *l;
     const size_t bytes = l->channels * levels_plane(l) * sizeof *l->level;
     like.level = malloc(bytes);
-    memset(like.level, 0x5A, bytes);
+    memset(like.level, 0xA5, bytes); /* below 0 */
     return like;
 }
 
