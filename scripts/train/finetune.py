@@ -284,9 +284,8 @@ def error_of(split, pictures, whole, quantizers):
     return (off.square().sum() / whole.square().sum()).sqrt().item()
 
 
-def write_halo_file(args, task, network, state):
-    """Beside the exported network: its calibration, and what was measured with the first of
-    --nodes."""
+def write_halo_file(args, task, network, state, file):
+    """The calibration of the exported network, and what was measured with the first of --nodes."""
     nodes, quantizers = args.nodes[0], state["calibrated"]["after"]
     some = next(held_out(args, task))[0][:CALIBRATED]
     split = network.split(some, nodes)
@@ -306,7 +305,7 @@ def write_halo_file(args, task, network, state):
         sent, dense = sent + own, dense + exact
         error = error_of(split, some, whole, {name: quantizers[name]})
         tensors.append(halo_file.Tensor(entry, index, quantizers[name], own, error))
-    halo_file.write(args.out, nodes, f"{args.ratio:g}x", {
+    halo_file.write(file, args.out, nodes, f"{args.ratio:g}x", {
         "inputs": len(lost), "bytes": sent, "dense_bytes": dense,
         "error": error_of(split, some, whole, quantizers), "agreement": None,
         "drop": lost.mean().item(), "drop_error": standard_error(lost)}, tensors)
@@ -364,7 +363,7 @@ def main(argv=None):
         measure(args, task, tuned, "after", state, clock)
     finally:
         session.save(state, file)
-    write_halo_file(args, task, tuned, state)
+    write_halo_file(args, task, tuned, state, halo_file.beside(args.out))
     print(f"{args.out} with {halo_file.beside(args.out).name}, {args.steps} steps\n")
     print(table(args, task, state))
 

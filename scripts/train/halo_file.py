@@ -41,13 +41,13 @@ def beside(model):
     return pathlib.Path(model).with_suffix(".halo.json")
 
 
-def write(model, nodes, budget, measured, tensors):
-    """Writes the file of `model`, whose every Tensor travels with gamma codes."""
+def write(file, model, nodes, budget, measured, tensors):
+    """For `model`, whose every Tensor travels with gamma codes."""
     recipes = hashlib.sha256(b"".join(t.recipe() for t in tensors))
     content = {"model": hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest(),
                "recipes": recipes.hexdigest(), "nodes": nodes, "budget": budget,
                "measured": measured, "tensors": [t.json() for t in tensors]}
-    beside(model).write_text(json.dumps(content, indent=1) + "\n")
+    pathlib.Path(file).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def read(model, plan):

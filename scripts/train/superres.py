@@ -281,6 +281,20 @@ class Task:
         return 10 * torch.log10(255**2 / error)
 
 
+def calibrate(args):
+    """Writes what `make demo` shows seams with: the demo's network, calibrated for four nodes."""
+    import finetune
+    import session
+
+    file = args.out / "superres.onnx"
+    given = finetune.parse_arguments([__file__, "--nodes", "4", "--ratio", "24", "--splitctl",
+                                      str(args.splitctl), "--out", str(file)])
+    task, state = Task(), {"cells": {}, "calibrated": {}}
+    network = finetune.Network(task.network(), file, given)
+    finetune.measure(given, task, network, "after", state, session.Clock(0))
+    finetune.write_halo_file(given, task, network, state, args.out / "superres-24x.halo.json")
+
+
 def main():
     options = argparse.ArgumentParser(description="Trains the demo's super-resolution network.")
     options.add_argument("--steps", type=int, default=2800)
@@ -290,6 +304,9 @@ def main():
     options.add_argument("--fixtures", type=pathlib.Path, default="test/fixtures")
     options.add_argument("--export", action="store_true",
                          help="do not train: use the weights of the last run")
+    options.add_argument("--calibrate", action="store_true",
+                         help="only write superres-24x.halo.json (needs splitctl)")
+    options.add_argument("--splitctl", type=pathlib.Path, default="build/splitctl")
     args = options.parse_args()
 
     torch.set_num_threads(1)
@@ -297,6 +314,9 @@ def main():
     torch.manual_seed(1)
     rng = np.random.default_rng(1)
 
+    if args.calibrate:
+        calibrate(args)
+        return
     photos = fetch_photographs(args.build)
     held_out = [f for f in photos if f.name.startswith(HELD_OUT)]
     net = SuperRes(CHANNELS, LAYERS)

@@ -81,7 +81,7 @@ class AgainstSplitctl(Folder):
         network = finetune.Network(net, model, args)
         plan = network.split(x, 4).plan
         found = finetune.calibrate([network.split(x, 4)], x, args)
-        halo_file.write(model, 4, "12x", {
+        halo_file.write(halo_file.beside(model), model, 4, "12x", {
             "inputs": 1, "bytes": 0, "dense_bytes": 0, "error": 0, "agreement": None,
             "drop": None, "drop_error": None},
             [halo_file.Tensor(e, i, found[e["tensor"]], 0, 0)
