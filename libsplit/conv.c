@@ -21,6 +21,8 @@ struct conv conv_of(const struct graph *g, const struct op *op)
         .out = { out->dim[ROW], out->dim[COL] },
         .groups = { 0, op->u.conv.group },
         .outs = { 0, out->dim[CHAN] / op->u.conv.group },
+        .way = op->u.conv.way,
+        .keep = op->u.conv.keep,
     };
 }
 
@@ -85,29 +87,38 @@ enum {
     FLOPS_PER_BYTE = 10, /* weights come from memory: they do not wait in a cache for a frame */
     FLOPS_PER_TRANSFORM2 = 28, /* per value of a transformed tile, F(2x2) */
     FLOPS_PER_TRANSFORM4 = 40, /* F(4x4) */
-    BLOCK_OVERHEAD = 12,       /* a block of a product of depth k takes the time of depth k + 12 */
+    FLOPS_PER_KERNEL2 = 250,   /* per kernel that is transformed in a frame */
+    FLOPS_PER_KERNEL4 = 600,
+    BLOCK_OVERHEAD = 12, /* a block of a product of depth k takes the time of depth k + 12 */
 };
 
-/* Weights are fetched while others are used: the slower of the two counts. */
 static double product_cost(double pixels, double depth, double cout)
 {
-    return fmax(2 * pixels * (depth + BLOCK_OVERHEAD) * cout,
-                FLOPS_PER_BYTE * (double)sizeof(float) * depth * cout);
+    return 2 * pixels * (depth + BLOCK_OVERHEAD) * cout;
 }
+
+/* Weights are fetched while others are used: the slower of the two counts. */
+static double read_cost(double weights) { return FLOPS_PER_BYTE * (double)sizeof(float) * weights; }
 
 static double direct_cost(const struct conv *c)
 {
-    return product_cost((double)c->out[ROW] * c->out[COL], (double)conv_depth(c), c->cout);
+    const double depth = (double)conv_depth(c);
+    return fmax(product_cost((double)c->out[ROW] * c->out[COL], depth, c->cout),
+                read_cost(depth * c->cout));
 }
 
-static double winograd_cost(const struct conv *c, int32_t m)
+static double winograd_cost(const struct conv *c, const struct simd *simd, int32_t m, bool keep)
 {
-    const int32_t down = (c->out[ROW] + m - 1) / m, across = (c->out[COL] + m - 1) / m;
-    const double tiles = (double)down * across;
-    const double positions = (m + 2) * (m + 2);
-    const double transform = m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4;
-    return positions *
-           (product_cost(tiles, c->cin, c->cout) + tiles * transform * ((double)c->cin + c->cout));
+    const double tiles = (double)((c->out[ROW] + m - 1) / m) * (double)((c->out[COL] + m - 1) / m);
+    const double filters = (double)c->cin * c->cout, positions = (m + 2) * (m + 2);
+    const double blocks = ceil(tiles / conv_winograd_tiles(c, simd, m));
+    const double products = positions * product_cost(tiles, c->cin, c->cout);
+    const double transforms = positions * tiles * ((double)c->cin + c->cout) *
+                              (m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4);
+    if (keep)
+        return fmax(products, read_cost(positions * filters)) + transforms;
+    return fmax(products, read_cost((double)conv_depth(c) * c->cout)) + transforms +
+           blocks * filters * (m == 2 ? FLOPS_PER_KERNEL2 : FLOPS_PER_KERNEL4);
 }
 
 /* Results must not depend on how a map is cut, not even in the last bit. */
@@ -117,21 +128,127 @@ static bool wants_exact(void)
     return exact && strcmp(exact, "1") == 0;
 }
 
+/* Is there anything to choose? */
+static bool is_free(const struct conv *c, const struct simd *simd)
+{
+    return !conv_depthwise.fits(c) && simd != &simd_portable && conv_direct.fits(c) &&
+           conv_winograd4.fits(c) && !wants_exact();
+}
+
+/* The cheapest way, kernels kept or not, and what it costs. */
+static enum conv_way cheapest(const struct conv *c, const struct simd *simd, bool keep,
+                              double *cost)
+{
+    /* A way other than the plain one must promise 5 % more than it. */
+    const double plain = 0.95 * direct_cost(c);
+    const double two = winograd_cost(c, simd, 2, keep), four = winograd_cost(c, simd, 4, keep);
+    if (two >= plain && four >= plain) {
+        *cost = plain;
+        return CONV_DIRECT;
+    }
+    *cost = fmin(two, four);
+    return four < two ? CONV_WINOGRAD4 : CONV_WINOGRAD2;
+}
+
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd)
 {
+    static const struct conv_method *const method[CONV_WAYS] = {
+        [CONV_DIRECT] = &conv_direct,
+        [CONV_WINOGRAD2] = &conv_winograd2,
+        [CONV_WINOGRAD4] = &conv_winograd4,
+    };
+    double cost;
     if (conv_depthwise.fits(c))
         return &conv_depthwise;
     if (simd == &simd_portable || !conv_direct.fits(c))
         return &conv_gemm;
-    if (!conv_winograd4.fits(c) || wants_exact())
+    if (!is_free(c, simd))
         return &conv_direct;
-    /* A way other than the plain one must promise 5 % more than it. */
-    const double direct = 0.95 * direct_cost(c);
-    const double two = winograd_cost(c, 2), four = winograd_cost(c, 4);
-    if (two >= direct && four >= direct)
-        return &conv_direct;
-    return four < two ? &conv_winograd4 : &conv_winograd2;
+    return method[c->way == CONV_BY_COST ? cheapest(c, simd, c->keep, &cost) : c->way];
 }
+
+/* ---- The budget ---- */
+
+/* A share of the weights, and what any machine can spare. */
+enum { BUDGET_SHARE = 8 };
+static const int64_t BUDGET_LEAST = 32 << 20;
+
+static int64_t plain_bytes(const struct conv *c)
+{
+    return conv_depth(c) * c->cout * c->group * (int64_t)sizeof(float);
+}
+
+int64_t conv_budget(const struct graph *g)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < g->nops; i++)
+        if (g->op[i].type == OP_CONV) {
+            const struct conv c = conv_of(g, &g->op[i]);
+            bytes += plain_bytes(&c);
+        }
+    return bytes / BUDGET_SHARE > BUDGET_LEAST ? bytes / BUDGET_SHARE : BUDGET_LEAST;
+}
+
+/* What keeping kernels would change for one convolution. */
+struct offer {
+    int32_t op;
+    enum conv_way way; /* if they are kept */
+    int64_t bytes;     /* more */
+    double gain;
+};
+
+/* By falling gain for a byte, then by number, so that equal networks choose alike. */
+static int by_worth(const void *a, const void *b)
+{
+    const struct offer *x = a, *y = b;
+    const double worth = x->gain * (double)y->bytes - y->gain * (double)x->bytes;
+    if (worth != 0)
+        return worth > 0 ? -1 : 1;
+    return x->op < y->op ? -1 : x->op > y->op;
+}
+
+/* Sets the way of operator `i` without kept kernels.  Returns whether keeping them gains anything.
+ */
+static bool choose_plain(struct graph *g, int32_t i, const struct simd *simd, struct offer *offer)
+{
+    struct op *op = &g->op[i];
+    struct conv c = conv_of(g, op);
+    double plain, kept;
+    if (!is_free(&c, simd))
+        return false;
+    op->u.conv.way = (uint8_t)cheapest(&c, simd, false, &plain);
+    op->u.conv.keep = false;
+    *offer = (struct offer){ .op = i, .way = cheapest(&c, simd, true, &kept) };
+    c.keep = true;
+    c.way = offer->way;
+    offer->bytes = (int64_t)conv_choose(&c, simd)->packed_bytes(&c, simd) - plain_bytes(&c);
+    offer->gain = plain - kept;
+    return offer->gain > 0 && offer->way != CONV_DIRECT && offer->bytes > 0;
+}
+
+int conv_choose_all(struct graph *g, int64_t budget)
+{
+    const struct simd *simd = simd_best();
+    struct offer *offer = calloc((size_t)g->nops + 1, sizeof(*offer));
+    if (!offer)
+        return -ENOMEM;
+    int32_t n = 0;
+    for (int32_t i = 0; i < g->nops; i++)
+        if (g->op[i].type == OP_CONV)
+            n += choose_plain(g, i, simd, &offer[n]);
+    qsort(offer, (size_t)n, sizeof(*offer), by_worth);
+    for (int32_t i = 0; i < n; i++) {
+        if (offer[i].bytes > budget)
+            continue;
+        budget -= offer[i].bytes;
+        g->op[offer[i].op].u.conv.way = (uint8_t)offer[i].way;
+        g->op[offer[i].op].u.conv.keep = true;
+    }
+    free(offer);
+    return 0;
+}
+
+/* ---- The kernel ---- */
 
 /* What op->packed of an OP_CONV is. */
 struct chosen {

@@ -9,6 +9,9 @@
 #include "libsplit/kernel.h"
 #include "libsplit/simd.h"
 
+/* How a convolution is computed, where there is a choice. */
+enum conv_way { CONV_BY_COST, CONV_DIRECT, CONV_WINOGRAD2, CONV_WINOGRAD4, CONV_WAYS };
+
 /* A convolution as its kernels see it. */
 struct conv {
     const struct graph *graph;
@@ -18,6 +21,10 @@ struct conv {
     int32_t in[2], out[2];    /* rows and columns of the whole maps */
     /* The weights at hand: those behind channels `outs` of each of `groups`. */
     struct span groups, outs;
+    enum conv_way way;
+    /* Winograd: transformed kernels are kept, 4 or 16 / 9 times the plain ones; else they are made
+     * anew from those in every frame.  Equal bits, so every node decides for itself. */
+    bool keep;
 };
 
 /* `op` with all its weights at hand. */
@@ -61,10 +68,22 @@ extern const struct conv_method conv_winograd4; /* F(4x4, 3x3): 4 times fewer */
 extern const struct conv_method conv_depthwise; /* a kernel per channel */
 extern const struct conv_method conv_gemm;      /* im2col and OpenBLAS */
 
-/* The way to compute `c` on this kind of machine: the one that costs least by arithmetic and
- * weights to read.  Where the environment says SPLITD_EXACT=1, only ways whose results are bit
+/* Tiles of F(m x m, 3x3) for which Winograd's algorithm reads, or transforms, its kernels once. */
+int32_t conv_winograd_tiles(const struct conv *c, const struct simd *simd, int32_t m);
+
+/* The way to compute `c` on this kind of machine: c->way, or the one that costs least by arithmetic
+ * and weights to read.  Where the environment says SPLITD_EXACT=1, only ways whose results are bit
  * for bit the same however a map is cut: Winograd's are only where cuts fall on its tiles. */
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd);
+
+/* Bytes that transformed kernels of `g` may take beyond the plain ones. */
+int64_t conv_budget(const struct graph *g);
+
+/* Sets the way of every convolution of `g`, and which keep transformed kernels: those that gain
+ * most for each byte, as long as all together take at most `budget` bytes more.  The same for equal
+ * networks on machines of one kind.  Before graph_geometry() and graph_pack().  Returns 0 or
+ * -ENOMEM. */
+int conv_choose_all(struct graph *g, int64_t budget);
 
 /* ---- What the ways share ---- */
 

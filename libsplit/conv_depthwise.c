@@ -78,7 +78,8 @@ static int depthwise_prepare(const struct conv *c, const struct simd *simd, void
         .to = { 1, 0, 0, d->stride * c->win.kernel[COL], d->stride },
     };
     for (int32_t i = 0; i < span_len(c->groups); i++)
-        weights_pack_outputs(d->weights + i, c->op, &l, c->groups.lo + i, 0, 1);
+        weights_pack_part(d->weights + i, c->op, &l, c->groups.lo + i, (struct span){ 0, 1 },
+                          (struct span){ 0, 1 });
     if (c->graph->model)
         onnx_forget(c->graph->model, c->op->u.conv.weight.t);
     if (c->op->u.conv.bias)

@@ -65,7 +65,7 @@ static void pack_panel(const struct conv *c, int32_t g, int32_t lo, int32_t hi, 
         .from = { c->cout * from[0], from[0], from[1], from[2], from[3] },
         .to = { 0, 1, channels, kw * pixel, pixel },
     };
-    weights_pack_outputs(to, c->op, &l, g, lo, hi);
+    weights_pack_part(to, c->op, &l, g, (struct span){ lo, hi }, (struct span){ 0, c->cin });
     if (c->graph->model && (weights_by_output(&l) || hi == c->outs.hi))
         onnx_forget(c->graph->model, c->op->u.conv.weight.t);
 }

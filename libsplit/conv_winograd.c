@@ -17,31 +17,33 @@
 #include "libsplit/kernel_ops.h"
 #include "libsplit/weights.h"
 
-enum { KERNEL = 3, MAX_N = 6, MAX_POSITIONS = MAX_N * MAX_N };
+enum { KERNEL = 3, TAPS = KERNEL * KERNEL, MAX_N = 6, MAX_POSITIONS = MAX_N * MAX_N };
 
-/* Transformed tiles of a block, before and after the products, want to stay in a second-level
- * cache ... */
+/* Input channels whose products are summed up before they are added to those before them, so that
+ * the transformed kernels of a panel stay near where they are made anew in every frame.  The same
+ * for every instruction set, and whether or not kernels are kept: equal bits.  Half as many cost
+ * 3 % of a network, a quarter 15 %. */
+enum { CHUNK = 256 };
+
+/* Transformed kernels whose panels take turns at one position, while its tiles are near ... */
+enum { GROUP_BYTES = 640 << 10 };
+/* ... and transformed tiles of a block, before and after the products, want to stay in a
+ * second-level cache, ... */
 enum { BLOCK_BYTES = 768 << 10 };
-/* ... but with fewer tiles than this the weights would be read too often. */
+/* ... but with fewer tiles than this kernels would be read, or transformed, too often. */
 enum { MIN_TILES = 56 };
 
 /* Floats between rows whose distance would otherwise be a multiple of 4 KiB, which all fall
  * into the same few lines of a cache. */
 enum { SKEW = 16 };
 
-/* Points 0, 1, -1 and infinity; and with 2 and -2. */
-static const double G2[4][KERNEL] = { { 1, 0, 0 }, { .5, .5, .5 }, { .5, -.5, .5 }, { 0, 0, 1 } };
-static const double G4[6][KERNEL] = { { 1. / 4, 0, 0 },
-                                      { -1. / 6, -1. / 6, -1. / 6 },
-                                      { -1. / 6, 1. / 6, -1. / 6 },
-                                      { 1. / 24, 1. / 12, 1. / 6 },
-                                      { 1. / 24, -1. / 12, 1. / 6 },
-                                      { 0, 0, 1 } };
-
 struct winograd {
     struct conv_panels layout; /* depth = cin */
-    float *weights;            /* (position, panel, cin, panel's channels) */
-    float *bias;               /* (vectors * width) */
+    /* Transformed kernels: (panel, chunk, position, input channel, panel's channels), SKEW floats
+     * behind every position; or plain ones: (panel, chunk, vector, input channel, tap, vector's
+     * channels). */
+    float *weights;
+    float *bias; /* (vectors * width) */
 };
 
 static int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
@@ -53,15 +55,6 @@ static bool winograd_fits(const struct conv *c)
         if (w->kernel[a] != KERNEL || w->stride[a] != 1 || w->dilation[a] != 1)
             return false;
     return c->group == 1;
-}
-
-static size_t packed_bytes(const struct conv *c, const struct simd *simd, int32_t m)
-{
-    const struct conv_panels l = conv_panels(span_len(c->outs), c->cin, simd);
-    const int64_t positions = (m + 2) * (m + 2);
-    return (size_t)(conv_panels_size(&l) * positions + (int64_t)l.vectors * l.width) *
-               sizeof(float) +
-           sizeof(struct winograd);
 }
 
 static void winograd_release(void *packed)
@@ -76,38 +69,74 @@ static void winograd_release(void *packed)
 
 /* ---- Weights ---- */
 
-/* U = G g G^T of one kernel; g (ky, kx) with `stride` floats from tap to tap. */
-static void transform_kernel(const float *g, ptrdiff_t stride, int32_t n, const double (*G)[KERNEL],
-                             float *u, ptrdiff_t u_position)
+static int32_t positions_of(int32_t m) { return (m + 2) * (m + 2); }
+
+static int32_t chunks_of(int32_t cin) { return ceil_div(cin, CHUNK); }
+
+/* First input channel of chunk `i`. */
+static int32_t chunk_at(int32_t cin, int32_t i) { return conv_block_at(cin, chunks_of(cin), i); }
+
+/* Where plain kernels of chunk `chunk` of panel `p` begin. */
+static ptrdiff_t plain_at(const struct conv_panels *l, int32_t p, int32_t chunk)
 {
-    for (int32_t i = 0; i < n; i++) {
-        double row[KERNEL];
-        for (int32_t x = 0; x < KERNEL; x++)
-            row[x] = G[i][0] * (double)g[x * stride] + G[i][1] * (double)g[(KERNEL + x) * stride] +
-                     G[i][2] * (double)g[(2 * KERNEL + x) * stride];
-        for (int32_t j = 0; j < n; j++, u += u_position)
-            *u = (float)(G[j][0] * row[0] + G[j][1] * row[1] + G[j][2] * row[2]);
-    }
+    const int64_t v0 = conv_panel_at(l, p), vectors = conv_panel_at(l, p + 1) - v0;
+    return (ptrdiff_t)TAPS * l->width * (v0 * l->depth + vectors * chunk_at(l->depth, chunk));
 }
 
-/* Output channels [lo, hi), as a panel of `channels`; `plain` has room for its kernels. */
-static void pack_panel(const struct conv *c, int32_t lo, int32_t hi, int32_t channels, int32_t m,
-                       float *plain, float *to, ptrdiff_t to_position)
+/* Where kept kernels of chunk `chunk` of panel `p` begin. */
+static ptrdiff_t kept_at(const struct conv_panels *l, int32_t m, int32_t p, int32_t chunk)
 {
-    const int64_t taps = (int64_t)KERNEL * KERNEL;
+    const int64_t v0 = conv_panel_at(l, p), channels = (conv_panel_at(l, p + 1) - v0) * l->width;
+    const int64_t chunks = chunks_of(l->depth);
+    return positions_of(m) * (v0 * l->width * l->depth + chunk_at(l->depth, chunk) * channels +
+                              (p * chunks + chunk) * SKEW);
+}
+
+static int64_t weights_size(const struct conv *c, const struct conv_panels *l, int32_t m)
+{
+    return c->keep ? kept_at(l, m, l->panels, 0) : TAPS * conv_panels_size(l);
+}
+
+static size_t packed_bytes(const struct conv *c, const struct simd *simd, int32_t m)
+{
+    const struct conv_panels l = conv_panels(span_len(c->outs), c->cin, simd);
+    return (size_t)(weights_size(c, &l, m) + (int64_t)l.vectors * l.width) * sizeof(float) +
+           sizeof(struct winograd);
+}
+
+/* Plain kernels of panel `p`, all its input channels. */
+static void pack_panel(const struct conv *c, const struct conv_panels *lay, int32_t p, float *to)
+{
+    const int64_t width = lay->width;
     const int64_t *from = c->op->u.conv.weight.stride;
     const struct weight_layout l = {
         .extent = { 1, c->cout, c->cin, KERNEL, KERNEL },
         .from = { 0, from[0], from[1], from[2], from[3] },
-        .to = { 0, 1, taps * channels, (int64_t)KERNEL * channels, channels },
+        .to = { 0, 1, TAPS * width, KERNEL * width, width },
     };
-    weights_pack_outputs(plain, c->op, &l, 0, lo, hi);
-    if (c->graph->model && (weights_by_output(&l) || hi == c->outs.hi))
+    for (int32_t i = 0; i < chunks_of(c->cin); i++) {
+        const struct span ins = { chunk_at(c->cin, i), chunk_at(c->cin, i + 1) };
+        for (int32_t v = conv_panel_at(lay, p); v < conv_panel_at(lay, p + 1); v++) {
+            const int32_t lo = c->outs.lo + v * lay->width;
+            const struct span outs = { lo, min_i32(lo + lay->width, c->outs.hi) };
+            weights_pack_part(to, c->op, &l, 0, outs, ins);
+            to += (ptrdiff_t)TAPS * lay->width * span_len(ins);
+        }
+    }
+    if (c->graph->model && (weights_by_output(&l) || p + 1 == lay->panels))
         onnx_forget(c->graph->model, c->op->u.conv.weight.t);
-    for (int32_t i = 0; i < c->cin; i++)
-        for (int32_t o = 0; o < hi - lo; o++)
-            transform_kernel(plain + (ptrdiff_t)i * taps * channels + o, channels, m + 2,
-                             m == 2 ? G2 : G4, to + (ptrdiff_t)i * channels + o, to_position);
+}
+
+/* Transforms the plain kernels of a chunk of panel `p`. */
+static void transform_chunk(const struct conv_panels *l, const struct simd *simd, int32_t m,
+                            int32_t p, int32_t chunk, const float *plain, float *to)
+{
+    const int32_t vectors = conv_panel_at(l, p + 1) - conv_panel_at(l, p);
+    const int32_t depth = chunk_at(l->depth, chunk + 1) - chunk_at(l->depth, chunk);
+    const ptrdiff_t step = (ptrdiff_t)vectors * l->width;
+    for (int32_t v = 0; v < vectors; v++)
+        simd->winograd_kernel[m](plain + (ptrdiff_t)v * depth * TAPS * l->width, depth,
+                                 to + v * l->width, step, depth * step + SKEW);
 }
 
 static int prepare(const struct conv *c, const struct simd *simd, int32_t m, void **packed)
@@ -119,16 +148,17 @@ static int prepare(const struct conv *c, const struct simd *simd, int32_t m, voi
         return err;
     wg->layout = conv_panels(span_len(c->outs), c->cin, simd);
     const struct conv_panels *l = &wg->layout;
-    const int64_t position = conv_panels_size(l);
-    wg->weights = weights_alloc(position * (m + 2) * (m + 2));
+    wg->weights = weights_alloc(weights_size(c, l, m));
     wg->bias = weights_alloc((int64_t)l->vectors * l->width);
-    plain = weights_alloc((int64_t)KERNEL * KERNEL * c->cin * simd->vectors * simd->width);
-    if (!wg->weights || !wg->bias || !plain)
+    if (c->keep)
+        plain = weights_alloc((int64_t)KERNEL * KERNEL * c->cin * simd->vectors * simd->width);
+    if (!wg->weights || !wg->bias || (c->keep && !plain))
         goto out;
     for (int32_t p = 0; p < l->panels; p++) {
-        const int32_t lo = conv_panel_at(l, p) * l->width, end = conv_panel_at(l, p + 1) * l->width;
-        pack_panel(c, c->outs.lo + lo, min_i32(c->outs.lo + end, c->outs.hi), end - lo, m, plain,
-                   wg->weights + (ptrdiff_t)lo * l->depth, position);
+        pack_panel(c, l, p, c->keep ? plain : wg->weights + plain_at(l, p, 0));
+        for (int32_t i = 0; c->keep && i < chunks_of(c->cin); i++)
+            transform_chunk(l, simd, m, p, i, plain + plain_at(l, p, i) - plain_at(l, p, 0),
+                            wg->weights + kept_at(l, m, p, i));
     }
     if (c->op->u.conv.bias)
         memcpy(wg->bias, c->op->u.conv.bias + c->outs.lo,
@@ -144,36 +174,53 @@ out:
 
 /* ---- Scratch ---- */
 
-/* Where transformed tiles lie: (position, tile, channel), before and after the products. */
-struct tiles {
-    int32_t count; /* of a block */
-    ptrdiff_t in_tile, in_position, out_tile, out_position;
+/* How work is cut, and where what is transformed lies: tiles (chunk, position, tile, channel)
+ * before the products and (position, tile, channel) after them, and the kernels of a group of
+ * panels unless they are kept.  The same whatever part of the weights is at hand: so is the
+ * scratch. */
+struct blocks {
+    int32_t tiles;   /* at most, of a block */
+    int32_t vectors; /* at most, of a group of panels */
+    ptrdiff_t in_tile, in_position, in_chunk, out_tile, out_position;
 };
 
-/* The same whatever part of the weights is at hand: so is the scratch. */
-static struct tiles tiles_of(const struct conv *c, const struct simd *simd, int32_t m)
+static struct blocks blocks_of(const struct conv *c, const struct simd *simd, int32_t m)
 {
-    const struct conv_panels l = conv_panels(c->cout, c->cin, simd);
-    const int64_t per_tile =
-        (int64_t)(m + 2) * (m + 2) * (c->cin + l.vectors * l.width) * (int64_t)sizeof(float);
-    const int64_t all = (int64_t)ceil_div(c->out[ROW], m) * ceil_div(c->out[COL], m);
-    int64_t count = BLOCK_BYTES / per_tile;
-    if (count < MIN_TILES)
-        count = MIN_TILES;
-    if (count > all)
-        count = all;
-    struct tiles t = { .count = (int32_t)count };
-    t.in_tile = ceil_div(c->cin, SIMD_MAX_WIDTH) * SIMD_MAX_WIDTH + SKEW;
-    t.out_tile = (ptrdiff_t)l.vectors * l.width + SKEW;
-    t.in_position = t.count * t.in_tile + SKEW;
-    t.out_position = t.count * t.out_tile + SKEW;
-    return t;
+    const int32_t vectors = ceil_div(c->cout, simd->width);
+    const int32_t chunks = chunks_of(c->cin), depth = ceil_div(c->cin, chunks);
+    const int64_t vector_bytes = positions_of(m) * depth * simd->width * (int64_t)sizeof(float);
+    struct blocks b = { .vectors = (int32_t)(GROUP_BYTES / vector_bytes) };
+    b.vectors = min_i32(max_i32(b.vectors, simd->vectors), vectors);
+    b.in_tile = ceil_div(depth, SIMD_MAX_WIDTH) * SIMD_MAX_WIDTH;
+    b.out_tile = (ptrdiff_t)b.vectors * simd->width + SKEW;
+    const int64_t tile_bytes =
+        positions_of(m) * (chunks * b.in_tile + b.out_tile) * (int64_t)sizeof(float);
+    b.tiles = max_i32((int32_t)(BLOCK_BYTES / tile_bytes), MIN_TILES);
+    b.tiles = min_i32(b.tiles, ceil_div(c->out[ROW], m) * ceil_div(c->out[COL], m));
+    b.in_position = b.tiles * b.in_tile + SKEW;
+    b.in_chunk = positions_of(m) * b.in_position;
+    b.out_position = b.tiles * b.out_tile + SKEW;
+    return b;
+}
+
+int32_t conv_winograd_tiles(const struct conv *c, const struct simd *simd, int32_t m)
+{
+    return blocks_of(c, simd, m).tiles;
+}
+
+/* Kernels of a group, transformed. */
+static ptrdiff_t group_size(const struct conv *c, const struct simd *simd, int32_t m,
+                            const struct blocks *b)
+{
+    const int64_t depth = ceil_div(c->cin, chunks_of(c->cin));
+    return positions_of(m) * (depth * b->vectors * simd->width + b->vectors * SKEW);
 }
 
 static size_t scratch_bytes(const struct conv *c, const struct simd *simd, int32_t m)
 {
-    const struct tiles t = tiles_of(c, simd, m);
-    return (size_t)((m + 2) * (m + 2) * (t.in_position + t.out_position) + t.in_tile) *
+    const struct blocks b = blocks_of(c, simd, m);
+    const ptrdiff_t tiles = chunks_of(c->cin) * b.in_chunk + positions_of(m) * b.out_position;
+    return (size_t)(c->cin + SIMD_MAX_WIDTH + tiles + (c->keep ? 0 : group_size(c, simd, m, &b))) *
            sizeof(float);
 }
 
@@ -185,10 +232,21 @@ struct job {
     const struct winograd *wg;
     const struct kernel_call *call;
     int32_t m, across; /* tiles side by side */
-    struct tiles tiles;
+    struct blocks blocks;
     struct span rows, cols; /* of input that may be read */
     struct simd_act act;
-    float *zeros, *in, *out; /* (cin) zeros, transformed tiles; in the scratch */
+    /* In the scratch: (cin) zeros, transformed tiles, transformed kernels. */
+    float *zeros, *in, *out, *kernels;
+};
+
+/* A block of tiles. */
+struct tiles {
+    int32_t first, count;
+};
+
+/* Panels [first, end), which begin with vector `v0` of those at hand. */
+struct group {
+    int32_t first, end, v0;
 };
 
 /* First output pixel of tile `t` of the region. */
@@ -201,13 +259,13 @@ static int32_t tile_col(const struct job *j, int32_t t)
     return j->call->region.lo[COL] + t % j->across * j->m;
 }
 
-static void transform_input(const struct job *j, int32_t first, int32_t count)
+static void transform_input(const struct job *j, struct tiles b)
 {
     const struct view *in = &j->call->in[0];
     const int32_t n = j->m + 2;
-    for (int32_t t = 0; t < count; t++) {
-        const int32_t y = tile_row(j, first + t) - j->c->win.pad[ROW];
-        const int32_t x = tile_col(j, first + t) - j->c->win.pad[COL];
+    for (int32_t t = 0; t < b.count; t++) {
+        const int32_t y = tile_row(j, b.first + t) - j->c->win.pad[ROW];
+        const int32_t x = tile_col(j, b.first + t) - j->c->win.pad[COL];
         const float *pixel[MAX_POSITIONS];
         for (int32_t r = 0; r < n; r++)
             for (int32_t q = 0; q < n; q++) {
@@ -215,26 +273,36 @@ static void transform_input(const struct job *j, int32_t first, int32_t count)
                                   x + q >= j->cols.lo && x + q < j->cols.hi;
                 pixel[r * n + q] = held ? view_at(in, y + r, x + q, 0) : j->zeros;
             }
-        j->simd->winograd_in[j->m](&(struct simd_tile){
-            .x = pixel,
-            .v = j->in + t * j->tiles.in_tile,
-            .v_position = j->tiles.in_position,
-            .channels = j->c->cin,
-        });
+        for (int32_t i = 0, k = 0; i < chunks_of(j->c->cin); i++) {
+            const int32_t end = chunk_at(j->c->cin, i + 1);
+            j->simd->winograd_in[j->m](&(struct simd_tile){
+                .x = pixel,
+                .first = k,
+                .v = j->in + i * j->blocks.in_chunk + t * j->blocks.in_tile,
+                .v_position = j->blocks.in_position,
+                .channels = end - k,
+            });
+            k = end;
+        }
     }
 }
 
-static void transform_output(const struct job *j, int32_t first, int32_t count)
+/* What the products of `g` yield of the region. */
+static void transform_output(const struct job *j, struct tiles b, const struct group *g)
 {
     const struct box *r = &j->call->region;
     const struct view *out = &j->call->out, *add = &j->call->in[1];
+    const struct conv_panels *l = &j->wg->layout;
     const bool adds = j->call->op->ninputs > 1;
-    for (int32_t t = 0; t < count; t++) {
-        const int32_t y = tile_row(j, first + t), x = tile_col(j, first + t), k = r->lo[CHAN];
+    const int32_t first = j->c->outs.lo + g->v0 * l->width;
+    const int32_t k = max_i32(r->lo[CHAN], first);
+    const int32_t end = min_i32(r->hi[CHAN], j->c->outs.lo + conv_panel_at(l, g->end) * l->width);
+    for (int32_t t = 0; t < b.count; t++) {
+        const int32_t y = tile_row(j, b.first + t), x = tile_col(j, b.first + t);
         j->simd->winograd_out[j->m](&(struct simd_tile){
-            .v = j->out + t * j->tiles.out_tile + k - j->c->outs.lo,
-            .v_position = j->tiles.out_position,
-            .channels = box_len(*r, CHAN),
+            .v = j->out + t * j->blocks.out_tile + k - first,
+            .v_position = j->blocks.out_position,
+            .channels = end - k,
             .out = view_at(out, y, x, k),
             .out_row = out->row_stride,
             .out_pixel = out->pixel_stride,
@@ -249,35 +317,94 @@ static void transform_output(const struct job *j, int32_t first, int32_t count)
     }
 }
 
-/* All tiles of a block at position `q` with panel `p`. */
-static void multiply(const struct job *j, int32_t q, int32_t p, int32_t tiles)
+/* Transformed kernels of a chunk of panel `p`. */
+static const float *kernels_of(const struct job *j, const struct group *g, int32_t p, int32_t chunk)
+{
+    const struct conv_panels *l = &j->wg->layout;
+    if (j->c->keep)
+        return j->wg->weights + kept_at(l, j->m, p, chunk);
+    const int64_t depth = chunk_at(l->depth, chunk + 1) - chunk_at(l->depth, chunk);
+    return j->kernels + positions_of(j->m) * ((conv_panel_at(l, p) - g->v0) * l->width * depth +
+                                              (p - g->first) * (ptrdiff_t)SKEW);
+}
+
+/* All tiles of a block at position `q` with panel `p` and the input channels of one chunk. */
+static void multiply(const struct job *j, const struct group *g, int32_t chunk, int32_t q,
+                     int32_t p, int32_t tiles)
 {
     const struct conv_panels *l = &j->wg->layout;
     const int32_t v0 = conv_panel_at(l, p), vectors = conv_panel_at(l, p + 1) - v0;
-    const float *weights =
-        j->wg->weights + q * conv_panels_size(l) + (ptrdiff_t)v0 * l->width * l->depth;
-    const float *in = j->in + q * j->tiles.in_position;
-    float *out = j->out + q * j->tiles.out_position + (ptrdiff_t)v0 * l->width;
+    const int32_t depth = chunk_at(l->depth, chunk + 1) - chunk_at(l->depth, chunk);
+    const ptrdiff_t step = (ptrdiff_t)vectors * l->width;
+    const float *weights = kernels_of(j, g, p, chunk) + q * (depth * step + SKEW);
+    const float *in = j->in + chunk * j->blocks.in_chunk + q * j->blocks.in_position;
+    float *out = j->out + q * j->blocks.out_position + (ptrdiff_t)(v0 - g->v0) * l->width;
     struct simd_block b = {
         .rows = 1,
         .runs = 1,
-        .len = l->depth,
-        .in_pixel = j->tiles.in_tile,
-        .out_pixel = j->tiles.out_tile,
+        .len = depth,
+        .in_pixel = j->blocks.in_tile,
+        .out_pixel = j->blocks.out_tile,
+        .add_pixel = j->blocks.out_tile,
         .last = l->width,
     };
     const int32_t count = ceil_div(tiles, j->simd->pixels[vectors]);
+    const int32_t positions = positions_of(j->m);
     /* All blocks but the first find the panel in the cache: together they fetch the next one,
-     * which follows it in memory. */
-    const ptrdiff_t step = (ptrdiff_t)vectors * l->width;
-    b.ahead_step = step / count;
+     * which follows it in memory; plain kernels of the next chunk, if they are not kept. */
+    const float *next = weights + depth * step;
+    b.ahead_step = ceil_div((int32_t)step, count);
+    if (!j->c->keep) {
+        b.ahead_step = ceil_div((int32_t)step * TAPS, positions * count);
+        next = j->wg->weights + plain_at(l, p, chunk) + depth * step * TAPS +
+               (ptrdiff_t)q * count * depth * b.ahead_step;
+    }
     for (int32_t i = 0; i < count; i++) {
         const int32_t first = conv_block_at(tiles, count, i);
         const int32_t pixels = conv_block_at(tiles, count, i + 1) - first;
-        b.ahead =
-            weights + (count > 1 ? l->depth * (step + i * b.ahead_step) : CONV_STEPS_AHEAD * step);
-        j->simd->block[vectors][pixels](&b, in + first * b.in_pixel, weights,
-                                        out + first * b.out_pixel, NULL, NULL);
+        float *to = out + first * b.out_pixel;
+        b.ahead = next + (ptrdiff_t)i * depth * b.ahead_step;
+        j->simd->block[vectors][pixels](&b, in + first * b.in_pixel, weights, to, NULL,
+                                        chunk > 0 ? to : NULL);
+    }
+}
+
+static void multiply_group(const struct job *j, const struct group *g, int32_t tiles)
+{
+    const struct conv_panels *l = &j->wg->layout;
+    for (int32_t i = 0; i < chunks_of(l->depth); i++) {
+        for (int32_t p = g->first; !j->c->keep && p < g->end; p++)
+            transform_chunk(l, j->simd, j->m, p, i, j->wg->weights + plain_at(l, p, i),
+                            (float *)kernels_of(j, g, p, i));
+        for (int32_t q = 0; q < positions_of(j->m); q++)
+            for (int32_t p = g->first; p < g->end; p++)
+                multiply(j, g, i, q, p, tiles);
+    }
+}
+
+/* As many panels from `first` on, before `end`, as a group may have. */
+static struct group group_at(const struct job *j, int32_t first, int32_t end)
+{
+    const struct conv_panels *l = &j->wg->layout;
+    struct group g = { first, first + 1, conv_panel_at(l, first) };
+    while (g.end < end && conv_panel_at(l, g.end + 1) - g.v0 <= j->blocks.vectors)
+        g.end++;
+    return g;
+}
+
+static void run_block(const struct job *j, struct tiles b)
+{
+    const struct box *r = &j->call->region;
+    const struct conv_panels *l = &j->wg->layout;
+    int32_t first = 0, end = l->panels;
+    while (conv_panel_at(l, first + 1) * l->width <= r->lo[CHAN] - j->c->outs.lo)
+        first++;
+    while (conv_panel_at(l, end - 1) * l->width >= r->hi[CHAN] - j->c->outs.lo)
+        end--;
+    transform_input(j, b);
+    for (struct group g = group_at(j, first, end); g.first < end; g = group_at(j, g.end, end)) {
+        multiply_group(j, &g, b.count);
+        transform_output(j, b, &g);
     }
 }
 
@@ -296,28 +423,22 @@ static void run(const struct conv *c, const struct simd *simd, int32_t m, const 
     const struct box *r = &call->region;
     struct act rest;
     struct job j = { .c = c, .simd = simd, .wg = packed, .call = call, .m = m };
-    const struct conv_panels *l = &j.wg->layout;
-    const int32_t positions = (m + 2) * (m + 2);
     j.act = conv_activation(&c->op->act, &rest);
     j.across = ceil_div(box_len(*r, COL), m);
-    j.tiles = tiles_of(c, simd, m);
+    j.blocks = blocks_of(c, simd, m);
     j.rows = reach(c, ROW, r);
     j.cols = reach(c, COL, r);
     j.zeros = call->scratch;
-    j.in = j.zeros + j.tiles.in_tile;
-    j.out = j.in + positions * j.tiles.in_position;
+    j.in = j.zeros + ceil_div(c->cin, SIMD_MAX_WIDTH) * SIMD_MAX_WIDTH;
+    j.out = j.in + chunks_of(c->cin) * j.blocks.in_chunk;
+    j.kernels = j.out + positions_of(m) * j.blocks.out_position;
     memset(j.zeros, 0, (size_t)c->cin * sizeof(float));
 
     const int32_t all = j.across * ceil_div(box_len(*r, ROW), m);
-    for (int32_t first = 0; first < all; first += j.tiles.count) {
-        const int32_t count = min_i32(j.tiles.count, all - first);
-        transform_input(&j, first, count);
-        for (int32_t q = 0; q < positions; q++)
-            for (int32_t p = 0; p < l->panels; p++)
-                if (conv_panel_at(l, p) * l->width < r->hi[CHAN] - c->outs.lo &&
-                    conv_panel_at(l, p + 1) * l->width > r->lo[CHAN] - c->outs.lo)
-                    multiply(&j, q, p, count);
-        transform_output(&j, first, count);
+    const int32_t blocks = ceil_div(all, j.blocks.tiles);
+    for (int32_t i = 0; i < blocks; i++) {
+        const int32_t first = conv_block_at(all, blocks, i);
+        run_block(&j, (struct tiles){ first, conv_block_at(all, blocks, i + 1) - first });
     }
     conv_finish(call, &rest);
 }

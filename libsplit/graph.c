@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <math.h>
 
+#include "libsplit/conv.h"
 #include "libsplit/import.h"
 #include "libsplit/kernel.h"
 #include "libsplit/passes.h"
@@ -76,7 +77,12 @@ int graph_build(struct graph *g, const struct onnx_model *m, const struct graph_
         return rc;
     }
     *g = made;
-    return 0;
+    rc = conv_choose_all(g, conv_budget(g));
+    if (rc < 0) {
+        diag(why, rc, "%s: out of memory", m->file);
+        graph_done(g);
+    }
+    return rc;
 }
 
 void graph_done(struct graph *g)

@@ -192,6 +192,8 @@ struct op {
             struct weight_ref weight;
             float *scale; /* (cout), multiplies the weights when they are packed; NULL: 1 */
             float *bias;  /* (cout); NULL: 0 */
+            uint8_t way;  /* OP_CONV: enum conv_way (libsplit/conv.h), how it is computed */
+            bool keep;    /* OP_CONV: and whether it may keep more than its plain weights */
         } conv;           /* OP_CONV, OP_CONV_TRANSPOSE */
         struct {
             struct window win;

@@ -100,7 +100,7 @@ typedef void simd_blend_fn(const float *const *x, const float *weight, int32_t t
 /* Winograd's transforms of one tile, F(m x m, 3 x 3) with m = 2 or 4; n = m + 2.
  *
  * Input: x[n * n] points at the tile's pixels (zeros where it hangs over the map); V gets
- * value (position p, channel k) at v[p * v_position + k].
+ * value (position p, channel first + k) at v[p * v_position + k].
  * Output: reads position p of channel k at v[p * v_position + k] and writes `rows` x `cols`
  * (1..m each) pixels. */
 struct simd_tile {
@@ -108,6 +108,7 @@ struct simd_tile {
     float *v;
     ptrdiff_t v_position;
     int32_t channels;
+    int32_t first; /* input only */
     /* output only */
     float *out;
     ptrdiff_t out_row, out_pixel;
@@ -118,6 +119,12 @@ struct simd_tile {
     struct simd_act act;
 };
 typedef void simd_tile_fn(const struct simd_tile *t);
+
+/* Winograd's transform of 3x3 kernels: tap t of input channel d and output channel k, at
+ * g[(d * 9 + t) * width + k], becomes position p at u[p * u_position + d * u_step + k], for one
+ * vector of output channels. */
+typedef void simd_kernel_fn(const float *g, int32_t depth, float *u, ptrdiff_t u_step,
+                            ptrdiff_t u_position);
 
 /* out[i] = act(a[i] + b[i]) and act(a[i]), i < n.  out may be a or b. */
 typedef void simd_add_fn(const float *a, const float *b, float *out, ptrdiff_t n,
@@ -157,6 +164,7 @@ struct simd {
     simd_average_fn *average;
     simd_blend_fn *blend;
     simd_tile_fn *winograd_in[5], *winograd_out[5]; /* [m], m = 2 or 4 */
+    simd_kernel_fn *winograd_kernel[5];
     simd_add_fn *add;
     simd_activate_fn *activate;
     simd_apply_fn *apply;

@@ -47,6 +47,8 @@ static inline vec v_leaky(vec x, float slope)
 }
 static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { __builtin_prefetch(x, 1); }
+/* Makes the compiler forget what `x` is made of. */
+#define v_keep(x) __asm__("" : "+r"(x))
 
 #define SIMD_KERNELS_FILE "simd_neon_kernels.h"
 #define SIMD_TABLE simd_neon

@@ -37,20 +37,20 @@ static inline float element(const struct onnx_tensor *t, int64_t i)
     return f;
 }
 
-void weights_pack_outputs(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
-                          int64_t lo, int64_t hi)
+void weights_pack_part(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
+                       struct span outs, struct span ins)
 {
     const struct onnx_tensor *t = op->u.conv.weight.t;
     const float *scale = op->u.conv.scale ? op->u.conv.scale + g * l->extent[W_OUT] : NULL;
-    for (int64_t i = 0; i < l->extent[W_IN]; i++)
+    for (int64_t i = ins.lo; i < ins.hi; i++)
         for (int64_t y = 0; y < l->extent[W_ROW]; y++)
             for (int64_t x = 0; x < l->extent[W_COL]; x++) {
                 const int64_t from = g * l->from[W_GROUP] + i * l->from[W_IN] + y * l->from[W_ROW] +
                                      x * l->from[W_COL];
-                float *line = to + i * l->to[W_IN] + y * l->to[W_ROW] + x * l->to[W_COL];
-                for (int64_t o = lo; o < hi; o++) {
+                float *line = to + (i - ins.lo) * l->to[W_IN] + y * l->to[W_ROW] + x * l->to[W_COL];
+                for (int64_t o = outs.lo; o < outs.hi; o++) {
                     const float w = element(t, from + o * l->from[W_OUT]);
-                    line[(o - lo) * l->to[W_OUT]] = scale ? w * scale[o] : w;
+                    line[(o - outs.lo) * l->to[W_OUT]] = scale ? w * scale[o] : w;
                 }
             }
 }
@@ -67,14 +67,15 @@ float *weights_pack(const struct graph *g, const struct op *op, const struct wei
     /* Walk the file in its own order, so that pages let go are not needed again. */
     const int64_t block = weights_by_output(l) ? OUT_BLOCK : outs.hi - outs.lo;
     const int64_t per_out = l->extent[W_IN] * l->extent[W_ROW] * l->extent[W_COL];
+    const struct span all = { 0, (int32_t)l->extent[W_IN] };
     int64_t read = 0;
     for (int64_t group = groups.lo; group < groups.hi; group++)
-        for (int64_t o = outs.lo; o < outs.hi; o += block) {
-            const int64_t end = o + block < outs.hi ? o + block : outs.hi;
-            weights_pack_outputs(to + (group - groups.lo) * l->to[W_GROUP] +
-                                     (o - outs.lo) * l->to[W_OUT],
-                                 op, l, group, o, end);
-            read += (end - o) * per_out;
+        for (struct span part = outs; part.lo < outs.hi; part.lo = part.hi) {
+            part.hi = part.lo + block < outs.hi ? part.lo + (int32_t)block : outs.hi;
+            weights_pack_part(to + (group - groups.lo) * l->to[W_GROUP] +
+                                  (part.lo - outs.lo) * l->to[W_OUT],
+                              op, l, group, part, all);
+            read += (part.hi - part.lo) * per_out;
             if (read >= FORGET_EVERY && g->model) {
                 onnx_forget(g->model, op->u.conv.weight.t);
                 read = 0;

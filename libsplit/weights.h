@@ -24,10 +24,10 @@ int64_t weights_count(const struct weight_layout *l, struct span groups, struct 
 float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l,
                     struct span groups, struct span outs);
 
-/* Packs output channels [lo, hi) of group `g` alone: channel lo goes to `to`, the group's own
- * place (to[W_GROUP]) does not count.  Lets nothing go. */
-void weights_pack_outputs(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
-                          int64_t lo, int64_t hi);
+/* Packs output channels `outs` and input channels `ins` of group `g` alone: the first of them goes
+ * to `to`, the group's own place (to[W_GROUP]) does not count.  Lets nothing go. */
+void weights_pack_part(float *to, const struct op *op, const struct weight_layout *l, int64_t g,
+                       struct span outs, struct span ins);
 
 /* Do the weights of one output channel lie together in the model, so that its pages can be let
  * go channel by channel? */

@@ -228,6 +228,22 @@ static void check_way(struct trial *t, const struct simd *simd, const struct con
     check_channels(t, simd, way, whole);
 }
 
+/* Transformed kernels give the same bits whether they are kept or made anew in every frame. */
+static void check_kept(struct trial *t, const struct simd *simd, const struct conv_method *way,
+                       const float *whole)
+{
+    const size_t bytes = (size_t)net_values(&t->net, t->op->output) * sizeof(float);
+    const size_t plain = way->packed_bytes(&t->conv, simd);
+    float *kept = must(malloc(bytes));
+    t->conv.keep = true;
+    cr_assert_gt(way->packed_bytes(&t->conv, simd), plain);
+    check_way(t, simd, way, kept);
+    t->conv.keep = false;
+    cr_assert_eq(memcmp(whole, kept, bytes), 0, "%s %s: kept kernels differ", simd->name,
+                 way->name);
+    free(kept);
+}
+
 /* All ways and instruction sets; those that round once per multiply-add agree in every bit. */
 static void check_all(struct trial *t)
 {
@@ -238,6 +254,8 @@ static void check_all(struct trial *t)
         bool any = false;
         for (const struct simd *const *s = simd_usable(); *s && ways[w]->fits(&t->conv); s++) {
             check_way(t, *s, ways[w], whole);
+            if (ways[w] == &conv_winograd2 || ways[w] == &conv_winograd4)
+                check_kept(t, *s, ways[w], whole);
             if ((*s)->fused && any)
                 cr_assert_eq(memcmp(first, whole, bytes), 0, "%s: %s differs", ways[w]->name,
                              (*s)->name);
@@ -357,4 +375,42 @@ Test(conv, large)
         net_conv(&t.net, net_input(&t.net, shape[i][0], 30, shape[i][1], 1), shape[i][2], 1, w);
         check_all(&t);
     }
+}
+
+/* ---- Which way ---- */
+
+/* What the weights of `g` take beyond the plain ones. */
+static int64_t kept_bytes(const struct graph *g)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < g->nops; i++) {
+        const struct op *op = &g->op[i];
+        struct op plain = *op;
+        plain.u.conv.keep = false;
+        if (op->u.conv.keep)
+            bytes += (int64_t)(kernels[op->type].packed_bytes(g, op, all_channels(g, op)) -
+                               kernels[op->type].packed_bytes(g, &plain, all_channels(g, &plain)));
+    }
+    return bytes;
+}
+
+/* Nothing exceeds the budget, and some of it is used. */
+Test(conv, budget)
+{
+    struct net n;
+    net_init(&n, 1);
+    struct window w = square(3, 1, 1);
+    w.pad[ROW] = w.pad[COL] = w.pad_end[ROW] = w.pad_end[COL] = 1;
+    int32_t t = net_input(&n, 56, 56, 32, 1);
+    for (int32_t channels = 32; channels <= 128; channels *= 2)
+        t = net_conv(&n, t, channels, 1, w);
+    net_output(&n, t);
+    int64_t bytes = 0;
+    for (int64_t budget = 0; budget <= INT64_C(8) << 20; budget += 200000) {
+        cr_assert_eq(conv_choose_all(&n.g, budget), 0);
+        bytes = kept_bytes(&n.g);
+        cr_assert_leq(bytes, budget);
+    }
+    cr_assert(bytes > 0 || simd_best() == &simd_portable, "nothing is worth keeping");
+    net_done(&n);
 }
