@@ -161,10 +161,24 @@ static int on_socket(void *ctx, curl_socket_t fd, curlsocktype purpose)
     return CURL_SOCKOPT_OK;
 }
 
+/* A certificate that was not taken, in whatever words. */
+static bool is_distrusted(const struct http *h, CURLcode code)
+{
+    long verdict = 0;
+
+    if (code == CURLE_SSL_CONNECT_ERROR)
+        curl_easy_getinfo(h->curl, CURLINFO_SSL_VERIFYRESULT, &verdict);
+    return verdict != 0 || code == CURLE_PEER_FAILED_VERIFICATION ||
+           code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_ISSUER_ERROR;
+}
+
 /* The server went away, or is not there yet: nothing that is asked of it changes anything, so it
  * may be asked again. */
-static bool may_pass(CURLcode code)
+static bool may_pass(const struct http *h, CURLcode code)
 {
+    /* In the middle of a handshake; other failures of TLS stay what they are. */
+    if (code == CURLE_SSL_CONNECT_ERROR && !is_distrusted(h, code))
+        return strstr(h->error, "SYSCALL") || strstr(h->error, "unexpected eof");
     return code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR ||
            code == CURLE_SEND_ERROR || code == CURLE_PARTIAL_FILE ||
            code == CURLE_OPERATION_TIMEDOUT;
@@ -183,14 +197,12 @@ static int explain(const struct http *h, CURLcode code, bool late, const struct 
     if (code == CURLE_OPERATION_TIMEDOUT && late)
         return diag(why, -ETIMEDOUT, "%s: no answer within %g s", h->base,
                     (double)h->timeout_ms / 1000);
-    if (may_pass(code))
-        return diag(why, -ECONNREFUSED, "%s: cannot be reached (%s)", h->base, text);
-    switch (code) {
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
+    if (is_distrusted(h, code))
         return diag(why, -EKEYREJECTED,
                     "%s: is not to be trusted (%s): name its authority with --ca", h->base, text);
+    if (may_pass(h, code))
+        return diag(why, -ECONNREFUSED, "%s: cannot be reached (%s)", h->base, text);
+    switch (code) {
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_COULDNT_RESOLVE_HOST:
