@@ -12,6 +12,7 @@ int cmd_run(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_psnr(int argc, char **argv);
 int cmd_init(int argc, char **argv);

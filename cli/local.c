@@ -403,6 +403,11 @@ static void note_nodes(const struct local_model *m, enum halo halo, int32_t node
                 m->halo.nodes, nodes);
 }
 
+bool local_is_open(const struct local_model *m, int32_t input)
+{
+    return is_open(&m->onnx->input[input]);
+}
+
 int local_open(struct split_session **s, const struct local_model *m, const struct local_options *o,
                int32_t nodes, const struct frame *f, struct diag *why)
 {

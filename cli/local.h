@@ -37,8 +37,8 @@ struct local_model {
     bool has_halo; /* there is one beside the model, and the options look at it */
 };
 
-/* Opens model, sidecar and halo file.  Returns 0 or a negative errno with `*why`; local_done() of a zeroed or
- * done model is fine. */
+/* Opens model, sidecar and halo file.  Returns 0 or a negative errno with `*why`; local_done() of a
+ * zeroed or done model is fine. */
 int local_load(struct local_model *m, const char *file, const struct local_options *o,
                struct diag *why);
 void local_done(struct local_model *m);
@@ -56,6 +56,9 @@ struct frame {
     struct npy tensor[LOCAL_MAX_INPUTS];
     struct graph_input shape[LOCAL_MAX_INPUTS]; /* of every input, in the network's order */
 };
+
+/* Does the model leave an extent of `input` open? */
+bool local_is_open(const struct local_model *m, int32_t input);
 
 /* True if `arg` is "NAME=FILE" and the network has an input NAME. */
 bool local_is_named(const struct local_model *m, const char *arg);

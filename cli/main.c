@@ -19,6 +19,7 @@ static const struct command {
     { "compare", cmd_compare, "compare a model's outputs with expected ones" },
     { "plan", cmd_plan, "show which node computes and receives what" },
     { "check", cmd_check, "say whether and how a model runs" },
+    { "calibrate", cmd_calibrate, "find how coarsely nodes may exchange halos" },
     { "init", cmd_init, "write the configuration of a cluster" },
     { "status", cmd_status, "show the nodes and models of a cluster" },
     { "top", cmd_top, "show what the nodes do, again and again" },
@@ -55,7 +56,7 @@ static char *command_list(int key, const char *text, void *input)
         return (char *)text;
     fputs("Commands:\n", f);
     for (int i = 0; i < NCOMMANDS; i++)
-        fprintf(f, "  %-8s %s\n", commands[i].name, commands[i].help);
+        fprintf(f, "  %-9s %s\n", commands[i].name, commands[i].help);
     fputs("\n\"splitctl COMMAND --help\" explains one.", f);
     return fclose(f) == 0 ? list : (char *)text;
 }

@@ -57,13 +57,13 @@ static size_t offset_of(const struct coding *c, const struct step *s, const stru
            (size_t)(s->box.lo[CHAN] - stored.lo[CHAN]);
 }
 
+static bool is_coded(const struct step *s) { return s->halo == HALO_TQ || s->halo == HALO_VIDEO; }
+
 /* The recipe of a step's tensor, NULL if there is none. */
 static const struct recipe *recipe_of(const struct coding *c, const struct step *s)
 {
     return c->recipes ? c->recipes->of[s->what] : NULL;
 }
-
-static bool by_recipe(const struct step *s) { return s->halo == HALO_TQ || s->halo == HALO_VIDEO; }
 
 enum codec_mode coding_mode(enum halo halo)
 {
@@ -101,12 +101,14 @@ static size_t put_recipe(struct coding *c, int32_t step, const float *buffer,
 size_t coding_put(struct coding *c, int32_t step, const float *buffer, uint8_t *to)
 {
     const struct step *s = &c->pr->step[step];
-    const enum codec_mode mode = coding_mode((enum halo)s->halo);
+    const bool by_recipe = is_coded(s) && recipe_of(c, s);
+    const enum codec_mode mode =
+        is_coded(s) && !by_recipe ? CODEC_F32 : coding_mode((enum halo)s->halo);
     struct codec_range range = { 0 };
     struct runs r;
     if (mode != CODEC_F32)
         range = range_of(c, s, buffer);
-    size_t len = by_recipe(s) ? put_recipe(c, step, buffer, &range, to) : 0;
+    size_t len = by_recipe ? put_recipe(c, step, buffer, &range, to) : 0;
     if (len > 0)
         return len;
     len = codec_begin(to, mode, &range, message_values(c, s));
@@ -134,7 +136,7 @@ int coding_get(struct coding *c, int32_t step, float *buffer, const uint8_t *msg
     const struct step *s = &c->pr->step[step];
     const struct codec_pixels *pixels = c->takes_pixels ? &c->pixels : NULL;
     struct runs r;
-    if (by_recipe(s) && recipe_is_message(msg, len))
+    if (is_coded(s) && recipe_of(c, s) && recipe_is_message(msg, len))
         return get_recipe(c, step, buffer, msg, len);
     if (c->past)
         c->past[step].frames = 0;
@@ -167,7 +169,7 @@ static size_t scratch_bytes(const struct coding *c)
     size_t most = 0;
     for (int32_t i = 0; i < c->pr->nsteps; i++) {
         const struct step *s = &c->pr->step[i];
-        if (s->kind == STEP_RUN || !by_recipe(s))
+        if (s->kind == STEP_RUN || !is_coded(s))
             continue;
         const struct grid g = grid_of(c, s);
         const size_t bytes = recipe_scratch_bytes(&g);

@@ -11,9 +11,10 @@
 
 struct coding;
 
-/* `pr`, `geo` and `recipes` (recipes_check()ed; NULL: none) are kept.  What recipes[].of points at
- * may change between frames if its channels do not.  `pixels` says how the bytes of a picture
- * become values; NULL: none are expected.  Returns NULL when memory is short. */
+/* `pr`, `geo` and `recipes` (recipes_check()ed; NULL: none) are kept.  Between frames an entry of
+ * recipes->of may become another for as many channels, or NULL: then its tensor travels exactly.
+ * `pixels` says how the bytes of a picture become values; NULL: none are expected.  Returns NULL
+ * when memory is short. */
 struct coding *coding_new(const struct program *pr, const struct geometry *geo,
                           const struct recipes *recipes, const struct codec_pixels *pixels);
 void coding_free(struct coding *c);

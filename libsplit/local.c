@@ -176,6 +176,12 @@ static int run_host(struct local *l, const struct host_input *input, float *cons
     return err;
 }
 
+void local_forget(struct local *l)
+{
+    for (int32_t n = 0; n < l->nodes; n++)
+        exec_forget(l->node[n].exec);
+}
+
 int local_run(struct local *l, const struct host_input *input, float *const *output,
               struct exec_stats *stats)
 {
@@ -207,8 +213,8 @@ int local_run(struct local *l, const struct host_input *input, float *const *out
 
     for (int32_t n = 0; n <= l->nodes; n++)
         mailbox_clear(l->node[n].box);
-    for (int32_t n = 0; n < l->nodes && first; n++)
-        exec_forget(l->node[n].exec);
+    if (first)
+        local_forget(l);
     if (!first && stats)
         for (int32_t n = 0; n < l->nodes; n++)
             stats[n] = l->node[n].stats;

@@ -33,6 +33,9 @@ void local_free(struct local *l);
 int local_run(struct local *l, const struct host_input *input, float *const *output,
               struct exec_stats *stats);
 
+/* The next frame builds on none before it: see exec_forget(). */
+void local_forget(struct local *l);
+
 /* From the next frame on, what every node and the host do is recorded: local_traced() is what they
  * did in the last, and when that began.  `programs` as for local_new().  Returns 0 or -ENOMEM. */
 int local_trace(struct local *l, const struct program *programs);

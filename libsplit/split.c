@@ -282,6 +282,8 @@ int split_run_pixels(struct split_session *s, const uint8_t *pixels, float *cons
     return run(s, &input, outputs, stats, why);
 }
 
+void split_forget(struct split_session *s) { local_forget(s->local); }
+
 /* ---- Tracing ---- */
 
 int split_trace(struct split_session *s, struct diag *why)

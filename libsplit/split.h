@@ -66,6 +66,9 @@ int split_run(struct split_session *s, const float *const *inputs, float *const 
 int split_run_pixels(struct split_session *s, const uint8_t *pixels, float *const *outputs,
                      struct exec_stats *stats, struct diag *why);
 
+/* With HALO_VIDEO: the next frame does not continue the last. */
+void split_forget(struct split_session *s);
+
 /* From the next frame on, a session records what its nodes do and when; split_trace_write() writes
  * the last frame as libsplit/trace_write.h describes. */
 int split_trace(struct split_session *s, struct diag *why);

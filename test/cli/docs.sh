@@ -109,7 +109,7 @@ if [ -e /usr/share/bash-completion/bash_completion ]; then
         completes "options of $command" "$("$build/splitctl" "$command" --help | grep -oE -- '--[a-z][a-z-]*=?')" \
             splitctl "$command" --
     done
-    completes "values of --halo" "$(printf '%s\n' f32 f16 q8 q4)" splitctl run --halo ''
+    completes "values of --halo" "$(printf '%s\n' f32 f16 q8 q4 tq video drop)" splitctl run --halo ''
     completes "models" conf/demo/fashion.onnx splitctl run conf/demo/fashion.o
 else
     skipped=$((skipped + 1))

@@ -101,7 +101,7 @@ help_and_version() {
     local command
     succeeds "help" "^Commands:" --help
     succeeds "version" "^splitctl [0-9]+\.[0-9]+" --version
-    for command in infer run compare plan check status psnr trace seams; do
+    for command in infer run compare plan check calibrate status psnr trace seams; do
         succeeds "help of $command" "^Usage: splitctl $command" "$command" --help
         succeeds "version of $command" "^splitctl [0-9]" "$command" --version
         misused "unknown option of $command" "unrecognized option" "$command" --no-such-option
@@ -126,7 +126,7 @@ usage() {
     misused "weights: text" "'a,b' is not a list" plan $superres --local 2 --weights a,b
     misused "weights: comma at the end" "'1,2,' is not a list" plan $superres --weights 1,2,
     misused "weights: too large" "is not a list" plan $superres --local 1 --weights 1000001
-    misused "halo" "'q5' is not f32, f16, q8 or q4" plan $superres --halo q5
+    misused "halo" "'q5' is not f32, f16, q8, q4, tq, video or drop" plan $superres --halo q5
     misused "shape" "'3x' is not a shape" plan $superres --shape 3x
     misused "shape of 0" "'1x3x0x4' is not a shape" plan $superres --shape 1x3x0x4
     misused "shape of 9 axes" "is not a shape" plan $superres --shape 1x1x1x1x1x1x1x1x1
@@ -144,6 +144,10 @@ usage() {
     misused "timeout: 0" "'0' is not a number of seconds" status --timeout 0
     misused "infer without a picture" "a picture is missing" infer
     misused "psnr of one" "a picture and a reference" psnr a.png
+    misused "calibrate without pictures" "a model and --images are needed" calibrate $superres --local 2
+    misused "calibrate for one node" "at least 2 nodes" calibrate $superres --images . --local 1
+    misused "calibrate for nothing" "'0%' is no loss" calibrate $superres --images . --local 2 --budget 0%
+    misused "calibrate by nothing" "'100%' is no share" calibrate $superres --images . --local 2 --held-out 100%
     misused "seams of nothing" "a model and a picture are missing" seams $superres -o a.png
     misused "seams nowhere" "--output is missing" seams $superres a.png
     misused "seams of an unknown mode" "'q5' is not" seams $superres a.png q5 -o a.png
@@ -342,6 +346,38 @@ checking() {
     printed "known operators are named" "^Conv +[0-9]+ +yes$"
 }
 
+calibrating() {
+    local dir=$tmp/calibrated boot=conf/demo/fashion/9-ankle-boot.png
+    mkdir "$dir"
+    cp $fashion conf/demo/fashion.json "$dir"
+    for picture in conf/demo/fashion/*.png; do
+        printf '%s\t%d\n' "$(basename "$picture")" "$(basename "$picture" | cut -c1)"
+    done >"$dir/labels.tsv"
+    fails "tq of a model without a halo file" "run splitctl calibrate first" \
+        run "$dir/fashion.onnx" $boot --local 2 --halo tq
+    succeeds "calibrate" "on 5 held out: .* points lost" calibrate "$dir/fashion.onnx" --local 2 --video \
+        --images conf/demo/fashion --labels "$dir/labels.tsv" --budget 5%
+    printed "what it saves" "bytes a frame between 2 nodes in place of [0-9]+ "
+    for halo in tq video drop f32; do
+        succeeds "run with halos of $halo" "ankle boot" run "$dir/fashion.onnx" $boot --local 2 --halo $halo
+    done
+    succeeds "a halo file is used" "SEND .* bytes of tq" plan "$dir/fashion.onnx" --local 2 --programs
+    succeeds "unless something else is asked for" "SEND " \
+        plan "$dir/fashion.onnx" --local 2 --programs --halo q8
+    did_not_print "what was asked for is used" "bytes of tq"
+    run run "$dir/fashion.onnx" $boot --local 3
+    cp "$tmp/err" "$tmp/note"
+    holds "for other nodes there is a note" grep -q "calibrated for 2 nodes, not for 3" "$tmp/note"
+    sed -i 's/"step":\t\([0-9]*\)\.\([0-9]\)/"step":\t\1.9\2/' "$dir/fashion.halo.json"
+    fails "a damaged halo file" "is damaged" run "$dir/fashion.onnx" $boot --local 2
+    succeeds "which nobody asks for" "ankle boot" run "$dir/fashion.onnx" $boot --local 2 --halo f32
+    printf '\240\006\000' >>"$dir/fashion.onnx" # a field that nobody knows
+    fails "of another model" "another model file" run "$dir/fashion.onnx" $boot --local 2
+    fails "pictures of two sizes" "has another size" calibrate $superres --local 2 --images conf/demo \
+        -o "$tmp/x.json"
+    fails "no pictures" "no .jpg, .png or .npy" calibrate $superres --local 2 --images conf/sidecars
+}
+
 # A network that answers with three maps stands in for one that segments.
 tasks() {
     local dogs=conf/demo/dogs.png
@@ -393,6 +429,7 @@ tracing
 comparing
 planning
 checking
+calibrating
 tasks
 server
 echo "$passed passed, $failed failed"
