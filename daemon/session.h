@@ -48,7 +48,7 @@ struct lane {
     _Atomic int32_t waits_for; /* the node from which it pulls, -1: none */
     _Atomic bool cancelled;
     _Atomic bool failed; /* the last frame, on some node: see exec_forget() */
-    struct lane *next; /* in the compute thread's queue */
+    struct lane *next;   /* in the compute thread's queue */
 
     /* Guarded by the worker's lock: */
     enum lane_state state;
