@@ -2,13 +2,20 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "daemon/descriptor.h"
 #include "daemon/skew.h"
 #include "libsplit/clock.h"
 #include "libsplit/futex.h"
@@ -26,6 +33,14 @@ enum {
     NAP_EARLY_NS = 100 * 1000, /* it gets up before: timers are late */
     NAP_MOST_NS = 1000 * 1000, /* the rate is a guess */
     NO_NODE = -1,
+    NO_FD = -1,
+    LOOK_MS = 100, /* a puller that waits on a socket sees as often whether it is late */
+    /* Before a puller sleeps it spins, as long as that pays: twice the time that it has taken until
+     * something came, half as long whenever nothing did, and once in a while the most in spite of
+     * all. */
+    SPIN_MOST_NS = 50 * 1000,
+    SPIN_LEAST_NS = 2 * 1000,
+    SPIN_RETRY = 64,
 };
 
 /* A control message that waits for the loop. */
@@ -66,6 +81,9 @@ struct incoming {
 
 struct link {
     nng_stream *stream;
+    /* The stream's own socket, for who sends and who pulls to use without NNG's threads, and what
+     * ends the puller's sleep.  NO_FD where there is none: then the aios below do it. */
+    int fd, nudge;
     nng_aio *recv, *send;
     /* These have no callbacks. */
     nng_aio *send_now; /* never under way outside of write_now() */
@@ -73,6 +91,8 @@ struct link {
     uint8_t *record;   /* over TLS: what is being sent; else NULL */
     struct link_events events;
     struct incoming in;
+    int64_t spin_ns; /* the puller's */
+    uint32_t waits;
     _Atomic int32_t node; /* NO_NODE until it is admitted */
 
     _Atomic int64_t heard_ms; /* when the last byte came */
@@ -270,35 +290,39 @@ static enum taken take(struct link *l)
     }
 }
 
-/* Asks for the rest of the payload, straight into its place, and for what follows it. */
-static void ask(struct link *l, nng_aio *aio)
+/* Where the next bytes go: the rest of the payload straight into its place, what follows it into
+ * `ahead`.  Returns how many pieces there are. */
+static unsigned make_room(struct link *l, struct iovec iov[2])
 {
     struct incoming *in = &l->in;
-    nng_iov iov[2];
     unsigned n = 0;
 
     memmove(in->ahead, in->ahead + in->lo, in->hi - in->lo);
     in->hi -= in->lo;
     in->lo = 0;
     if (in->in_payload && in->into)
-        iov[n++] = (nng_iov){ in->into + in->got, in->header.length - in->got };
-    iov[n++] = (nng_iov){ in->ahead + in->hi, AHEAD_BYTES - in->hi };
+        iov[n++] = (struct iovec){ in->into + in->got, in->header.length - in->got };
+    iov[n++] = (struct iovec){ in->ahead + in->hi, AHEAD_BYTES - in->hi };
+    return n;
+}
+
+static void ask(struct link *l, nng_aio *aio)
+{
+    struct iovec room[2];
+    nng_iov iov[2];
+    const unsigned n = make_room(l, room);
+
+    for (unsigned i = 0; i < n; i++)
+        iov[i] = (nng_iov){ room[i].iov_base, room[i].iov_len };
     (void)nng_aio_set_iov(aio, n, iov); /* fails beyond 8 pieces only */
     nng_stream_recv(l->stream, aio);
 }
 
-/* What ask() asked for has ended.  Returns false when the link is lost. */
-static bool answered(struct link *l, nng_aio *aio)
+/* `n` bytes have come to where make_room() said. */
+static void came(struct link *l, size_t n)
 {
     struct incoming *in = &l->in;
-    const int rv = nng_aio_result(aio);
 
-    if (rv != 0) {
-        lose(l, rv == NNG_ECLOSED || rv == NNG_ECONNSHUT ? "connection closed by the peer"
-                                                         : nng_strerror(rv));
-        return false;
-    }
-    size_t n = nng_aio_count(aio);
     atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
     atomic_fetch_add_explicit(&l->received_bytes, n, memory_order_relaxed);
     if (in->in_payload && in->into) {
@@ -308,7 +332,20 @@ static bool answered(struct link *l, nng_aio *aio)
         n -= direct;
     }
     in->hi += n;
-    return true;
+}
+
+static const char closed_by_peer[] = "connection closed by the peer";
+
+/* What ask() asked for has ended.  Returns false when the link is lost. */
+static bool answered(struct link *l, nng_aio *aio)
+{
+    const int rv = nng_aio_result(aio);
+
+    if (rv == 0)
+        came(l, nng_aio_count(aio));
+    else
+        lose(l, rv == NNG_ECLOSED || rv == NNG_ECONNSHUT ? closed_by_peer : nng_strerror(rv));
+    return rv == 0;
 }
 
 /* `lock` is held.  From here on nobody receives... */
@@ -413,16 +450,13 @@ static void nap(const struct incoming *in, size_t bytes, int64_t ns)
     nanosleep(&t, NULL);
 }
 
-bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
+/* Through NNG.  Its threads receive, and wake this one. */
+static void pull_aio(struct link *l, bool (*done)(void *ctx), void *ctx)
 {
     const struct incoming *in = &l->in;
     enum taken t = TAKE_MORE;
     int64_t seen_ns = 0; /* when a part of the payload had come, 0: nothing has */
 
-    if (l->record) /* calling off what TLS has begun would end the stream */
-        return false;
-    if (!take_over(l))
-        return false;
     while (t == TAKE_MORE && ask_unless_done(l, done, ctx)) {
         nng_aio_wait(l->pull);
         if (nng_aio_result(l->pull) == NNG_ECANCELED)
@@ -435,6 +469,96 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
         if (before_ns && seen_ns)
             nap(in, nng_aio_count(l->pull), seen_ns - before_ns);
     }
+}
+
+/* Takes what the socket has.  TAKE_MORE with `*got` false: nothing, for now. */
+static enum taken read_now(struct link *l, bool *got)
+{
+    struct iovec iov[2];
+    const ssize_t n = readv(l->fd, iov, (int)make_room(l, iov));
+
+    *got = n > 0;
+    if (n > 0) {
+        came(l, (size_t)n);
+        return take(l);
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return TAKE_MORE;
+    lose(l, n == 0 ? closed_by_peer : strerror(errno));
+    return TAKE_LOST;
+}
+
+/* Looks for what comes, for a while.  As read_now(). */
+static enum taken spin(struct link *l, bool *got)
+{
+    const bool retry = ++l->waits % SPIN_RETRY == 0;
+    const int64_t most_ns = retry ? SPIN_MOST_NS : l->spin_ns;
+    const int64_t start_ns = clock_ns();
+    int64_t spent_ns = 0;
+    enum taken t = TAKE_MORE;
+
+    *got = false;
+    if (most_ns < SPIN_LEAST_NS)
+        return t;
+    while (t == TAKE_MORE && !*got && spent_ns < most_ns) {
+        t = read_now(l, got);
+        spent_ns = clock_ns() - start_ns;
+    }
+    if (!*got)
+        l->spin_ns /= 2;
+    else if (l->spin_ns < 2 * spent_ns + SPIN_LEAST_NS)
+        l->spin_ns = 2 * spent_ns + SPIN_LEAST_NS;
+    if (l->spin_ns > SPIN_MOST_NS)
+        l->spin_ns = SPIN_MOST_NS;
+    return t;
+}
+
+/* Sleeps until something is there, of a payload all that the socket can hold.  Returns false after
+ * link_nudge(), and when nothing has come for long. */
+static bool sleep_on_socket(struct link *l)
+{
+    const struct incoming *in = &l->in;
+    struct pollfd p[] = { { .fd = l->fd, .events = POLLIN }, { .fd = l->nudge, .events = POLLIN } };
+    const size_t rest = in->in_payload ? in->header.length - in->got : 1;
+    const int least = rest < INT_MAX ? (int)rest : INT_MAX, any = 1;
+    uint64_t count;
+
+    /* Or a payload that trickles in would wake this thread for every packet. */
+    if (least > 1)
+        (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
+    const int ready = poll(p, 2, LOOK_MS);
+    if (least > 1)
+        (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
+    if (ready > 0 && p[1].revents != 0)
+        (void)!read(l->nudge, &count, sizeof count); /* none is left of it */
+    return ready < 0 || (ready > 0 && p[1].revents == 0);
+}
+
+/* From the socket itself. */
+static void pull_fd(struct link *l, bool (*done)(void *ctx), void *ctx)
+{
+    enum taken t = TAKE_MORE;
+    bool got = true;
+
+    while (t == TAKE_MORE && !done(ctx)) {
+        t = read_now(l, &got);
+        if (t == TAKE_MORE && !got)
+            t = spin(l, &got);
+        if (t == TAKE_MORE && !got && !sleep_on_socket(l))
+            return;
+    }
+}
+
+bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
+{
+    if (l->record) /* calling off what TLS has begun would end the stream */
+        return false;
+    if (!take_over(l))
+        return false;
+    if (l->fd == NO_FD)
+        pull_aio(l, done, ctx);
+    else
+        pull_fd(l, done, ctx);
     pthread_mutex_lock(&l->lock);
     if (l->receiver == PULLED) /* the loop may hold it, or have gone on already */
         leave(l);
@@ -454,9 +578,13 @@ void link_give_back(struct link *l)
 
 void link_nudge(struct link *l)
 {
+    const uint64_t one = 1;
+
     pthread_mutex_lock(&l->lock);
-    if (l->receiver == PULLED)
+    if (l->receiver == PULLED && l->fd == NO_FD)
         nng_aio_cancel(l->pull); /* if it is not under way, nothing happens */
+    else if (l->receiver == PULLED)
+        (void)!write(l->nudge, &one, sizeof one); /* fails if a nudge waits already */
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -520,32 +648,46 @@ static void *unconst(const uint8_t *p)
     return q;
 }
 
-/* `lock` is held.  Gives `aio` the first messages of the queue; returns their bytes. */
-static size_t gather(struct link *l, nng_aio *aio)
+/* `lock` is held.  Fills `iov` with the first messages of the queue.  Returns how many pieces. */
+static unsigned gather(const struct link *l, struct iovec iov[2 * GATHER], size_t *bytes)
 {
-    nng_iov iov[2 * GATHER];
     unsigned n = 0;
-    size_t skip = l->head_sent, bytes = 0;
+    size_t skip = l->head_sent;
     int i = 0;
 
+    *bytes = 0;
     for (struct mesh_slot *s = l->head; s && i < GATHER; s = s->next, i++) {
-        bytes += HEADER_BYTES + s->header.length - skip;
+        *bytes += HEADER_BYTES + s->header.length - skip;
         if (skip < HEADER_BYTES) {
-            iov[n++] = (nng_iov){ s->bytes + skip, HEADER_BYTES - skip };
+            iov[n++] = (struct iovec){ s->bytes + skip, HEADER_BYTES - skip };
             skip = 0;
         } else {
             skip -= HEADER_BYTES;
         }
         if (s->header.length > skip)
-            iov[n++] = (nng_iov){ unconst(s->payload + skip), s->header.length - skip };
+            iov[n++] = (struct iovec){ unconst(s->payload + skip), s->header.length - skip };
         skip = 0;
     }
+    return n;
+}
+
+/* `lock` is held.  Has NNG send these messages; returns their bytes. */
+static size_t send_by(struct link *l, nng_aio *aio)
+{
+    struct iovec piece[2 * GATHER];
+    nng_iov iov[2 * GATHER];
+    size_t bytes;
+    const unsigned n = gather(l, piece, &bytes);
+
+    for (unsigned i = 0; i < n; i++)
+        iov[i] = (nng_iov){ piece[i].iov_base, piece[i].iov_len };
     (void)nng_aio_set_iov(aio, n, iov); /* fails beyond 8 pieces only */
+    nng_stream_send(l->stream, aio);
     return bytes;
 }
 
 /* The same for TLS: NNG makes a record of the first piece only, so all is one piece. */
-static void gather_record(struct link *l, nng_aio *aio)
+static void send_record(struct link *l)
 {
     size_t skip = l->head_sent, n = 0;
 
@@ -564,7 +706,8 @@ static void gather_record(struct link *l, nng_aio *aio)
         n += len;
         skip = 0;
     }
-    (void)nng_aio_set_iov(aio, 1, &(nng_iov){ l->record, n });
+    (void)nng_aio_set_iov(l->send, 1, &(nng_iov){ l->record, n });
+    nng_stream_send(l->stream, l->send);
 }
 
 /* `lock` is held.  `n` more bytes have left. */
@@ -586,16 +729,12 @@ static void advance(struct link *l, size_t n)
     }
 }
 
-/* `lock` is held; the queue is not empty.  Writes what the kernel takes at once, from this thread:
- * the completion of an aio with a callback costs one of NNG's threads a wake-up, which is dearer
- * than the write.  NNG leaves an aio that the kernel took nothing of pending; it is called off.
- * Returns false when the rest has to wait for the kernel, or the link is lost.  Not for TLS, where
- * NNG calls off the stream with the aio, or never lets go of it. */
-static bool write_now(struct link *l)
+/* write_now() through NNG, which leaves an aio that the kernel took nothing of pending: it is
+ * called off.  Not for TLS, where NNG calls off the stream with the aio, or never lets go of it. */
+static bool write_aio(struct link *l)
 {
-    const size_t bytes = gather(l, l->send_now);
+    const size_t bytes = send_by(l, l->send_now);
 
-    nng_stream_send(l->stream, l->send_now);
     nng_aio_cancel(l->send_now);
     nng_aio_wait(l->send_now);
     const int rv = nng_aio_result(l->send_now);
@@ -610,6 +749,26 @@ static bool write_now(struct link *l)
     return n == bytes;
 }
 
+static bool write_fd(struct link *l)
+{
+    struct iovec iov[2 * GATHER];
+    size_t bytes;
+    const struct msghdr m = { .msg_iov = iov, .msg_iovlen = gather(l, iov, &bytes) };
+    const ssize_t n = sendmsg(l->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        lose_locked(l, strerror(errno));
+    if (n <= 0)
+        return false;
+    advance(l, (size_t)n);
+    return (size_t)n == bytes;
+}
+
+/* `lock` is held; the queue is not empty.  Writes what the kernel takes at once, from this thread:
+ * the completion of an aio with a callback costs one of NNG's threads a wake-up, which is dearer
+ * than the write.  Returns false when the rest has to wait for the kernel, or the link is lost. */
+static bool write_now(struct link *l) { return l->fd == NO_FD ? write_aio(l) : write_fd(l); }
+
 /* `lock` is held and no send is under way.  NNG never runs a callback inside nng_stream_send(): it
  * queues it for one of its threads. */
 static void send_on(struct link *l)
@@ -618,12 +777,11 @@ static void send_on(struct link *l)
         ;
     if (!l->head || l->why[0])
         return;
-    if (l->record)
-        gather_record(l, l->send);
-    else
-        (void)gather(l, l->send);
     l->sending = true;
-    nng_stream_send(l->stream, l->send);
+    if (l->record)
+        send_record(l);
+    else
+        (void)send_by(l, l->send);
 }
 
 static void on_sent(void *arg)
@@ -826,6 +984,8 @@ int link_new(struct link **out, nng_stream *s, bool tls, const struct link_event
         goto fail_send;
     if (nng_aio_alloc(&l->pull, NULL, NULL) != 0)
         goto fail_send_now;
+    l->nudge = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->fd = tls || l->nudge < 0 ? NO_FD : descriptor_of(s);
     l->stream = s;
     l->events = *events;
     l->last = &l->first;
@@ -878,7 +1038,12 @@ static void drop_outgoing(struct link *l)
 
 void link_shut(struct link *l)
 {
+    const uint64_t one = 1;
+
     nng_stream_close(l->stream);
+    if (l->fd >= 0) /* our duplicate keeps it open */
+        (void)shutdown(l->fd, SHUT_RDWR);
+    (void)!write(l->nudge, &one, sizeof one);
     nng_aio_stop(l->recv);
     nng_aio_stop(l->send);
     nng_aio_stop(l->pull);
@@ -896,6 +1061,10 @@ void link_free(struct link *l)
     nng_aio_free(l->send_now);
     nng_aio_free(l->pull);
     nng_stream_free(l->stream);
+    if (l->fd >= 0)
+        close(l->fd);
+    if (l->nudge >= 0)
+        close(l->nudge);
     pthread_mutex_destroy(&l->lock);
     free(l->record);
     free(l);

@@ -53,11 +53,12 @@ void link_start(struct link *l); /* begins to receive */
 /* The peer is `node`: from here on every message is welcome.  Goes on receiving. */
 void link_admit(struct link *l, int32_t node);
 
-/* Receives on the caller's thread, where a message costs one wake-up less than through NNG's, and
- * none at all if it has come already.  Events come on this thread, too.  Returns true when
- * `done(ctx)`, or after link_nudge().  Returns false when the link is lost, held for the loop, or a
+/* Receives on the caller's thread: over plain TCP from the socket itself, which costs no wake-up if
+ * the message has come or comes while the caller spins, else one; otherwise through NNG, one more.
+ * Events come on this thread, too.  Returns true when `done(ctx)`, after link_nudge(), and when
+ * nothing has come for some time.  Returns false when the link is lost, held for the loop, or a
  * link of TLS: whatever still comes then comes by itself.  One thread at a time, any; hold no lock
- * that events take.  `done` is called with locks held.
+ * that events take.  `done` may be called with locks held.
  *
  * Afterwards nobody receives until the next link_pull() or link_give_back(). */
 bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx);

@@ -237,6 +237,7 @@ static void *compute(void *arg)
 {
     struct worker *w = arg;
 
+    pthread_setname_np(pthread_self(), "compute"); /* for top and perf */
     for (struct lane *l; (l = next_lane(w)) != NULL;)
         run_lane(w, l);
     pthread_mutex_lock(&w->lock);
