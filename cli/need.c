@@ -31,7 +31,9 @@ static int need_of(const struct graph *g, const struct plan *p, const struct con
 static int need_of_plan(const struct graph *g, const struct geometry *geo, const struct config *c,
                         int64_t *bytes, struct diag *why)
 {
-    struct plan_options o = { .placement = PLAN_MIXED, .nodes = c->nnodes, .policy = c->policy };
+    struct plan_options o = {
+        .placement = PLAN_MIXED, .nodes = c->nnodes, .policy = c->policy, .costs = c->costs
+    };
     struct plan p;
 
     for (int32_t i = 0; i < c->nnodes; i++)

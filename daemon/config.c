@@ -373,6 +373,24 @@ static int set_tls(const struct place *p, const struct key *k, const cJSON *v, v
     return fill(&in, tls_keys, COUNT(tls_keys), v, &c->tls);
 }
 
+enum { MAX_COST = 1000000 };
+
+static const struct key cost_keys[] = {
+    { "macs_per_us", set_int, FIELD(plan_costs, macs_per_us), 1, MAX_COST, false,
+      "multiply-adds a microsecond" },
+    { "weight_bytes_per_us", set_int, FIELD(plan_costs, weight_bytes_per_us), 1, MAX_COST, false,
+      "bytes a microsecond" },
+    { "link_bytes_per_us", set_int, FIELD(plan_costs, link_bytes_per_us), 1, MAX_COST, false,
+      "bytes a microsecond" },
+    { "message_us", set_int, FIELD(plan_costs, message_us), 1, MAX_COST, false, "microseconds" },
+};
+
+static int set_costs(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    const struct place in = inside(p, k->name, -1);
+    return fill(&in, cost_keys, COUNT(cost_keys), v, (char *)object + k->off);
+}
+
 /* struct config has the coordinator's index; its name is resolved once all nodes are known. */
 struct top {
     struct config c; /* first: rows address it by its own offsets */
@@ -397,6 +415,7 @@ static const struct key top_keys[] = {
       "\"f32\", \"f16\", \"q8\", \"q4\", \"tq\", \"video\" or \"drop\"" },
     { "policy", set_policy, FIELD(config, policy), 0, 0, false,
       "\"auto\", \"exchange\" or \"recompute\"" },
+    { "costs", set_costs, FIELD(config, costs), 0, 0, false, "{ \"macs_per_us\": ... }" },
     { "queue", set_int, FIELD(config, queue), 1, 4096, false, "requests that may wait" },
 };
 _Static_assert(sizeof top_keys / sizeof top_keys[0] <= MAX_KEYS, "a key has no place in seen[]");

@@ -25,6 +25,10 @@
  *                                              tq where a model has a halo file, else f32
  *     "policy": "auto",                        values that a node lacks: exchange them, recompute
  *                                              them, or auto: what costs less
+ *     "costs": { "macs_per_us": 20000,         by which plans are chosen, each 1..1000000: of one
+ *                "weight_bytes_per_us": 4000,  node of average speed, see struct plan_costs; the
+ *                "link_bytes_per_us": 100,     defaults are about a Raspberry Pi 4 on gigabit
+ *                "message_us": 60 },           Ethernet
  *     "queue": 64 }                            requests that may wait, 1..4096
  *
  * cluster, coordinator and nodes are required; the values above are the defaults of the rest,
@@ -89,7 +93,8 @@ struct config {
     int32_t heartbeat_ms, lost_ms, request_timeout_ms, queue;
     enum halo halo; /* how exactly values travel between nodes */
     enum plan_policy policy;
-    uint8_t sha[32]; /* SHA-256 of the file's bytes */
+    struct plan_costs costs; /* 0: the default */
+    uint8_t sha[32];         /* SHA-256 of the file's bytes */
 };
 
 /* Parses `json` of `len` bytes; `file` is only quoted in messages.  Returns 0, or -EINVAL with

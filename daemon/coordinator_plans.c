@@ -222,6 +222,7 @@ static int prepare(struct deployment *d, struct diag *why)
     struct plan_options options = { .placement = PLAN_MIXED,
                                     .nodes = d->nodes,
                                     .policy = d->c->config->policy,
+                                    .costs = d->c->config->costs,
                                     .pixels = network_takes_pictures(n) };
     int32_t tensor = -1;
 

@@ -40,7 +40,9 @@ Test(config, reads_every_setting)
                         "\"sidecar\":\"/m/other.json\"}],"
                         "\"http\":{\"listen\":\"[::1]:8081\"},\"insecure\":true,"
                         "\"heartbeat_ms\":50,\"lost_ms\":100,\"request_timeout_ms\":1000,"
-                        "\"halo\":\"q8\",\"policy\":\"exchange\",\"queue\":4}\n";
+                        "\"halo\":\"q8\",\"policy\":\"exchange\",\"queue\":4,"
+                        "\"costs\":{\"macs_per_us\":1,\"weight_bytes_per_us\":2,"
+                        "\"link_bytes_per_us\":3,\"message_us\":1000000}}\n";
 
     cr_assert_eq(parse(&c, json, &why), 0, "%s", why.text);
     cr_expect_str_eq(c.cluster, "attic");
@@ -67,6 +69,10 @@ Test(config, reads_every_setting)
     cr_expect_eq(c.halo, HALO_Q8);
     cr_expect_eq(c.policy, PLAN_EXCHANGE);
     cr_expect_eq(c.queue, 4);
+    cr_expect_eq(c.costs.macs_per_us, 1);
+    cr_expect_eq(c.costs.weight_bytes_per_us, 2);
+    cr_expect_eq(c.costs.link_bytes_per_us, 3);
+    cr_expect_eq(c.costs.message_us, 1000000);
 }
 
 Test(config, tls_allows_addresses_beyond_loopback)
@@ -183,6 +189,9 @@ static const struct {
     { HEAD GOOD_NODES ",\"http\":{\"token\":\"\"}}", "http.token: expected" },
     { HEAD GOOD_NODES ",\"tls\":true}", "expected an object" },
     { HEAD GOOD_NODES ",\"tls\":{\"ca\":\"a\",\"key\":\"b\"}}", "tls.certificate: missing" },
+    { HEAD GOOD_NODES ",\"costs\":60}", "costs.: expected an object" },
+    { HEAD GOOD_NODES ",\"costs\":{\"message_us\":0}}", "costs.message_us: 0 is not" },
+    { HEAD GOOD_NODES ",\"costs\":{\"macs\":9}}", "costs.macs: unknown setting" },
     { HEAD GOOD_NODES ",\"http\":[]}", "expected an object" },
     { HEAD GOOD_NODES ",\"models\":{}}", "models: expected a list" },
     { HEAD GOOD_NODES ",\"models\":[{\"name\":\"a\"}]}", "models[0].file: missing" },
