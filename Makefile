@@ -130,6 +130,18 @@ $(BUILD)/test-arm64: SIMD_FLAGS := -Itest/arm64
 $(BUILD)/test-arm64: $(call obj,$(ARM64_TESTS)) $(BUILD)/libplain.a
 	$(Q)$(CC) -static -o $@ $^ -pthread -lm
 
+# The folders that need no library: planning, coding, and the bytes of every message.
+ARM64_UNITS := $(foreach d,tiling quant proto,$(call src,test/$(d)))
+$(BUILD)/arm64-integers: SIMD_FLAGS := -O2 -Itest/arm64
+$(BUILD)/arm64-integers: $(call obj,test/arm64/main.c $(ARM64_UNITS)) $(call A,proto) $(call A,quant) $(call A,tiling) $(BUILD)/libplain.a
+	$(Q)$(CC) -static -o $@ $^ -pthread -lm
+
+# The packages' programs and libraries as a Raspberry Pi 3, 4 and 5 would run them.
+.PHONY: test-arm64-packages
+test-arm64-packages: deb-arm64
+	@$(MAKE) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD=build/arm64 build/arm64/arm64-integers
+	test/arm64/packages.sh
+
 # ---- the two commands of the README: everything they need is installed first
 .PHONY: demo test
 demo:
