@@ -577,69 +577,64 @@ static int decode_dim(struct decoder *d, struct bytes message, struct onnx_value
     return 0;
 }
 
-static int decode_shape(struct decoder *d, struct bytes message, struct onnx_value *v)
+/* Reads one field of a message into a value. */
+typedef int (*take_field)(struct decoder *d, const struct field *f, struct onnx_value *v);
+
+static int take_fields(struct decoder *d, struct bytes message, take_field take,
+                       struct onnx_value *v)
 {
     pb_istream_t s = stream_of(message);
     struct field f;
     int rc;
-    v->rank = 0;
-    while ((rc = next_field(d, &s, &f)) > 0) {
-        if (f.tag != onnx_TensorShapeProto_dim_tag)
-            continue;
-        if ((rc = want_wire(d, &f, PB_WT_STRING)) < 0 || (rc = decode_dim(d, f.bytes, v)) < 0)
+    while ((rc = next_field(d, &s, &f)) > 0)
+        if ((rc = take(d, &f, v)) < 0)
             return rc;
-    }
     return rc;
 }
 
-static int decode_tensor_type(struct decoder *d, struct bytes message, struct onnx_value *v)
+/* The fields of the message that `f` is. */
+static int take_inner(struct decoder *d, const struct field *f, take_field take,
+                      struct onnx_value *v)
 {
-    pb_istream_t s = stream_of(message);
-    struct field f;
-    int rc;
-    while ((rc = next_field(d, &s, &f)) > 0) {
-        if (f.tag == onnx_TypeProto_Tensor_elem_type_tag)
-            v->type = f.number <= ONNX_BFLOAT16 ? (enum onnx_type)f.number : ONNX_NONE;
-        if (f.tag != onnx_TypeProto_Tensor_shape_tag)
-            continue;
-        if ((rc = want_wire(d, &f, PB_WT_STRING)) < 0 || (rc = decode_shape(d, f.bytes, v)) < 0)
-            return rc;
-    }
-    return rc;
+    const int rc = want_wire(d, f, PB_WT_STRING);
+    return rc < 0 ? rc : take_fields(d, f->bytes, take, v);
+}
+
+static int take_shape(struct decoder *d, const struct field *f, struct onnx_value *v)
+{
+    if (f->tag != onnx_TensorShapeProto_dim_tag)
+        return 0;
+    const int rc = want_wire(d, f, PB_WT_STRING);
+    return rc < 0 ? rc : decode_dim(d, f->bytes, v);
+}
+
+static int take_tensor_type(struct decoder *d, const struct field *f, struct onnx_value *v)
+{
+    if (f->tag == onnx_TypeProto_Tensor_elem_type_tag)
+        v->type = f->number <= ONNX_BFLOAT16 ? (enum onnx_type)f->number : ONNX_NONE;
+    if (f->tag != onnx_TypeProto_Tensor_shape_tag)
+        return 0;
+    v->rank = 0;
+    return take_inner(d, f, take_shape, v);
 }
 
 /* A type that is no tensor (sequence, map...) leaves ONNX_NONE. */
-static int decode_type(struct decoder *d, struct bytes message, struct onnx_value *v)
+static int take_type(struct decoder *d, const struct field *f, struct onnx_value *v)
 {
-    pb_istream_t s = stream_of(message);
-    struct field f;
-    int rc;
-    while ((rc = next_field(d, &s, &f)) > 0) {
-        if (f.tag != onnx_TypeProto_tensor_type_tag)
-            continue;
-        if ((rc = want_wire(d, &f, PB_WT_STRING)) < 0 ||
-            (rc = decode_tensor_type(d, f.bytes, v)) < 0)
-            return rc;
-    }
-    return rc;
+    return f->tag == onnx_TypeProto_tensor_type_tag ? take_inner(d, f, take_tensor_type, v) : 0;
+}
+
+static int take_value(struct decoder *d, const struct field *f, struct onnx_value *v)
+{
+    if (f->tag == onnx_ValueInfoProto_name_tag)
+        return read_text(d, f, &v->name);
+    return f->tag == onnx_ValueInfoProto_type_tag ? take_inner(d, f, take_type, v) : 0;
 }
 
 static int decode_value(struct decoder *d, struct bytes message, struct onnx_value *v)
 {
-    pb_istream_t s = stream_of(message);
-    struct field f;
-    int rc;
     *v = (struct onnx_value){ .name = "", .rank = -1 };
-    while ((rc = next_field(d, &s, &f)) > 0) {
-        rc = 0;
-        if (f.tag == onnx_ValueInfoProto_name_tag)
-            rc = read_text(d, &f, &v->name);
-        if (f.tag == onnx_ValueInfoProto_type_tag && (rc = want_wire(d, &f, PB_WT_STRING)) == 0)
-            rc = decode_type(d, f.bytes, v);
-        if (rc < 0)
-            return rc;
-    }
-    return rc;
+    return take_fields(d, message, take_value, v);
 }
 
 static int by_name(const void *a, const void *b)
