@@ -118,8 +118,11 @@ static void examine(struct doctor *d, struct config *config, const struct option
         d->config = config;
         d->self = config_self(config, o->node, &d->config_why);
         for (int32_t i = 0; i < config->nnodes; i++)
-            greet(&d->greeting[i], config->node[i].address, (int)(o->timeout_s * 1e3));
-        ask_coordinator(d, o->timeout_s);
+            greet(&d->greeting[i], config->node[i].address, config->secure,
+                  (int)(o->timeout_s * 1e3));
+        /* With TLS it wants a certificate authority and a token, which splitctl status takes. */
+        if (!config->secure)
+            ask_coordinator(d, o->timeout_s);
     }
     doctor_find_links(d);
     doctor_run(d);

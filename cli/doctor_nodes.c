@@ -62,6 +62,12 @@ void doctor_nodes(struct doctor *d)
             doctor_say(d, DOCTOR_ERROR, "%s: what is at %s is no splitd, or it hangs",
                        name_of(d, i), d->config->node[i].address);
             break;
+        case GREET_CONNECTED:
+            doctor_say(d, DOCTOR_FINE,
+                       "%s takes connections; with TLS it tells nobody more, \"splitctl status\" "
+                       "says whether it is linked",
+                       name_of(d, i));
+            break;
         case GREET_OTHER_VERSION:
             doctor_say(d, DOCTOR_ERROR,
                        "%s: speaks another version of the protocol: install the same package on "

@@ -164,7 +164,7 @@ static void ask(struct greeting *g, int fd, int timeout_ms)
     }
 }
 
-void greet(struct greeting *g, const char *address, int timeout_ms)
+void greet(struct greeting *g, const char *address, bool only_connect, int timeout_ms)
 {
     *g = (struct greeting){ .result = GREET_UNREACHABLE };
     const int fd = connect_node(address, timeout_ms);
@@ -172,6 +172,9 @@ void greet(struct greeting *g, const char *address, int timeout_ms)
         g->error = fd == -ENXIO ? 0 : -fd;
         return;
     }
-    ask(g, fd, timeout_ms);
+    if (only_connect)
+        g->result = GREET_CONNECTED;
+    else
+        ask(g, fd, timeout_ms);
     close(fd);
 }

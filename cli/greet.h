@@ -2,12 +2,14 @@
 #ifndef CLI_GREET_H
 #define CLI_GREET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "proto/hello.h"
 
 enum greet_result {
     GREET_OK,
+    GREET_CONNECTED,     /* somebody takes connections; it was not asked more */
     GREET_UNREACHABLE,   /* `error` says why */
     GREET_SILENT,        /* something is there, but no daemon answers */
     GREET_OTHER_VERSION, /* a daemon of another version of the protocol */
@@ -22,7 +24,8 @@ struct greeting {
     struct msg_hello hello; /* GREET_OK */
 };
 
-/* Connects to an address of cluster.json, asks, and hangs up.  Each step may take `timeout_ms`. */
-void greet(struct greeting *g, const char *address, int timeout_ms);
+/* Connects to an address of cluster.json, asks, and hangs up.  Each step may take `timeout_ms`.
+ * `only_connect`: does not ask, as nodes with TLS answer nobody without a certificate. */
+void greet(struct greeting *g, const char *address, bool only_connect, int timeout_ms);
 
 #endif
