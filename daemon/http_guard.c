@@ -7,7 +7,7 @@
 
 enum { GRACE_MS = 10000, BYTES_PER_MS = 8 };
 
-static void set_phase(struct visitor *v, int phase, uint64_t now_ms)
+static void set_phase(struct visitor *v, enum visit_phase phase, uint64_t now_ms)
 {
     v->phase = phase;
     v->since_ms = now_ms;

@@ -15,10 +15,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum visit_phase { VISIT_HEAD, VISIT_BODY, VISIT_WAITS, VISIT_ANSWER };
+
 struct visitor {
     struct visitor *next, **link;
     int fd;
-    enum { VISIT_HEAD, VISIT_BODY, VISIT_WAITS, VISIT_ANSWER } phase;
+    enum visit_phase phase;
     uint64_t since_ms, until_ms; /* of the phase */
     bool gone;                   /* sent away */
 };
