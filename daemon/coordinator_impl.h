@@ -171,7 +171,7 @@ struct model {
     struct halo_file halo;
     bool has_halo; /* is calibrated */
     bool opened;   /* onnx, sidecar and halo are held */
-    bool open;   /* some extent but the batch is open */
+    bool open;     /* some extent but the batch is open */
     uint8_t sha[SHA256_BYTES];
     uint64_t size;
     uint32_t have, failed; /* nodes */

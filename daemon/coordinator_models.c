@@ -20,7 +20,8 @@ struct transfer {
 
 /* ---- loading, on the pool */
 
-/* With a folder for models nothing else is read, whatever "..", or a symbolic link, a path holds. */
+/* With a folder for models nothing else is read, whatever "..", or a symbolic link, a path holds.
+ */
 static int check_folder(const struct config *c, const char *file, struct diag *why)
 {
     char folder[PATH_MAX], real[PATH_MAX];
