@@ -417,7 +417,8 @@ static void after_parse(uv_work_t *work, int status)
         infer_end(in, UNAVAILABLE, "the daemon is stopping");
         return;
     }
-    if (in->status == 0 && find_model(a, in->model, &m) && m.onnx)
+    const bool known = in->status == 0 && find_model(a, in->model, &m) && m.onnx;
+    if (known)
         in->status = check_names(&in->q, &m, &in->why);
     if (in->status < 0) {
         infer_end(in, in->status == -EINVAL ? BAD_REQUEST : FAILED, in->why.text);
@@ -429,6 +430,7 @@ static void after_parse(uv_work_t *work, int status)
                               .input = in->q.input,
                               .ninputs = in->q.picture ? 0 : in->q.ninputs,
                               .trace = in->q.trace,
+                              .brief = known && m.sidecar && infer_is_brief(&in->q, m.sidecar),
                               .arrived_ns = in->arrived_ns,
                               .ctx = in,
                               .render = on_render,

@@ -397,6 +397,32 @@ void infer_done(struct infer_request *q)
     q->picture = NULL;
 }
 
+/* What the task of `s` makes of an output in this form. */
+static bool is_of_task(enum infer_form form, const struct sidecar *s)
+{
+    switch (form) {
+    case FORM_PNG:
+    case FORM_JPEG:
+        return s->task == TASK_IMAGE || s->task == TASK_SEGMENT || s->task == TASK_DETECT;
+    case FORM_CLASSES:
+    case FORM_CLASS_MAP:
+        return s->task == TASK_SEGMENT;
+    case FORM_DETECTIONS:
+        return s->task == TASK_DETECT;
+    case FORM_VALUES:
+        break;
+    }
+    return false;
+}
+
+bool infer_is_brief(const struct infer_request *q, const struct sidecar *s)
+{
+    for (int32_t i = 0; i < q->noutputs; i++)
+        if (!is_of_task(q->output[i].form, s))
+            return false;
+    return q->noutputs > 0;
+}
+
 /* ---- out */
 
 /* Hands `m->json` to the tree.  Returns false when memory is short. */
@@ -439,6 +465,8 @@ static bool add_head(cJSON *root, const struct infer_request *q, const struct re
            cJSON_AddNumberToObject(p, "splitd_nodes", r->nodes) &&
            cJSON_AddNumberToObject(p, "splitd_epoch", r->epoch) &&
            cJSON_AddNumberToObject(p, "splitd_frame", r->frame) &&
+           cJSON_AddNumberToObject(p, "splitd_input_bytes", (double)r->input_bytes) &&
+           cJSON_AddNumberToObject(p, "splitd_answer_bytes", (double)r->answer_bytes) &&
            (!r->traced || cJSON_AddRawToObject(root, "splitd_trace", r->traced));
 }
 

@@ -82,6 +82,8 @@ int infer_parse(struct infer_request *q, const uint8_t *body, size_t len, size_t
 /* The body is one picture. */
 void infer_picture(struct infer_request *q, const uint8_t *body, size_t len);
 void infer_done(struct infer_request *q);
+/* Does `q` want nothing but what the task of `s` makes of the outputs? */
+bool infer_is_brief(const struct infer_request *q, const struct sidecar *s);
 
 struct infer_response {
     uint8_t *body; /* owned */

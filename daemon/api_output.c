@@ -118,6 +118,7 @@ static int answer_init(struct answer *x, const struct request *r, const struct r
     x->a = (struct task_answer){ .sidecar = r->sidecar,
                                  .ntensors = r->noutputs,
                                  .tensor = x->tensor,
+                                 .bytes = r->bytes,
                                  .rows = r->rows,
                                  .cols = r->cols,
                                  .picture_rows = r->picture_rows,

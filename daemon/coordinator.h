@@ -46,6 +46,7 @@ struct request {
     const struct request_tensor *input;
     int32_t ninputs;
     bool trace;         /* what every node does and when is wanted */
+    bool brief;         /* nothing but what the task makes of the outputs is wanted */
     int64_t arrived_ns; /* when the request came, by CLOCK_MONOTONIC: where the trace begins */
     void *ctx;
     /* Optional.  On a pool thread, once the answer is there and before `done`: what takes time,
@@ -57,12 +58,15 @@ struct request {
     /* Valid in `render`, and in `done` with OUTCOME_OK. */
     int32_t noutputs;
     struct request_tensor *output;      /* all outputs of the model */
+    const uint8_t *const *bytes;        /* of each, in place of values, as task_answer.bytes */
     int32_t rows, cols;                 /* of the network's input */
     int32_t picture_rows, picture_cols; /* of the picture, once decoded; 0: tensors came */
     const struct sidecar *sidecar;
     uint32_t frame, epoch;
     int32_t nodes;      /* that computed it */
     int64_t elapsed_ns; /* from submit to done */
+    int64_t input_bytes,
+        answer_bytes; /* payload to and from the nodes, of the frame that answered */
     /* JSON of libsplit/trace_write.h; NULL if none was wanted, or memory was short. */
     const char *traced;
 

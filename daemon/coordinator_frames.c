@@ -89,9 +89,10 @@ static void maybe_free(struct flight *f)
 static void send_to_nodes(const struct flight *f, enum msg_type type)
 {
     const struct deployment *d = f->deployment;
-    const bool traced = type == MSG_FRAME && f->job->trace;
+    const struct job *j = type == MSG_FRAME ? f->job : NULL;
+    const int flags = (j && j->trace ? HEADER_TRACE : 0) | (j && j->r->brief ? HEADER_BRIEF : 0);
     const struct header h = { .type = type,
-                              .flags = traced ? HEADER_TRACE : 0,
+                              .flags = (uint16_t)flags,
                               .epoch = d->epoch,
                               .plan = d->number,
                               .frame = f->frame };
@@ -131,6 +132,8 @@ static void on_pack(uv_work_t *work)
     uint8_t *to = f->payload;
     int64_t now_ns = clock_ns();
 
+    j->r->input_bytes = 0;
+
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
         input[i] = (struct host_input){ .values = j->values[i] };
     if (j->pixels)
@@ -141,6 +144,7 @@ static void on_pack(uv_work_t *work)
             continue;
         struct mesh_slot *slot = &f->slot[n++];
         const size_t len = host_pack(&d->network->graph, s, input, to);
+        j->r->input_bytes += (int64_t)len;
         slot->payload = to;
         slot->header = (struct header){ .type = MSG_HALO,
                                         .epoch = d->epoch,
@@ -261,17 +265,21 @@ static int unpack(struct flight *f)
     struct host_input input[PLAN_MAX_INPUTS] = { { 0 } };
     int64_t now_ns = clock_ns();
 
-    if (job_outputs(j) < 0)
+    const struct answer_rule *answer = j->r->brief ? d->answer : NULL;
+    if (job_outputs(j, answer) < 0)
         return -ENOMEM;
+    const struct host_brief brief = { .answer = answer, .bytes = j->bytes };
+    j->r->answer_bytes = 0;
     for (int32_t i = 0; i < d->host.nsteps; i++) {
         const struct step *s = &d->host.step[i];
         if (s->kind != STEP_RECV)
             continue;
         int rc = mailbox_wait(f->inbox, s->transfer, 0, &msg, &len);
         if (rc == 0)
-            rc = host_unpack(&d->network->graph, s, msg, len, j->output);
+            rc = host_unpack(&d->network->graph, s, msg, len, answer ? &brief : NULL, j->output);
         if (rc < 0)
             return rc;
+        j->r->answer_bytes += (int64_t)len;
         job_trace_step(j->trace, TRACE_UNPACK, i, &now_ns);
     }
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)

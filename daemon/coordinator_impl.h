@@ -84,6 +84,7 @@ struct job {
     uint8_t *pixels;                    /* either these ... */
     float *values[PLAN_MAX_INPUTS];     /* ... or these, NHWC, indexed like graph.input[] */
     float **output;                     /* [graph.noutputs], NHWC; NULL before the first frame */
+    uint8_t **bytes;                    /* the same, of outputs that come in a form with bytes */
     struct request_tensor *answer;      /* request.output */
     int32_t nanswers;
     struct job_trace *trace; /* NULL unless the request wants it */
@@ -132,6 +133,7 @@ struct deployment {
     struct halo_choice halo;
     struct plan plan;
     struct program host;
+    struct answer_rule *answer;       /* [graph.noutputs] of brief requests */
     uint8_t *message[PLAN_MAX_NODES]; /* PLAN bodies until they are sent */
     size_t message_bytes[PLAN_MAX_NODES];
     int32_t nsends; /* of the host */
@@ -307,7 +309,8 @@ const char *job_trace_text(struct job_trace *t);
 void job_advance(struct job *j);
 void job_wait(struct job *j, bool front); /* into network.waiting */
 void job_unwait(struct job *j);
-int job_outputs(struct job *j);    /* pool: makes room for them; 0 or -ENOMEM */
+/* Pool: makes room for them, in the forms of `answer` (NULL: values); 0 or -ENOMEM. */
+int job_outputs(struct job *j, const struct answer_rule *answer);
 void job_collected(struct job *j); /* its outputs have come */
 void job_over(struct job *j);      /* j->over is set and no work uses it any more */
 void job_end(struct job *j, enum outcome outcome, const char *fmt, ...)

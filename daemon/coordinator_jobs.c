@@ -61,8 +61,12 @@ static void free_outputs(struct job *j)
 {
     for (int32_t i = 0; j->output && i < j->network->graph.noutputs; i++)
         free(j->output[i]);
+    for (int32_t i = 0; j->bytes && i < j->network->graph.noutputs; i++)
+        free(j->bytes[i]);
     free(j->output);
+    free(j->bytes);
     j->output = NULL;
+    j->bytes = NULL;
 }
 
 static void job_free(struct job *j)
@@ -320,19 +324,40 @@ static int convert(struct job *j)
 
 /* ---- outputs */
 
-int job_outputs(struct job *j)
+/* Room for output `i` in one of two forms, perhaps after an earlier try in the other. */
+static int make_room(struct job *j, int32_t i, size_t bytes)
+{
+    const struct port *p = &j->network->graph.output[i];
+
+    if (bytes > 0) {
+        free(j->output[i]);
+        j->output[i] = NULL;
+        if (!j->bytes[i])
+            j->bytes[i] = malloc(bytes);
+        return j->bytes[i] ? 0 : -ENOMEM;
+    }
+    free(j->bytes[i]);
+    j->bytes[i] = NULL;
+    if (!j->output[i])
+        j->output[i] = malloc((size_t)shape_values(&p->shape) * sizeof(float));
+    return j->output[i] ? 0 : -ENOMEM;
+}
+
+int job_outputs(struct job *j, const struct answer_rule *answer)
 {
     const struct graph *g = &j->network->graph;
+    int rc = 0;
 
-    if (j->output)
-        return 0; /* of an earlier try */
-    j->output = calloc((size_t)g->noutputs + 1, sizeof *j->output);
-    for (int32_t i = 0; j->output && i < g->noutputs; i++) {
-        j->output[i] = malloc((size_t)shape_values(&g->output[i].shape) * sizeof(float));
-        if (!j->output[i])
-            return -ENOMEM;
-    }
-    return j->output ? 0 : -ENOMEM;
+    if (!j->output)
+        j->output = calloc((size_t)g->noutputs + 1, sizeof *j->output);
+    if (!j->bytes)
+        j->bytes = calloc((size_t)g->noutputs + 1, sizeof *j->bytes);
+    if (!j->output || !j->bytes)
+        return -ENOMEM;
+    for (int32_t i = 0; rc == 0 && i < g->noutputs; i++)
+        rc = make_room(j, i,
+                       answer ? answer_bytes(&answer[i], g->tensor[g->output[i].tensor].dim) : 0);
+    return rc;
 }
 
 /* From our order to ONNX's, one tensor at a time. */
@@ -345,6 +370,11 @@ static int arrange(struct job *j)
         return -ENOMEM;
     for (int32_t i = 0; i < g->noutputs; i++) {
         const struct port *p = &g->output[i];
+        if (j->bytes[i]) {
+            j->answer[i] = (struct request_tensor){ p->name, p->shape, NULL };
+            j->nanswers = i + 1;
+            continue;
+        }
         float *values = malloc((size_t)shape_values(&p->shape) * sizeof *values);
         if (!values)
             return -ENOMEM;
@@ -367,6 +397,7 @@ static int render(struct job *j)
     job_trace_note(j->trace, "arrange", start_ns, clock_ns());
     r->noutputs = j->nanswers;
     r->output = j->answer;
+    r->bytes = (const uint8_t *const *)j->bytes;
     r->rows = shape_len(&j->network->graph.input[0].shape, ROW);
     r->cols = shape_len(&j->network->graph.input[0].shape, COL);
     r->picture_rows = j->picture_rows;

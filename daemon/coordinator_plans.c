@@ -165,6 +165,38 @@ static int encode_recipes(const struct deployment *d, struct msg_plan *msg, stru
     return 0;
 }
 
+/* Outputs beyond what a message has room for stay values. */
+static void put_answers(const struct deployment *d, struct msg_plan *msg)
+{
+    const int32_t n = d->network->graph.noutputs;
+
+    msg->nanswers = n < PLAN_MAX_ANSWERS ? n : PLAN_MAX_ANSWERS;
+    for (int32_t i = 0; i < msg->nanswers; i++) {
+        const struct answer_rule *a = &d->answer[i];
+        msg->answer[i] = (struct plan_answer){ .form = (uint8_t)a->form,
+                                               .activation = (uint8_t)a->score.activation,
+                                               .object = a->score.object,
+                                               .classes = a->score.classes,
+                                               .offset = a->score.offset,
+                                               .scale = a->scale,
+                                               .shift = a->shift,
+                                               .least = a->least };
+    }
+}
+
+static int choose_answers(struct deployment *d)
+{
+    const struct network *n = d->network;
+
+    d->answer = calloc((size_t)n->graph.noutputs + 1, sizeof *d->answer);
+    if (!d->answer)
+        return -ENOMEM;
+    answer_choose(&n->graph, &n->model->sidecar, &d->plan, d->answer);
+    for (int32_t i = PLAN_MAX_ANSWERS; i < n->graph.noutputs; i++)
+        d->answer[i] = (struct answer_rule){ .form = ANSWER_VALUES };
+    return 0;
+}
+
 static int encode_program(struct deployment *d, int32_t node, struct diag *why)
 {
     const struct model *m = d->network->model;
@@ -191,6 +223,8 @@ static int encode_program(struct deployment *d, int32_t node, struct diag *why)
     rc = encode_recipes(d, &msg, why);
     if (rc < 0)
         goto out;
+    put_answers(d, &msg);
+
     const size_t bytes = plan_msg_bytes(&msg);
     if (bytes > header_cap(MSG_PLAN)) {
         rc = diag(why, -EMSGSIZE, "%s: the program of a node takes %zu bytes, expected at most %u",
@@ -243,7 +277,9 @@ static int prepare(struct deployment *d, struct diag *why)
     if (rc < 0)
         return diag(why, rc, "%s: the plan for %d nodes breaks its invariant at tensor %s", file,
                     d->nodes, tensor >= 0 ? n->graph.tensor[tensor].name : "?");
-    rc = program_compile(&d->host, &d->plan, d->nodes);
+    rc = choose_answers(d);
+    if (rc == 0)
+        rc = program_compile(&d->host, &d->plan, d->nodes);
     if (rc < 0)
         return diag(why, rc, "%s: out of memory", file);
     for (int32_t i = 0; i < d->nodes; i++) {
@@ -331,6 +367,7 @@ static void deployment_free(struct deployment *d)
     for (int32_t i = 0; i < DEPTH; i++)
         flight_done(&d->flight[i]);
     program_done(&d->host);
+    free(d->answer);
     plan_done(&d->plan);
     halo_choice_done(&d->halo);
     geometry_done(&d->geo);

@@ -119,7 +119,8 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
     l->pulled = 0;
     if (l->trace)
         trace_add(l->trace, TRACE_QUEUE, 0, l->started_ns, clock_ns());
-    const int err = exec_run(l->exec, &l->exchange, l->trace, stats);
+    const int err =
+        exec_run(l->exec, &l->exchange, l->brief ? l->session->answer : NULL, l->trace, stats);
     for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
         if (l->pulled >> i & 1)
             mesh_give_back(l->session->mesh, i);
@@ -333,6 +334,44 @@ static int open_model(struct session *s, const char *file, struct diag *why)
     return 0;
 }
 
+/* Forms that come from elsewhere: whatever a message of this program goes to the host in fits. */
+static bool answers_fit(const struct session *s)
+{
+    const struct program *pr = &s->plan.program;
+
+    for (int32_t i = 0; i < pr->nsteps; i++) {
+        const struct step *st = &pr->step[i];
+        for (int32_t k = 0; k < s->graph.noutputs; k++) {
+            const struct geo_tensor *t = &s->geo.tensor[st->what];
+            if (st->kind == STEP_SEND && st->peer == pr->nodes &&
+                s->graph.output[k].tensor == st->what &&
+                !answer_fits(&s->answer[k], t->dim, t->batch, st->box))
+                return false;
+        }
+    }
+    return true;
+}
+
+static int take_answers(struct session *s, const struct session_limits *limits, struct diag *why)
+{
+    s->answer = calloc((size_t)s->graph.noutputs + 1, sizeof *s->answer);
+    if (!s->answer)
+        return diag(why, -ENOMEM, "%s: out of memory", limits->node);
+    for (int32_t i = 0; i < s->plan.nanswers && i < s->graph.noutputs; i++) {
+        const struct plan_answer *a = &s->plan.answer[i];
+        s->answer[i] = (struct answer_rule){
+            .form = (enum answer_form)a->form,
+            .scale = a->scale,
+            .shift = a->shift,
+            .least = a->least,
+            .score = { a->object, a->classes, a->offset, (enum score_activation)a->activation },
+        };
+    }
+    return answers_fit(s) ? 0
+                          : diag(why, -EPROTO, "%s: the forms of the answers do not fit the model",
+                                 limits->node);
+}
+
 int session_load(struct session *s, const char *file, const struct session_limits *limits,
                  struct diag *why)
 {
@@ -346,6 +385,9 @@ int session_load(struct session *s, const char *file, const struct session_limit
     if (err < 0)
         return diag(why, err, "%s: the program does not fit the model, step %d", limits->node,
                     step);
+    err = take_answers(s, limits, why);
+    if (err < 0)
+        return err;
     err = recipes_read(&s->recipes, &s->geo, s->plan.recipes, s->plan.recipe_bytes, why);
     if (err == 0)
         err = check_memory(s, limits, why);
@@ -396,6 +438,7 @@ void session_free(struct session *s)
     free(s->send_of);
     free(s->from);
     free(s->by_host);
+    free(s->answer);
     if (s->has_geo)
         geometry_done(&s->geo);
     if (s->has_graph)

@@ -40,6 +40,7 @@ struct lane {
     struct exec *exec;
     struct mailbox *mailbox;
     struct trace *trace;       /* of the frame that was started, NULL unless it is wanted */
+    bool brief;                /* it answers in the forms that the plan says */
     int64_t started_ns;        /* when it was */
     struct mesh_slot *out;     /* [session->nsends] */
     uint8_t *payload;          /* of all of `out` */
@@ -75,6 +76,7 @@ struct session {
     struct graph graph;
     struct geometry geo;
     struct recipes recipes;
+    struct answer_rule *answer; /* [graph.noutputs] of a brief frame */
     bool has_model, has_graph, has_geo;
     struct lane lane[PLAN_MAX_DEPTH];
     int32_t nsends;

@@ -340,6 +340,7 @@ static void start_frame(struct worker *w, const struct header *h)
         s->used = ++w->starts;
         l->state = LANE_STARTED;
         l->trace = trace;
+        l->brief = (h->flags & HEADER_BRIEF) != 0;
         l->started_ns = clock_ns();
         l->next = NULL;
         *w->last = l;

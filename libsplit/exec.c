@@ -28,8 +28,9 @@ struct exec {
     struct cut *cut; /* [pr->nsteps], of the RUN steps */
     struct layout layout;
     float *arena;
-    float **data;   /* [pr->nbuffers], in the arena */
-    float *scratch; /* in the arena: a piece for each thread */
+    float **data;                    /* [pr->nbuffers], in the arena */
+    float *scratch;                  /* in the arena: a piece for each thread */
+    const struct answer_rule *brief; /* of the frame that runs: see exec_run() */
 };
 
 /* ---- Planning ---- */
@@ -310,6 +311,24 @@ static float *buffer_of(const struct exec *e, const struct step *s)
     return e->data[program_buffer(e->pr, s->what) - e->pr->buffer];
 }
 
+/* In which form the tensor of SEND step `s` goes; NULL: as values. */
+static const struct answer_rule *answer_of(const struct exec *e, const struct step *s)
+{
+    for (int32_t i = 0; e->brief && s->peer == e->pr->nodes && i < e->g->noutputs; i++)
+        if (e->g->output[i].tensor == s->what && e->brief[i].form != ANSWER_VALUES)
+            return &e->brief[i];
+    return NULL;
+}
+
+static size_t encode(const struct exec *e, int32_t step, uint8_t *to)
+{
+    const struct step *s = &e->pr->step[step];
+    const struct answer_rule *a = answer_of(e, s);
+    const struct box stored = program_buffer(e->pr, s->what)->box;
+    const size_t len = a ? answer_encode(a, buffer_of(e, s), stored, s->box, to) : 0;
+    return len > 0 ? len : coding_put(e->coding, step, buffer_of(e, s), to);
+}
+
 static int send_box(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
 {
     const struct step *s = &e->pr->step[step];
@@ -319,7 +338,7 @@ static int send_box(const struct exec *e, int32_t step, struct exchange *x, stru
     uint8_t *to = x->reserve(x, s->peer, s->transfer, codec_bound(n));
     if (!to)
         return -ECANCELED;
-    const size_t len = coding_put(e->coding, step, buffer_of(e, s), to);
+    const size_t len = encode(e, step, to);
     lap(w, &w->sum.pack_ns, TRACE_PACK, step);
     const int err = x->send(x, s->peer, s->transfer, len);
     lap(w, &w->sum.send_ns, TRACE_SEND, step);
@@ -367,10 +386,12 @@ static int run_step(const struct exec *e, int32_t step, struct exchange *x, stru
     return -EINVAL;
 }
 
-int exec_run(struct exec *e, struct exchange *x, struct trace *trace, struct exec_stats *stats)
+int exec_run(struct exec *e, struct exchange *x, const struct answer_rule *brief,
+             struct trace *trace, struct exec_stats *stats)
 {
     struct watch w = { .now_ns = clock_ns(), .trace = trace };
     int err = 0;
+    e->brief = brief;
     for (int32_t i = 0; i < e->pr->nsteps && !err; i++)
         err = run_step(e, i, x, &w);
     if (err)

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "libsplit/answer.h"
 #include "libsplit/exchange.h"
 #include "libsplit/graph.h"
 #include "libsplit/pool.h"
@@ -39,8 +40,10 @@ void exec_free(struct exec *e);
 
 /* Runs one frame.  Returns 0 (`*stats` filled, may be NULL), an error of the exchange, or
  * -EBADMSG (a message does not decode).  What happened when is added to `trace` unless that is
- * NULL. */
-int exec_run(struct exec *e, struct exchange *x, struct trace *trace, struct exec_stats *stats);
+ * NULL.  `brief` says in which form each of graph.output[] goes to the host, for messages that
+ * answer_fits(); NULL: all as values. */
+int exec_run(struct exec *e, struct exchange *x, const struct answer_rule *brief,
+             struct trace *trace, struct exec_stats *stats);
 
 /* With HALO_VIDEO messages build on those of the frame before.  After a frame that failed on
  * another node every node forgets, and the next messages stand alone; exec_run() that fails does so

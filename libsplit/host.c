@@ -37,22 +37,41 @@ size_t host_pack(const struct graph *g, const struct step *s, const struct host_
     return codec_len(mode, message_values(g, s));
 }
 
-int host_unpack(const struct graph *g, const struct step *s, const uint8_t *msg, size_t len,
-                float *const *output)
+static int unpack_values(const struct graph *g, const struct step *s, const uint8_t *msg,
+                         size_t len, float *to)
 {
     const struct tensor *t = &g->tensor[s->what];
     const int err = codec_check(msg, len, message_values(g, s), NULL);
+    struct runs r;
     if (err)
         return err;
-    for (int32_t i = 0; i < g->noutputs; i++) {
+    for (bool more = runs_begin(&r, box_whole(t->dim), s->box, t->batch); more;
+         more = runs_next(&r))
+        codec_get_run(to + r.offset, r.first, r.len, msg, NULL);
+    return 0;
+}
+
+/* Candidates may also come as all their values, where that is shorter. */
+static bool is_brief(const struct answer_rule *a, const uint8_t *msg, size_t len)
+{
+    return a->form != ANSWER_VALUES &&
+           (a->form != ANSWER_CANDIDATES || len == 0 || msg[0] >= ANSWER_MODE);
+}
+
+int host_unpack(const struct graph *g, const struct step *s, const uint8_t *msg, size_t len,
+                const struct host_brief *brief, float *const *output)
+{
+    int err = 0;
+    for (int32_t i = 0; i < g->noutputs && !err; i++) {
         if (g->output[i].tensor != s->what)
             continue;
-        struct runs r;
-        for (bool more = runs_begin(&r, box_whole(t->dim), s->box, t->batch); more;
-             more = runs_next(&r))
-            codec_get_run(output[i] + r.offset, r.first, r.len, msg, NULL);
+        if (brief && is_brief(&brief->answer[i], msg, len))
+            err = answer_decode(&brief->answer[i], msg, len, g->tensor[s->what].dim, s->box,
+                                output[i], brief->bytes[i]);
+        else
+            err = unpack_values(g, s, msg, len, output[i]);
     }
-    return 0;
+    return err;
 }
 
 void host_pass(const struct graph *g, const struct host_input *input,

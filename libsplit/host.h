@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "libsplit/answer.h"
 #include "libsplit/graph.h"
 #include "quant/codec.h"
 
@@ -21,11 +22,18 @@ struct host_input {
 size_t host_pack(const struct graph *g, const struct step *s, const struct host_input *input,
                  uint8_t *to);
 
+/* A frame whose answers come as libsplit/answer.h says, indexed like graph.output[]. */
+struct host_brief {
+    const struct answer_rule *answer;
+    uint8_t *const *bytes; /* of answer_bytes(), NULL where that is 0 */
+};
+
 /* Decodes the message of RECV step `s` into its place in `output[i]`, the whole NHWC tensor of
- * graph.output[i] (every output that is this tensor is filled).  Returns 0 or an error of
- * codec_get(). */
+ * graph.output[i] (every output that is this tensor is filled), or into brief->bytes[i], where
+ * there are such.  `brief` is NULL where all answers are values.  Returns 0 or an error of
+ * codec_get() or answer_decode(). */
 int host_unpack(const struct graph *g, const struct step *s, const uint8_t *msg, size_t len,
-                float *const *output);
+                const struct host_brief *brief, float *const *output);
 
 /* Fills the outputs that are inputs of the network: the host has them already and no message
  * brings them.  `pixels` may be NULL if no input has pixels. */

@@ -123,7 +123,7 @@ static void *node_main(void *arg)
     while (wait_for_frame(n->local, &seen)) {
         int64_t since = n->local->frame_ns;
         note(n->trace, TRACE_QUEUE, 0, &since);
-        const int err = exec_run(n->exec, &n->exchange, n->trace, &n->stats);
+        const int err = exec_run(n->exec, &n->exchange, NULL, n->trace, &n->stats);
         if (err)
             fail(n->local, err);
         frame_done(n->local);
@@ -159,7 +159,7 @@ static int host_receive(struct local *l, int32_t step, float *const *output, int
     note(trace, TRACE_WAIT, step, now);
     if (err)
         return err;
-    err = host_unpack(l->g, s, msg, len, output);
+    err = host_unpack(l->g, s, msg, len, NULL, output);
     note(trace, TRACE_UNPACK, step, now);
     return err;
 }

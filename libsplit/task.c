@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
+#include "libsplit/answer.h"
 #include "libsplit/shape.h"
 
 /* A strict order for any floats: NaN comes after everything. */
@@ -31,24 +33,16 @@ int32_t task_top(const struct sidecar *s, const float *scores, int32_t n, int32_
     return found;
 }
 
-static uint8_t to_byte(float x)
-{
-    if (!(x > 0)) /* NaN too */
-        return 0;
-    return x >= 255 ? 255 : (uint8_t)lroundf(x);
-}
-
-/* Planes one after the other -> pixels, the planes of a BGR network in reverse. */
+/* Planes one after the other -> pixels. */
 static void interleave(const struct sidecar *s, const float *values, struct image *im)
 {
     const size_t plane = (size_t)im->rows * (size_t)im->cols;
     const size_t channels = (size_t)im->channels;
 
-    for (size_t c = 0; c < channels; c++) {
-        const float *from = values + (s->channels == CHANNELS_BGR ? channels - 1 - c : c) * plane;
+    for (size_t c = 0; c < channels; c++)
         for (size_t i = 0; i < plane; i++)
-            im->data[i * channels + c] = to_byte(from[i] * s->output_scale + s->output_offset);
-    }
+            im->data[i * channels + c] =
+                answer_pixel(values[c * plane + i], s->output_scale, s->output_offset);
 }
 
 /* Full-range YCbCr as in JFIF, both ways. */
@@ -57,17 +51,25 @@ static void rgb_to_ycc(uint8_t *p)
     const float r = p[0], g = p[1], b = p[2];
 
     p[0] = image_luma(p[0], p[1], p[2]);
-    p[1] = to_byte(128 - 0.168736f * r - 0.331264f * g + 0.5f * b);
-    p[2] = to_byte(128 + 0.5f * r - 0.418688f * g - 0.081312f * b);
+    p[1] = answer_byte(128 - 0.168736f * r - 0.331264f * g + 0.5f * b);
+    p[2] = answer_byte(128 + 0.5f * r - 0.418688f * g - 0.081312f * b);
 }
 
 static void ycc_to_rgb(uint8_t *p)
 {
     const float y = p[0], cb = (float)p[1] - 128, cr = (float)p[2] - 128;
 
-    p[0] = to_byte(y + 1.402f * cr);
-    p[1] = to_byte(y - 0.344136f * cb - 0.714136f * cr);
-    p[2] = to_byte(y + 1.772f * cb);
+    p[0] = answer_byte(y + 1.402f * cr);
+    p[1] = answer_byte(y - 0.344136f * cb - 0.714136f * cr);
+    p[2] = answer_byte(y + 1.772f * cb);
+}
+
+static void bgr_to_rgb(uint8_t *p)
+{
+    const uint8_t blue = p[0];
+
+    p[0] = p[2];
+    p[2] = blue;
 }
 
 static void each_pixel(struct image *im, void (*convert)(uint8_t *p))
@@ -117,26 +119,29 @@ static bool picture_shape(int32_t rank, const int32_t *dim, int32_t *rows, int32
     return (*channels == 1 || *channels == 3) && *rows > 0 && *cols > 0;
 }
 
-int task_picture(const struct sidecar *s, const float *values, int32_t rank, const int32_t *dim,
-                 const struct image *source, struct image *im, struct diag *why)
+int task_picture(const struct sidecar *s, const struct shape *shape, const float *values,
+                 const uint8_t *bytes, const struct image *source, struct image *im,
+                 struct diag *why)
 {
     int32_t rows, cols, channels;
     struct image made = { 0 };
 
-    if (!picture_shape(rank, dim, &rows, &cols, &channels)) {
-        struct shape shape = { .rank = 0 };
+    if (!picture_shape(shape->rank, shape->dim, &rows, &cols, &channels)) {
         char text[SHAPE_TEXT_BYTES];
-        if (rank >= 0 && rank <= SHAPE_MAX_RANK)
-            shape = shape_make(rank, dim);
         return diag(why, -EINVAL,
                     "the network answers with a tensor of %s; a picture is 1 x 1 or 3 channels x "
                     "rows x columns",
-                    shape_text(&shape, text));
+                    shape_text(shape, text));
     }
     int rc = image_init(&made, rows, cols, channels);
     if (rc < 0)
         goto memory;
-    interleave(s, values, &made);
+    if (bytes)
+        memcpy(made.data, bytes, (size_t)rows * (size_t)cols * (size_t)channels);
+    else
+        interleave(s, values, &made);
+    if (channels == 3 && s->channels == CHANNELS_BGR)
+        each_pixel(&made, bgr_to_rgb);
     if (channels == 1 && s->channels == CHANNELS_Y && source && source->channels == 3) {
         rc = colourise(&made, source);
         if (rc < 0)

@@ -23,13 +23,15 @@ const char *task_label(const struct sidecar *s, int64_t index);
 int32_t task_top(const struct sidecar *s, const float *scores, int32_t n, int32_t k,
                  struct task_class *top);
 
-/* The picture that an image network answered with: `values` (1 x channels x rows x cols in
- * ONNX order, channels 1 or 3), scaled, clamped, rounded, in the order R G B.  A network
- * for luma only takes its chroma from `source`, resized: the picture as the network saw it,
+/* The picture that an image network answered with: `values` of `shape` (1 x channels x rows x cols,
+ * channels 1 or 3) in ONNX order, scaled, clamped, rounded, in the order R G B; or `bytes`, if
+ * not NULL, for which that is done up to the order of the channels: [rows][cols][channels].  A
+ * network for luma only takes its chroma from `source`, resized: the picture as the network saw it,
  * from sidecar_view() (NULL or grey: the answer stays grey).  `im` is initialised by the
  * call.  Returns 0, -EINVAL (a shape that is no picture) or -ENOMEM. */
-int task_picture(const struct sidecar *s, const float *values, int32_t rank, const int32_t *dim,
-                 const struct image *source, struct image *im, struct diag *why);
+int task_picture(const struct sidecar *s, const struct shape *shape, const float *values,
+                 const uint8_t *bytes, const struct image *source, struct image *im,
+                 struct diag *why);
 
 /* One output of a network; values in ONNX order. */
 struct task_tensor {
@@ -46,7 +48,15 @@ struct task_answer {
     int32_t rows, cols;                 /* of the network's input */
     int32_t picture_rows, picture_cols; /* as decoded; 0: a tensor was shown, and the picture is
                                          * the network's input */
+    /* NULL; or, of each output, NULL or what libsplit/answer.h makes of its values, which are not
+     * there: the picture's bytes, the class of every pixel. */
+    const uint8_t *const *bytes;
 };
+
+static inline const uint8_t *task_bytes(const struct task_answer *a, int32_t output)
+{
+    return a->bytes ? a->bytes[output] : NULL;
+}
 
 /* The objects of a detector (libsplit/task_detect.h), best first, in pixels of the picture;
  * free() the list.  Returns 0, -EINVAL (outputs that are not what the decoder reads; sentence)

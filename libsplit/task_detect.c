@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/answer.h"
+
 /* ---- cells */
 
 /* The file gives a few digits of a stride: what exceeds the cells by less than a thousandth of one
@@ -75,37 +77,13 @@ int decode_matrix(const struct decode *d, int32_t i, int64_t rows, int32_t least
 
 static float clamp(double x, int32_t end) { return (float)(x < 0 ? 0 : x > end ? end : x); }
 
-/* What softmax makes of the largest of `n` values. */
-static float softmax_of_largest(const float *values, int64_t step, int32_t n, float largest)
-{
-    float sum = 0;
-
-    for (int32_t i = 0; i < n; i++)
-        sum += expf(values[i * step] - largest);
-    return 1 / sum;
-}
-
 float decode_class(const struct decode *d, const float *values, int64_t step, int32_t n,
                    int32_t *index)
 {
-    const int32_t offset = d->answer->sidecar->class_offset;
-    float largest = -INFINITY;
+    const struct answer_score s = { .offset = d->answer->sidecar->class_offset,
+                                    .activation = d->how->activation };
 
-    *index = -1;
-    for (int32_t i = offset > 0 ? offset : 0; i < n; i++)
-        if (values[i * step] > largest) {
-            largest = values[i * step];
-            *index = i - offset;
-        }
-    switch (d->how->activation) {
-    case SCORE_SIGMOID:
-        return 1 / (1 + expf(-largest));
-    case SCORE_SOFTMAX:
-        return softmax_of_largest(values, step, n, largest);
-    case SCORE_NONE:
-        break;
-    }
-    return largest;
+    return answer_best(&s, values, step, n, index);
 }
 
 static int add(struct decode *d, struct detection found)

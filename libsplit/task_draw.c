@@ -120,6 +120,7 @@ static int draw_image(const struct task_answer *a, int32_t output, const struct 
 {
     const struct sidecar *s = a->sidecar;
     const struct task_tensor *t = &a->tensor[output];
+    const uint8_t *bytes = task_bytes(a, output);
     const int32_t edges = 2 * s->edge;
     const bool needs_colours = s->channels == CHANNELS_Y && picture;
     struct image seen = { 0 };
@@ -128,8 +129,7 @@ static int draw_image(const struct task_answer *a, int32_t output, const struct 
     if (needs_colours)
         rc = sidecar_view(s, picture, a->rows - edges, a->cols - edges, &seen, why);
     if (rc == 0)
-        rc = task_picture(s, t->values, t->shape.rank, t->shape.dim, needs_colours ? &seen : NULL,
-                          im, why);
+        rc = task_picture(s, &t->shape, t->values, bytes, needs_colours ? &seen : NULL, im, why);
     image_done(&seen);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/answer.h"
 #include "libsplit/task.h"
 
 /* The class of every pixel that the network answered with. */
@@ -30,25 +31,11 @@ static int check_shape(const struct task_tensor *t, int32_t *classes, struct dia
     return 0;
 }
 
-/* The class with the largest value; the lowest of equal ones, and NaN never wins. */
-static void take_largest(uint8_t *index, const float *values, size_t plane, int32_t classes)
-{
-    for (size_t i = 0; i < plane; i++) {
-        float largest = -INFINITY;
-        index[i] = 0;
-        for (int32_t c = 0; c < classes; c++) {
-            const float v = values[(size_t)c * plane + i];
-            if (v > largest) {
-                largest = v;
-                index[i] = (uint8_t)c;
-            }
-        }
-    }
-}
-
-static int classify_pixels(const struct sidecar *s, const struct task_tensor *t, struct classes *c,
+static int classify_pixels(const struct task_answer *a, int32_t output, struct classes *c,
                            struct diag *why)
 {
+    const struct task_tensor *t = &a->tensor[output];
+    const uint8_t *bytes = task_bytes(a, output);
     int32_t classes;
 
     int rc = check_shape(t, &classes, why);
@@ -60,11 +47,14 @@ static int classify_pixels(const struct sidecar *s, const struct task_tensor *t,
     c->index = malloc(plane);
     if (!c->index)
         return diag(why, -ENOMEM, "out of memory for %d x %d classes", c->cols, c->rows);
-    if (classes > 1)
-        take_largest(c->index, t->values, plane, classes);
+    if (bytes)
+        memcpy(c->index, bytes, plane);
+    else if (classes > 1)
+        for (size_t i = 0; i < plane; i++)
+            c->index[i] = answer_class(t->values + i, plane, classes);
     else
         for (size_t i = 0; i < plane; i++)
-            c->index[i] = t->values[i] >= s->mask_threshold;
+            c->index[i] = t->values[i] >= a->sidecar->mask_threshold;
     return 0;
 }
 
@@ -127,7 +117,7 @@ int task_segment(const struct task_answer *a, int32_t output, struct image *map,
 
     if (a->sidecar->task != TASK_SEGMENT)
         return diag(why, -EINVAL, "the model's task is not to segment");
-    int rc = classify_pixels(a->sidecar, &a->tensor[output], &c, why);
+    int rc = classify_pixels(a, output, &c, why);
     if (rc == 0)
         rc = spread(a, &c, map, why);
     free(c.index);

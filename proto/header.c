@@ -75,7 +75,7 @@ int header_decode(struct header *h, const uint8_t from[HEADER_BYTES])
         *h = d;
         return -EPROTONOSUPPORT;
     }
-    if (!type_known(d.type) || (d.flags & ~(HEADER_TO_HOST | HEADER_TRACE)) != 0)
+    if (!type_known(d.type) || (d.flags & ~(HEADER_TO_HOST | HEADER_TRACE | HEADER_BRIEF)) != 0)
         return -EPROTO;
     if (d.length > header_cap(d.type))
         return -EMSGSIZE;

@@ -4,7 +4,7 @@
  *        0    4  magic      "SPLT"
  *        4    1  version    PROTO_VERSION
  *        5    1  type       enum msg_type
- *        6    2  flags      HEADER_TO_HOST, HEADER_TRACE or 0
+ *        6    2  flags      HEADER_TO_HOST, HEADER_TRACE, HEADER_BRIEF or 0
  *        8    4  epoch      membership that the message belongs to, 0 before the first
  *       12    4  plan       plan within the epoch, 0 where none is meant
  *       16    4  frame      picture, counted by the coordinator
@@ -31,7 +31,7 @@ enum msg_type {
     MSG_PLAN = 8,        /* proto/plan.h; coordinator to node */
     MSG_PLAN_ACK = 9,    /* proto/plan.h; node to coordinator */
     MSG_FRAME = 10,      /* empty; coordinator to node: run `frame` of `plan` */
-    MSG_HALO = 11,       /* a message of quant/codec.h; any node to any node */
+    MSG_HALO = 11,       /* a message of quant/codec.h, or of libsplit/answer.h; any to any node */
     MSG_FRAME_DONE = 12, /* proto/frame.h; node to coordinator */
     MSG_CANCEL = 13,     /* empty; coordinator to node: forget `frame` */
     MSG_LINKS = 14,      /* proto/links.h; node to coordinator */
@@ -45,6 +45,7 @@ enum { HALO_MAX_BYTES = 1 << 29 };
 enum {
     HEADER_TO_HOST = 1, /* HALO: for the process that runs the coordinator, not for its node */
     HEADER_TRACE = 2,   /* FRAME: what happens when is to be in FRAME_DONE */
+    HEADER_BRIEF = 4,   /* FRAME: answers in the forms that PLAN says */
 };
 
 struct header {

@@ -36,6 +36,22 @@ static void put_inputs(struct writer *w, const struct msg_plan *m)
     }
 }
 
+static void put_answers(struct writer *w, const struct msg_plan *m)
+{
+    put_u8(w, (uint8_t)m->nanswers);
+    for (int32_t i = 0; i < m->nanswers; i++) {
+        const struct plan_answer *a = &m->answer[i];
+        put_u8(w, a->form);
+        put_u8(w, a->activation);
+        put_i32(w, a->object);
+        put_i32(w, a->classes);
+        put_i32(w, a->offset);
+        put_f32(w, a->scale);
+        put_f32(w, a->shift);
+        put_f32(w, a->least);
+    }
+}
+
 static void put_step(struct writer *w, const struct step *s)
 {
     const bool moves = s->kind != STEP_RUN;
@@ -75,6 +91,7 @@ static void put_plan(struct writer *w, const struct msg_plan *m)
     put_u8(w, m->depth);
     put_pixels(w, m);
     put_inputs(w, m);
+    put_answers(w, m);
     put_program(w, m);
 }
 
@@ -152,6 +169,30 @@ static int get_inputs(struct reader *r, struct msg_plan *m)
             return err;
     }
     return 0;
+}
+
+static int get_answers(struct reader *r, struct msg_plan *m)
+{
+    bool sound = true;
+
+    m->nanswers = get_u8(r);
+    if (m->nanswers > PLAN_MAX_ANSWERS)
+        return -EPROTO;
+    for (int32_t i = 0; i < m->nanswers; i++) {
+        struct plan_answer *a = &m->answer[i];
+        a->form = get_u8(r);
+        a->activation = get_u8(r);
+        a->object = get_i32(r);
+        a->classes = get_i32(r);
+        a->offset = get_i32(r);
+        a->scale = get_f32(r);
+        a->shift = get_f32(r);
+        a->least = get_f32(r);
+        sound = sound && isfinite(a->scale) && isfinite(a->shift) && isfinite(a->least);
+    }
+    if (r->failed)
+        return -EBADMSG;
+    return sound ? 0 : -EPROTO;
 }
 
 static int get_nodes(struct reader *r, struct msg_plan *m)
@@ -284,7 +325,8 @@ int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len)
     memcpy(d.sha, sha, sizeof d.sha);
 
     if ((err = get_pixels(&r, &d)) != 0 || (err = get_inputs(&r, &d)) != 0 ||
-        (err = get_nodes(&r, &d)) != 0 || (err = get_counts(&r, &d)) != 0)
+        (err = get_answers(&r, &d)) != 0 || (err = get_nodes(&r, &d)) != 0 ||
+        (err = get_counts(&r, &d)) != 0)
         return err;
     err = get_lists(&r, &d);
     if (err != 0) {

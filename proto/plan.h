@@ -5,6 +5,10 @@
  *             pixels u8        0: none, else channels 1..4 and then scale f32
  *                              and per channel mean f32, std f32
  *             ninputs u8       then per input: rank u8, dims i32 each
+ *             nanswers u8      then per output of the network, from the first, in which form it
+ *                              answers a FRAME with HEADER_BRIEF (libsplit/answer.h): form u8,
+ *                              activation u8, object i32, classes i32, offset i32, scale f32,
+ *                              shift f32, least f32
  *             nodes u8         then node u8 (below nodes)
  *             members          per plan node: its index in cluster.json u8
  *             ntransfers u32, nbuffers u32, nsteps u32, recipe bytes u32
@@ -25,14 +29,15 @@
 #include "proto/model.h"
 #include "tiling/program.h"
 
-enum { PLAN_MAX_DEPTH = 8, PLAN_MAX_INPUTS = 8, PLAN_MAX_RANK = 8, PLAN_DETAIL_MAX = 512 };
+enum { PLAN_MAX_DEPTH = 8, PLAN_MAX_INPUTS = 8, PLAN_MAX_RANK = 8, PLAN_MAX_ANSWERS = 64 };
+enum { PLAN_ANSWER_BYTES = 2 + 3 * 4 + 3 * 4, PLAN_DETAIL_MAX = 512 };
 enum { PLAN_MAX_TRANSFERS = 1 << 20 }; /* of a whole plan */
 enum { PLAN_MAX_RECIPE_BYTES = 32 << 20 };
 enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 1 + 4 + 4 + 24 };
 enum {
     PLAN_HEAD_MAX_BYTES = SHA256_BYTES + 1 + (1 + 4 + 4 * 8) +
-                          (1 + PLAN_MAX_INPUTS * (1 + 4 * PLAN_MAX_RANK)) + (2 + PLAN_MAX_NODES) +
-                          16,
+                          (1 + PLAN_MAX_INPUTS * (1 + 4 * PLAN_MAX_RANK)) +
+                          (1 + PLAN_MAX_ANSWERS * PLAN_ANSWER_BYTES) + (2 + PLAN_MAX_NODES) + 16,
     PLAN_MAX_BYTES = PLAN_HEAD_MAX_BYTES + GEO_MAX_TENSORS * PLAN_BUFFER_BYTES +
                      PROGRAM_MAX_STEPS * PLAN_STEP_BYTES + PLAN_MAX_RECIPE_BYTES,
     PLAN_ACK_MAX_BYTES = 4 + 8 + 8 + 2 + PLAN_DETAIL_MAX,
@@ -49,6 +54,12 @@ struct msg_plan {
     struct {
         int32_t rank, dim[PLAN_MAX_RANK];
     } input[PLAN_MAX_INPUTS];
+    int32_t nanswers;
+    struct plan_answer {
+        uint8_t form, activation;
+        int32_t object, classes, offset;
+        float scale, shift, least;
+    } answer[PLAN_MAX_ANSWERS];
     uint8_t member[PLAN_MAX_NODES]; /* plan node -> index in cluster.json */
     struct program program;         /* nodes, node, steps: owned after a decode */
     uint8_t *recipes; /* [recipe_bytes], owned after a decode; NULL where there are none */
@@ -72,7 +83,8 @@ int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap);
  * is not 0, every input's dimensions are within tiling/box.h and so is every box; indices are
  * below the caps of tiling, transfer < ntransfers, halo < HALO_MODES, peer <= nodes and not the
  * node itself.  The program still has to pass program_check(), the recipes recipes_read(), and
- * member[] is for the receiver to compare with its cluster.json. */
+ * answers
+ * answer_fits(), and member[] is for the receiver to compare with its cluster.json. */
 int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len);
 /* Frees what a decoded message owns; one that was done already, or whose parts were taken, too. */
 void plan_msg_done(struct msg_plan *m);

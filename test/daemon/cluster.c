@@ -480,7 +480,7 @@ int cluster_collect(struct cluster *c, uint32_t frame, float output[CLUSTER_OUT]
         if (s->kind != STEP_RECV)
             continue;
         cr_assert_eq(mailbox_wait(inbox, s->transfer, 0, &msg, &len), 0);
-        cr_assert_eq(host_unpack(&c->graph, s, msg, len, &output), 0);
+        cr_assert_eq(host_unpack(&c->graph, s, msg, len, NULL, &output), 0);
     }
     mailbox_clear(inbox);
     return status;

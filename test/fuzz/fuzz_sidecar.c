@@ -38,7 +38,7 @@ static void finish(const struct sidecar *s, const uint8_t *bytes, size_t len)
     for (size_t i = 0; i < VALUES; i++)
         memcpy(&values[i], bytes + i * sizeof *values % (len - sizeof *values + 1), sizeof *values);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        struct task_answer a = { s, 2 * SIDECAR_MAX_STRIDES, t, INPUT, INPUT, 0, 0 };
+        struct task_answer a = { s, 2 * SIDECAR_MAX_STRIDES, t, INPUT, INPUT, 0, 0, NULL };
         struct image im, picture;
         struct diag why;
         for (int32_t k = 0; k < a.ntensors; k++)

@@ -233,7 +233,7 @@ Test(detect, random_answers_stay_inside_the_picture)
         const int32_t rows = rng_int(&r, 1, 90), cols = rng_int(&r, 1, 90);
         for (int i = 0; i < 20 * 8; i++)
             v[i / 8][i % 8] = (float)rng_int(&r, -100, 100) / 16;
-        const struct task_answer a = { &s, 1, &t, 16, 16, rows, cols };
+        const struct task_answer a = { &s, 1, &t, 16, 16, rows, cols, NULL };
         struct detection *d;
         int32_t n;
         s.resize = (enum sidecar_resize)rng_int(&r, RESIZE_TO_STRETCH, RESIZE_TO_LETTERBOX);
@@ -357,7 +357,7 @@ Test(detect, boxes_return_through_the_preparation)
         cr_assert(bright_corners(pixels, ROWS, COLS, corner));
         const struct task_tensor t[] = { tensor("scores", 3, (int32_t[]){ 1, 1, 2 }, score),
                                          tensor("boxes", 3, (int32_t[]){ 1, 1, 4 }, corner) };
-        const struct task_answer a = { &s, 2, t, ROWS, COLS, rows, cols };
+        const struct task_answer a = { &s, 2, t, ROWS, COLS, rows, cols, NULL };
         struct detection *d;
         int32_t n;
         cr_assert_eq(task_detect(&a, &d, &n, NULL), 0);
@@ -404,7 +404,7 @@ static void check_golden(const char *network, const char *const *names, int32_t 
     }
     snprintf(path, sizeof path, "conf/sidecars/%s.json", network);
     cr_assert_eq(sidecar_load(&s, path, &why), 0, "%s", why.text);
-    const struct task_answer answer = { &s, nt, t, rows, cols, 0, 0 };
+    const struct task_answer answer = { &s, nt, t, rows, cols, 0, 0, NULL };
     cr_assert_eq(task_detect(&answer, &d, &found, &why), 0, "%s", why.text);
     cr_expect_eq(found, total, "%d boxes", found);
     for (int32_t i = 0; i < n && i < found; i++) {

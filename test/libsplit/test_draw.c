@@ -148,7 +148,7 @@ Test(draw, a_box_lies_on_the_picture_where_it_was_found)
     const struct task_tensor t = { "out", shape_make(3, (int32_t[]){ 1, 1, 6 }), v };
     struct sidecar s = parse("{\"task\":\"detect\",\"labels\":[\"cat\"],"
                              "\"detect\":{\"decoder\":\"yolov5\"}}");
-    const struct task_answer a = { &s, 1, &t, 64, 64, 128, 64 };
+    const struct task_answer a = { &s, 1, &t, 64, 64, 128, 64, NULL };
     const struct colour c = draw_colour(0);
     struct image grey, im;
 
@@ -173,7 +173,7 @@ Test(draw, segments_are_mixed_with_the_picture)
     static const float v[2][2] = { { 1, 0 }, { 0, 1 } };
     const struct task_tensor t = { "out", shape_make(4, (int32_t[]){ 1, 2, 1, 2 }), v[0] };
     struct sidecar s = parse("{\"task\":\"segment\"}");
-    const struct task_answer a = { &s, 1, &t, 1, 2, 1, 2 };
+    const struct task_answer a = { &s, 1, &t, 1, 2, 1, 2, NULL };
     const struct colour c = draw_colour(1);
     uint8_t data[6] = { 10, 20, 30, 10, 20, 30 };
     const struct image picture = { 1, 2, 3, data };
@@ -207,7 +207,7 @@ Test(draw, every_task_draws_on_every_picture)
     for (int i = 0; i < 3; i++)
         for (int32_t side = 0; side < 600; side = side * 9 + 1) {
             struct sidecar s = parse(sidecars[i]);
-            const struct task_answer a = { &s, 2, t, 8, 8, side, side };
+            const struct task_answer a = { &s, 2, t, 8, 8, side, side, NULL };
             struct image picture = { 0 }, im;
             struct diag why = { "" };
             if (side > 0)

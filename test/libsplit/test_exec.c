@@ -115,7 +115,7 @@ static int send(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
 {
     (void)peer;
     struct station *s = station_of(x);
-    return host_unpack(s->g, host_step(s, STEP_RECV, transfer), s->out, len, s->output);
+    return host_unpack(s->g, host_step(s, STEP_RECV, transfer), s->out, len, NULL, s->output);
 }
 
 static int recv(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
@@ -196,7 +196,7 @@ Test(exec, computes_what_the_reference_says)
     conv_net(&r.net);
     rig_init(&r, NULL);
     struct exec_stats stats;
-    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, &stats), 0);
+    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, &stats), 0);
     double *want[2 * NET_MAX_OPS];
     net_reference(&r.net, &r.station.input.values, want);
     for (int64_t i = 0; i < net_values(&r.net, 1); i++)
@@ -218,10 +218,10 @@ Test(exec, refuses_messages_that_do_not_decode)
     rig_init(&r, NULL);
     static const uint8_t pixels[6 * 5 * 3 * 2];
     r.station.spoil = 7;
-    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL), -EBADMSG);
+    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, NULL), -EBADMSG);
     r.station.spoil = 0;
     r.station.input = (struct host_input){ .pixels = pixels }; /* none are expected */
-    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL), -EBADMSG);
+    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, NULL), -EBADMSG);
     cr_assert_eq(r.station.held, 0, "messages are released on failure too");
     rig_done(&r);
 }
@@ -232,9 +232,9 @@ Test(exec, passes_errors_of_the_exchange_and_runs_again)
     conv_net(&r.net);
     rig_init(&r, NULL);
     r.station.recv_error = -ETIMEDOUT;
-    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL), -ETIMEDOUT);
+    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, NULL), -ETIMEDOUT);
     r.station.recv_error = 0;
-    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL), 0);
+    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, NULL), 0);
     rig_done(&r);
 }
 
@@ -252,7 +252,7 @@ Test(exec, normalizes_pixels)
     for (size_t i = 0; i < sizeof(pixels); i++)
         pixels[i] = (uint8_t)(7 * i);
     r.station.input = (struct host_input){ .pixels = pixels };
-    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL), 0);
+    cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, NULL), 0);
     for (size_t i = 0; i < sizeof(pixels); i++)
         cr_assert_eq(r.station.output[0][i], ((float)pixels[i] * 0.5F - (float)(1 + i % 3)) / 2);
     rig_done(&r);
@@ -328,12 +328,12 @@ Test(host, fills_every_output_that_is_the_tensor)
     uint8_t msg[33];
     cr_assert_eq(codec_put_f32(msg, values, 8), 33);
     float *const output[] = { a, b, c };
-    cr_assert_eq(host_unpack(&n.g, &s, msg, 33, output), 0);
+    cr_assert_eq(host_unpack(&n.g, &s, msg, 33, NULL, output), 0);
     cr_assert(memcmp(a + 4, values, sizeof(values)) == 0);
     cr_assert(memcmp(c + 4, values, sizeof(values)) == 0);
     for (int i = 0; i < 12; i++)
         cr_assert_eq(b[i], 0);
-    cr_assert_eq(host_unpack(&n.g, &s, msg, 32, output), -EBADMSG);
+    cr_assert_eq(host_unpack(&n.g, &s, msg, 32, NULL, output), -EBADMSG);
 
     host_pass(&n.g, &(struct host_input){ .values = a }, NULL, output);
     cr_assert(memcmp(b, a, sizeof(a)) == 0);

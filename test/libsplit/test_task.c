@@ -77,6 +77,13 @@ Test(task, top_knows_labels_and_offset)
 
 /* ---- pictures */
 
+static int picture(const struct sidecar *s, const float *values, int32_t rank, const int32_t *dim,
+                   const struct image *source, struct image *im, struct diag *why)
+{
+    const struct shape shape = shape_make(rank, dim);
+    return task_picture(s, &shape, values, NULL, source, im, why);
+}
+
 Test(task, picture_is_scaled_clamped_and_interleaved)
 {
     static const float values[] = { 0, 1, 0.5f, 2, /**/ -1, 0.25f, NAN, INFINITY, /**/ 1, 1, 1, 1 };
@@ -84,7 +91,7 @@ Test(task, picture_is_scaled_clamped_and_interleaved)
     struct sidecar s = parse("{\"task\":\"image\"}");
     struct image im;
 
-    cr_assert_eq(task_picture(&s, values, 4, (int32_t[]){ 1, 3, 2, 2 }, NULL, &im, NULL), 0);
+    cr_assert_eq(picture(&s, values, 4, (int32_t[]){ 1, 3, 2, 2 }, NULL, &im, NULL), 0);
     cr_assert_eq(im.rows, 2);
     cr_assert_eq(im.cols, 2);
     cr_assert_eq(im.channels, 3);
@@ -92,7 +99,7 @@ Test(task, picture_is_scaled_clamped_and_interleaved)
     image_done(&im);
 
     s.channels = CHANNELS_BGR;
-    cr_assert_eq(task_picture(&s, values, 3, (int32_t[]){ 3, 2, 2 }, NULL, &im, NULL), 0);
+    cr_assert_eq(picture(&s, values, 3, (int32_t[]){ 3, 2, 2 }, NULL, &im, NULL), 0);
     cr_assert_arr_eq(im.data, ((uint8_t[]){ 255, 0, 0 }), 3);
     image_done(&im);
     sidecar_done(&s);
@@ -103,8 +110,8 @@ Test(task, picture_applies_the_outputs_scale_and_offset)
     struct sidecar s = parse("{\"task\":\"image\",\"output\":{\"scale\":127.5,\"offset\":127.5}}");
     struct image im;
 
-    cr_assert_eq(
-        task_picture(&s, (float[]){ -1, 0, 1 }, 4, (int32_t[]){ 1, 1, 1, 3 }, NULL, &im, NULL), 0);
+    cr_assert_eq(picture(&s, (float[]){ -1, 0, 1 }, 4, (int32_t[]){ 1, 1, 1, 3 }, NULL, &im, NULL),
+                 0);
     cr_assert_eq(im.channels, 1);
     cr_assert_arr_eq(im.data, ((uint8_t[]){ 0, 128, 255 }), 3);
     image_done(&im);
@@ -130,15 +137,14 @@ Test(task, luma_network_keeps_the_chroma)
     for (int32_t i = 0; i < rows * cols; i++)
         values[i] = (float)luma[i] / 255;
 
-    cr_assert_eq(task_picture(&s, values, 4, (int32_t[]){ 1, 1, rows, cols }, &source, &im, NULL),
-                 0);
+    cr_assert_eq(picture(&s, values, 4, (int32_t[]){ 1, 1, rows, cols }, &source, &im, NULL), 0);
     cr_assert_eq(im.channels, 3);
     for (int32_t i = 0; i < rows * cols * 3; i++)
         cr_assert_leq(abs(im.data[i] - source.data[i]), 2, "value %d", i);
     image_done(&im);
 
     /* Without a source, or with a grey one, it stays grey. */
-    cr_assert_eq(task_picture(&s, values, 4, (int32_t[]){ 1, 1, rows, cols }, NULL, &im, NULL), 0);
+    cr_assert_eq(picture(&s, values, 4, (int32_t[]){ 1, 1, rows, cols }, NULL, &im, NULL), 0);
     cr_assert_eq(im.channels, 1);
     cr_assert_arr_eq(im.data, luma, (size_t)rows * (size_t)cols);
     image_done(&im);
@@ -162,7 +168,7 @@ Test(task, luma_network_enlarges_the_chroma)
         memcpy(source.data + 3 * i, (uint8_t[]){ 200, 100, 50 }, 3);
     for (int i = 0; i < 16; i++)
         values[i] = 134.0f / 255; /* 10 brighter than the source */
-    cr_assert_eq(task_picture(&s, values, 4, (int32_t[]){ 1, 1, 4, 4 }, &source, &im, NULL), 0);
+    cr_assert_eq(picture(&s, values, 4, (int32_t[]){ 1, 1, 4, 4 }, &source, &im, NULL), 0);
     for (int i = 0; i < 16; i++) {
         cr_assert_leq(abs(im.data[3 * i] - 210), 1);
         cr_assert_leq(abs(im.data[3 * i + 1] - 110), 1);
@@ -186,10 +192,9 @@ Test(task, a_shape_that_is_no_picture_gets_one_sentence)
     struct diag why;
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        cr_assert_eq(task_picture(&s, (float[]){ 0 }, cases[i].rank, cases[i].dim, NULL, &im, &why),
+        cr_assert_eq(picture(&s, (float[]){ 0 }, cases[i].rank, cases[i].dim, NULL, &im, &why),
                      -EINVAL);
-    cr_assert_eq(task_picture(&s, (float[]){ 0 }, 2, (int32_t[]){ 1, 1000 }, NULL, &im, &why),
-                 -EINVAL);
+    cr_assert_eq(picture(&s, (float[]){ 0 }, 2, (int32_t[]){ 1, 1000 }, NULL, &im, &why), -EINVAL);
     cr_assert_str_eq(why.text,
                      "the network answers with a tensor of 1x1000; a picture is 1 x 1 or 3 "
                      "channels x rows x columns");

@@ -12,20 +12,21 @@
 enum { SMALL = 1024 };
 
 static const uint8_t sample_bytes[] = {
-    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f,
-    0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
-    2,    1,    0,    0,    0,    0x3f, 0,    0,    0x80, 0x3f, 0,    0,    0,    0xc0, 1,    4,
-    1,    0,    0,    0,    1,    0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,    0,
-    2,    1,    3,    0,    6,    0,    0,    0,    1,    0,    0,    0,    3,    0,    0,    0,
-    3,    0,    0,    0,    7,    0,    0,    0,    13,   0,    0,    0,    0,    0,    0,    0,
-    0,    0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,    0,    1,    0,    0,    0,
-    3,    2,    0,    7,    0,    0,    0,    5,    0,    0,    0,    13,   0,    0,    0,    0,
-    0,    0,    0,    0,    0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,    0,    1,
-    0,    0,    0,    1,    0,    0,    0,    1,    0,    0,    0,    0,    0,    0,    14,   0,
-    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    15,   0,    0,    0,    0x2c, 1,
-    0,    0,    4,    0,    0,    0,    2,    0,    3,    8,    0,    0,    0,    4,    0,    0,
-    0,    14,   0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    15,   0,    0,
-    0,    0x2c, 1,    0,    0,    4,    0,    0,    0,    0xd1, 0xd2, 0xd3,
+    0,  1,    2,  3,    4,    5,    6,    7,    8,    9,    10, 11,   12,   13,   14,   15,   16,
+    17, 18,   19, 20,   21,   22,   23,   24,   25,   26,   27, 28,   29,   30,   31,   2,    1,
+    0,  0,    0,  0x3f, 0,    0,    0x80, 0x3f, 0,    0,    0,  0xc0, 1,    4,    1,    0,    0,
+    0,  1,    0,  0,    0,    28,   0,    0,    0,    0x2c, 1,  0,    0,    1,    4,    1,    4,
+    0,  0,    0,  5,    0,    0,    0,    1,    0,    0,    0,  0,    0,    0,    0x3f, 0,    0,
+    0,  0x40, 0,  0,    0x80, 0x3e, 2,    1,    3,    0,    6,  0,    0,    0,    1,    0,    0,
+    0,  3,    0,  0,    0,    3,    0,    0,    0,    7,    0,  0,    0,    13,   0,    0,    0,
+    0,  0,    0,  0,    0,    0,    0,    0,    28,   0,    0,  0,    0x2c, 1,    0,    0,    1,
+    0,  0,    0,  3,    2,    0,    7,    0,    0,    0,    5,  0,    0,    0,    13,   0,    0,
+    0,  0,    0,  0,    0,    0,    0,    0,    0,    28,   0,  0,    0,    0x2c, 1,    0,    0,
+    1,  0,    0,  0,    1,    0,    0,    0,    1,    0,    0,  0,    0,    0,    0,    14,   0,
+    0,  0,    0,  0,    0,    0,    0,    0,    0,    0,    15, 0,    0,    0,    0x2c, 1,    0,
+    0,  4,    0,  0,    0,    2,    0,    3,    8,    0,    0,  0,    4,    0,    0,    0,    14,
+    0,  0,    0,  0,    0,    0,    0,    0,    0,    0,    0,  15,   0,    0,    0,    0x2c, 1,
+    0,  0,    4,  0,    0,    0,    0xd1, 0xd2, 0xd3,
 };
 
 /* Where the fields of the sample stand. */
@@ -37,13 +38,15 @@ enum {
     AT_NINPUTS = 46,
     AT_RANK = 47,
     AT_DIMS = 48,
-    AT_NODES = 64,
-    AT_NODE = 65,
-    AT_NTRANSFERS = 68,
-    AT_NBUFFERS = 72,
-    AT_NSTEPS = 76,
-    AT_RECIPES = 80,
-    AT_BUFFER = 84,
+    AT_NANSWERS = 64,
+    AT_ANSWER = 65,
+    AT_NODES = 91,
+    AT_NODE = 92,
+    AT_NTRANSFERS = 95,
+    AT_NBUFFERS = 99,
+    AT_NSTEPS = 103,
+    AT_RECIPES = 107,
+    AT_BUFFER = 111,
     AT_STEPS = AT_BUFFER + PLAN_BUFFER_BYTES,
     AT_RUN = AT_STEPS + PLAN_STEP_BYTES,
     STEP_PEER = 1,
@@ -72,6 +75,15 @@ static struct msg_plan sample(void)
         .pixels = { .channels = 1, .scale = 0.5F, .mean = { 1 }, .std = { -2 } },
         .ninputs = 1,
         .input = { { .rank = 4, .dim = { 1, 1, 28, 300 } } },
+        .nanswers = 1,
+        .answer = { { .form = 4,
+                      .activation = 1,
+                      .object = 4,
+                      .classes = 5,
+                      .offset = 1,
+                      .scale = 0.5F,
+                      .shift = 2,
+                      .least = 0.25F } },
         .member = { 3, 0 },
         .program = { .node = 1,
                      .nodes = 2,
@@ -108,6 +120,13 @@ static void assert_same(const struct msg_plan *a, const struct msg_plan *b)
         cr_assert_eq(a->input[i].rank, b->input[i].rank);
         for (int32_t d = 0; d < a->input[i].rank; d++)
             cr_assert_eq(a->input[i].dim[d], b->input[i].dim[d]);
+    }
+    cr_assert_eq(a->nanswers, b->nanswers);
+    for (int32_t i = 0; i < a->nanswers; i++) {
+        const struct plan_answer *x = &a->answer[i], *y = &b->answer[i];
+        cr_assert(x->form == y->form && x->activation == y->activation && x->object == y->object &&
+                  x->classes == y->classes && x->offset == y->offset && x->scale == y->scale &&
+                  x->shift == y->shift && x->least == y->least);
     }
     cr_assert_eq(a->program.nodes, b->program.nodes);
     cr_assert_eq(a->program.node, b->program.node);
@@ -190,6 +209,20 @@ static void random_inputs(struct rng *g, struct msg_plan *m)
     }
 }
 
+static void random_answers(struct rng *g, struct msg_plan *m)
+{
+    m->nanswers = (int32_t)rng_below(g, 6);
+    for (int32_t i = 0; i < m->nanswers; i++)
+        m->answer[i] = (struct plan_answer){ .form = (uint8_t)rng_below(g, 256),
+                                             .activation = (uint8_t)rng_below(g, 256),
+                                             .object = (int32_t)rng_below(g, UINT32_MAX),
+                                             .classes = (int32_t)rng_below(g, UINT32_MAX),
+                                             .offset = (int32_t)rng_below(g, UINT32_MAX),
+                                             .scale = (float)rng_below(g, 1000) / 7,
+                                             .shift = (float)rng_below(g, 1000) / -7,
+                                             .least = (float)rng_below(g, 1000) / 3 };
+}
+
 static void random_program(struct rng *g, struct program *pr)
 {
     pr->nodes = 1 + (int32_t)rng_below(g, PLAN_MAX_NODES);
@@ -230,6 +263,7 @@ Test(plan, decode_of_encode_is_the_same)
             in.pixels.std[c] = (float)(1 + rng_below(&g, 1000)) / 11;
         }
         random_inputs(&g, &in);
+        random_answers(&g, &in);
         rng_bytes(&g, in.member, sizeof in.member);
         random_program(&g, &in.program);
         in.recipes = recipes;
@@ -291,6 +325,7 @@ Test(plan, head_fields_out_of_range_are_refused)
     cr_assert_eq(decode_with_u8(AT_CHANNELS, 5), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_NINPUTS, PLAN_MAX_INPUTS + 1), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_RANK, PLAN_MAX_RANK + 1), -EPROTO);
+    cr_assert_eq(decode_with_u8(AT_NANSWERS, PLAN_MAX_ANSWERS + 1), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_NODES, 1), -EPROTO); /* node 1 of 1 */
     cr_assert_eq(decode_with_u8(AT_NODE, 2), -EPROTO);  /* the host has no PLAN message */
 }
@@ -304,6 +339,11 @@ Test(plan, floats_are_finite_and_std_is_not_zero)
     cr_assert_eq(decode_with_f32(AT_STD, -0.0F), -EPROTO);
     cr_assert_eq(decode_with_f32(AT_STD, NAN), -EPROTO);
     cr_assert_eq(decode_with_f32(AT_STD, 3.5F), 0);
+    for (size_t at = AT_ANSWER + 14; at < AT_ANSWER + PLAN_ANSWER_BYTES; at += 4) {
+        cr_assert_eq(decode_with_f32(at, NAN), -EPROTO);
+        cr_assert_eq(decode_with_f32(at, -INFINITY), -EPROTO);
+        cr_assert_eq(decode_with_f32(at, -7), 0);
+    }
 }
 
 Test(plan, dimensions_stay_within_a_tensor)
@@ -401,6 +441,7 @@ Test(plan, largest_message_is_the_cap_of_its_header)
     m.ninputs = PLAN_MAX_INPUTS;
     for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
         m.input[i].rank = PLAN_MAX_RANK;
+    m.nanswers = PLAN_MAX_ANSWERS;
     m.program.nodes = PLAN_MAX_NODES;
     m.program.nbuffers = GEO_MAX_TENSORS;
     m.program.nsteps = PROGRAM_MAX_STEPS;
