@@ -109,7 +109,8 @@ static double direct_cost(const struct conv *c)
 
 static double winograd_cost(const struct conv *c, const struct simd *simd, int32_t m, bool keep)
 {
-    const double tiles = (double)((c->out[ROW] + m - 1) / m) * (double)((c->out[COL] + m - 1) / m);
+    const int32_t tile_rows = (c->out[ROW] + m - 1) / m, tile_cols = (c->out[COL] + m - 1) / m;
+    const double tiles = (double)tile_rows * tile_cols;
     const double filters = (double)c->cin * c->cout, positions = (m + 2) * (m + 2);
     const double blocks = ceil(tiles / conv_winograd_tiles(c, simd, m));
     const double products = positions * product_cost(tiles, c->cin, c->cout);
