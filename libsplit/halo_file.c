@@ -122,7 +122,7 @@ static int get_number_or_null(const struct parse *p, const cJSON *object, const 
 static int get_whole(const struct parse *p, const cJSON *object, const char *key, int32_t min,
                      int32_t max, int32_t *to)
 {
-    double value;
+    double value = 0;
     const int err = get_number(p, object, key, min, max, &value);
     if (err)
         return err;
@@ -134,7 +134,7 @@ static int get_whole(const struct parse *p, const cJSON *object, const char *key
 
 static int get_float(const struct parse *p, const cJSON *object, const char *key, float *to)
 {
-    double value;
+    double value = 0;
     const int err = get_number(p, object, key, 0, 3e38, &value);
     if (!err)
         *to = (float)value;
@@ -169,7 +169,7 @@ static int get_text(const struct parse *p, const cJSON *object, const char *key,
 static int get_sum(const struct parse *p, const cJSON *object, const char *key,
                    uint8_t sha[HALO_SHA_BYTES])
 {
-    const char *text;
+    const char *text = "";
     const int err = get_text(p, object, key, HEX_BYTES - 1, &text);
     if (err)
         return err;
@@ -244,7 +244,7 @@ static int get_context(const struct parse *p, const cJSON *object, const char *k
                        bool with_before, const struct recipe *r, struct context **to)
 {
     const cJSON *v;
-    const char *text;
+    const char *text = "";
     int err = get(p, object, key, &v);
     if (err || cJSON_IsNull(v))
         return err;

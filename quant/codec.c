@@ -107,7 +107,7 @@ static void pack_halves(uint8_t *restrict to, const uint8_t *restrict code, size
 static void put_q4(uint8_t *restrict to, size_t first, const float *restrict values, size_t n,
                    float inverse)
 {
-    uint8_t code[TILE];
+    uint8_t code[TILE] = { 0 };
     if (first % 2 && n > 0) {
         quantize(code, values, 1, inverse);
         to[first / 2] = (uint8_t)((to[first / 2] & 15) | (code[0] & 15) << 4);

@@ -82,14 +82,14 @@ static void sum_channel(const struct coder *k, const struct predictor *p, size_t
         sum[i] = p->bias;
     for (int s = 0; s < p->nsources; s++) {
         const int8_t *restrict from = source_of(k, k->magnitude, &p->source[s]);
-        const int16_t weight = p->source[s].weight;
-        for (size_t i = 1; from && i < k->plane - 1; i++)
+        const int8_t weight = p->source[s].weight;
+        for (size_t i = 1; from && i + 1 < k->plane; i++)
             sum[i] = (int16_t)(sum[i] + weight * from[i]);
     }
     for (int n = NEAR_BEFORE_LEFT; k->before && n <= NEAR_BEFORE_RIGHT; n++) {
         const int8_t *restrict from = k->before + c * k->plane + n - NEAR_BEFORE;
-        const int16_t weight = p->near[n];
-        for (size_t i = 1; weight != 0 && i < k->plane - 1; i++)
+        const int8_t weight = p->near[n];
+        for (size_t i = 1; weight != 0 && i + 1 < k->plane; i++)
             sum[i] = (int16_t)(sum[i] + weight * magnitude_of(from[i]));
     }
 }
