@@ -280,7 +280,7 @@ deb-arm64:
 .PHONY: test-service
 test-service: deb
 	@scripts/install-deps service
-	test/service/run.sh
+	scripts/run-tests test/service/run.sh test/service/walk.sh
 
 .PHONY: clean
 clean:
