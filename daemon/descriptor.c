@@ -25,7 +25,7 @@ static bool is_same(const nng_sockaddr *a, const struct sockaddr_storage *b)
 /* Is `fd` the socket from `local` to `remote`? */
 static bool is_between(int fd, const nng_sockaddr *local, const nng_sockaddr *remote)
 {
-    struct sockaddr_storage at;
+    struct sockaddr_storage at = { 0 };
     socklen_t len = sizeof at;
 
     if (getpeername(fd, (struct sockaddr *)&at, &len) < 0 || !is_same(remote, &at))
