@@ -249,6 +249,21 @@ out:
     return rc;
 }
 
+/* Outputs of which nodes are to send classes or candidates stay in whole rows. */
+static int build_plan(struct deployment *d, struct plan_options *options)
+{
+    const struct network *n = d->network;
+    bool *whole = calloc((size_t)n->graph.ntensors + 1, sizeof *whole);
+
+    if (!whole)
+        return -ENOMEM;
+    answer_whole_pixels(&n->graph, &n->model->sidecar, whole);
+    options->whole_pixels = whole;
+    const int rc = plan_build(&d->plan, &d->geo, options);
+    free(whole);
+    return rc;
+}
+
 static int prepare(struct deployment *d, struct diag *why)
 {
     const struct network *n = d->network;
@@ -270,7 +285,7 @@ static int prepare(struct deployment *d, struct diag *why)
         return rc;
     options.halo = d->halo.mode;
     options.tensor_halo = d->halo.tensor_halo;
-    rc = plan_build(&d->plan, &d->geo, &options);
+    rc = build_plan(d, &options);
     if (rc < 0)
         return diag(why, rc, "%s: no plan for %d nodes: %s", file, d->nodes, strerror(-rc));
     rc = plan_check(&d->plan, &tensor);

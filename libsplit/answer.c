@@ -210,6 +210,17 @@ void answer_choose(const struct graph *g, const struct sidecar *s, const struct 
     }
 }
 
+void answer_whole_pixels(const struct graph *g, const struct sidecar *s, bool *whole)
+{
+    for (int32_t t = 0; t < g->ntensors; t++)
+        whole[t] = false;
+    for (int32_t i = 0; i < g->noutputs; i++) {
+        const enum answer_form form = for_task(s, &g->output[i], i).form;
+        if (form == ANSWER_CLASSES || form == ANSWER_CANDIDATES)
+            whole[g->output[i].tensor] = true;
+    }
+}
+
 static bool holds_all(const int32_t dim[AXES], struct box part, enum axis a)
 {
     return part.lo[a] == 0 && part.hi[a] == dim[a];

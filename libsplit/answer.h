@@ -58,6 +58,10 @@ struct answer_rule {
 void answer_choose(const struct graph *g, const struct sidecar *s, const struct plan *p,
                    struct answer_rule *of);
 
+/* Marks whole[0..g->ntensors): the outputs that answer_choose() finds a form for only where nodes
+ * hold whole pixels or rows of them; for plan_options.whole_pixels. */
+void answer_whole_pixels(const struct graph *g, const struct sidecar *s, bool *whole);
+
 /* May a message hold `part` of a tensor of `dim` in this form?  Forms that look at whole pixels or
  * rows need all of their values, and a message from elsewhere may say anything. */
 bool answer_fits(const struct answer_rule *a, const int32_t dim[AXES], int32_t batch,

@@ -245,9 +245,11 @@ static void choose_recomputed(struct chooser *c)
 
 /* ---- Rows or channels ---- */
 
-static bool is_free(const struct geometry *g, int32_t t)
+static bool is_free(const struct chooser *c, int32_t t)
 {
-    return may_recompute(g, t) && g->tensor[t].dim[CHAN] > 1;
+    const struct geometry *g = c->p->geo;
+    const bool *whole_pixels = c->where->options->whole_pixels;
+    return may_recompute(g, t) && g->tensor[t].dim[CHAN] > 1 && !(whole_pixels && whole_pixels[t]);
 }
 
 /* The making of `t`, and the travelling of what it is made of. */
@@ -283,14 +285,14 @@ static void choose_axes(struct chooser *c)
 {
     const struct geometry *g = c->p->geo;
     for (int32_t o = 0; o < g->nops; o++)
-        if (is_free(g, g->op[o].out))
+        if (is_free(c, g->op[o].out))
             choose_axis(c, g->op[o].out, true);
     bool changed = true;
     for (int walk = 0; walk < WALKS && changed; walk++) {
         changed = false;
         for (int32_t i = 0; i < g->nops; i++) {
             const int32_t t = g->op[walk % 2 ? i : g->nops - 1 - i].out;
-            if (is_free(g, t))
+            if (is_free(c, t))
                 changed |= choose_axis(c, t, false);
         }
     }

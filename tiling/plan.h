@@ -59,6 +59,9 @@ struct plan_options {
     enum halo halo; /* of what nodes send each other; 0 is exact */
     /* enum halo of every tensor, in place of `halo`; NULL: none.  Outlives the plan. */
     const uint8_t *tensor_halo;
+    /* Of which tensors no node is to hold a part of a pixel's channels: they are cut by rows alone
+     * where the plan chooses.  [ntensors]; NULL: none. */
+    const bool *whole_pixels;
     /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
      * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
      * channels).  For tests: any function that rises from 0 to `len` is legal, any other

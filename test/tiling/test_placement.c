@@ -82,6 +82,23 @@ Test(placement, large_dense_layers_are_shared)
     net_done(&net);
 }
 
+Test(placement, whole_pixels_stay_on_a_node)
+{
+    struct net net;
+    net_init(&net, 4);
+    const int32_t flat = conv(&net, net_input(&net, 7, 7, 512), 3);
+    net_finish(&net);
+    bool whole[NET_MAX_TENSORS] = { false };
+    struct plan p = mixed_plan(&net, (struct plan_options){ .whole_pixels = whole });
+    cr_assert(is_by_channels(&p, flat));
+    plan_done(&p);
+    whole[flat] = true;
+    p = mixed_plan(&net, (struct plan_options){ .whole_pixels = whole });
+    cr_assert_not(is_by_channels(&p, flat));
+    plan_done(&p);
+    net_done(&net);
+}
+
 /* Messages that cost more than they save. */
 Test(placement, a_slow_network_keeps_dense_layers_together)
 {
