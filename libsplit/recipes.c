@@ -7,7 +7,7 @@
 int recipes_init(struct recipes *r, int32_t ntensors)
 {
     *r = (struct recipes){ .ntensors = ntensors,
-                           .of = calloc((size_t)ntensors + 1, sizeof(*r->of)) };
+                           .of = calloc((size_t)ntensors + 1, sizeof(void *)) };
     return r->of ? 0 : -ENOMEM;
 }
 
