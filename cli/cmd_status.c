@@ -63,6 +63,7 @@ static void add_node(struct table *t, const cJSON *node)
 {
     table_add(t, "%s", status_text(node, "name"));
     table_add(t, "%s", status_text(node, "address"));
+    table_add(t, "%.2f", status_number(node, "speed"));
     table_add(t, "%s",
               !status_true(node, "up")      ? "down"
               : status_true(node, "member") ? "up"
@@ -87,9 +88,10 @@ static int print_nodes(const cJSON *status)
     const cJSON *node;
     struct table t;
 
-    table_init(&t, "lll");
+    table_init(&t, "llrl");
     table_add(&t, "node");
     table_add(&t, "address");
+    table_add(&t, "speed");
     table_add(&t, "state");
     cJSON_ArrayForEach(node, status_list(status, "nodes"))
         add_node(&t, node);

@@ -225,6 +225,7 @@ static void add_node(const struct api *a, cJSON *list, int32_t node)
     cJSON_AddStringToObject(json, "address", info.address);
     cJSON_AddBoolToObject(json, "up", info.up);
     cJSON_AddBoolToObject(json, "member", info.member);
+    cJSON_AddNumberToObject(json, "speed", round(info.speed * 100) / 100);
     cJSON_AddStringToObject(json, "version", info.version);
     if (info.health.temperature_mc == HEALTH_NO_TEMPERATURE)
         cJSON_AddNullToObject(json, "temperature_c");

@@ -7,7 +7,7 @@
  *   GET  /splitd/status         nodes, epoch, models, figures of each model's last frame:
  *
  *     { "cluster", "coordinator", "version", "epoch",
- *       "nodes":  [ { "name", "address", "up", "version",
+ *       "nodes":  [ { "name", "address", "up", "member", "speed", "version",
  *                     "temperature_c": null if not known,
  *                     "throttled": bits of libsplit/board.h,
  *                     "models": [ { "model", "rows": [first, end, of], "compute_ms", "wait_ms",

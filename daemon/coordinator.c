@@ -51,12 +51,36 @@ static void maybe_closed(struct coordinator *c)
     uv_close((uv_handle_t *)&c->wake, on_handle_closed);
 }
 
+/* Every network that is wanted, on the nodes that are there. */
+static void deploy_all(struct coordinator *c)
+{
+    for (int32_t i = 0; i < c->config->nmodels; i++)
+        for (struct network *n = c->model[i].networks; n; n = n->next)
+            network_deploy(n);
+    uv_async_send(&c->wake);
+}
+
 /* ---- timers */
+
+/* New plans, by the speeds that were measured. */
+static void recut(struct coordinator *c)
+{
+    c->epoch++;
+    for (int32_t i = 0; i < c->config->nnodes; i++)
+        if (c->members & bit(i))
+            log_event(LOG_INFO, "speed", "node=%s speed=%.2f epoch=%u action=replan",
+                      node_name(c, i), c->speed.used[i], c->epoch);
+    for (struct deployment *d = c->deployments; d; d = d->next)
+        deployment_retire(d);
+    deploy_all(c);
+}
 
 static void on_tick(uv_timer_t *t)
 {
     struct coordinator *c = t->data;
 
+    if (!c->closing && speed_tick(&c->speed, c->members, uv_now(c->loop)))
+        recut(c);
     jobs_tick(c);
     deployments_tick(c);
     jobs_report(c);
@@ -172,13 +196,11 @@ static void replan(struct coordinator *c)
         log_event(LOG_INFO, "epoch", "epoch=%u nodes=%d of=%d", c->epoch,
                   __builtin_popcount(members), c->config->nnodes);
         log_left_out(c);
+        speed_forget(&c->speed, uv_now(c->loop));
         for (struct deployment *d = c->deployments; d; d = d->next)
             deployment_retire(d);
     }
-    for (int32_t i = 0; i < c->config->nmodels; i++)
-        for (struct network *n = c->model[i].networks; n; n = n->next)
-            network_deploy(n);
-    uv_async_send(&c->wake);
+    deploy_all(c);
 }
 
 static void on_join(uv_timer_t *t)
@@ -209,6 +231,7 @@ void coordinator_up(struct coordinator *c, int32_t node, const struct msg_hello 
     snprintf(c->said[node].version, sizeof c->said[node].version, "%s",
              hello ? hello->version : SPLITD_VERSION);
     c->linked[node] = 0; /* until it says more */
+    speed_reset(&c->speed, node);
     for (int32_t i = 0; i < c->config->nmodels; i++)
         for (struct network *n = c->model[i].networks; n; n = n->next)
             n->unusable &= ~bit(node);
@@ -287,6 +310,7 @@ int coordinator_new(struct coordinator **out, uv_loop_t *loop, const struct conf
     c->loop = loop;
     c->config = config;
     c->starting = true;
+    speed_init(&c->speed, config);
     for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
         c->said[i].health = health_unknown;
     /* Messages of a coordinator that ran before this one must not be taken for its own: workers and
@@ -421,6 +445,13 @@ void coordinator_counts(const struct coordinator *c, struct coordinator_counts *
             counts->waiting++;
 }
 
+/* The last that was measured; while nothing new is known, what plans go by. */
+static double node_speed(const struct coordinator *c, int32_t node)
+{
+    const struct speed *s = &c->speed;
+    return s->seen[node] > 0 ? s->seen[node] : s->used[node];
+}
+
 void coordinator_node(const struct coordinator *c, int32_t node, int32_t model,
                       struct node_info *info)
 {
@@ -429,6 +460,7 @@ void coordinator_node(const struct coordinator *c, int32_t node, int32_t model,
                                 .version = c->said[node].version,
                                 .up = (c->up & bit(node)) != 0,
                                 .member = (c->members & bit(node)) != 0,
+                                .speed = node_speed(c, node),
                                 .health = c->said[node].health };
     if (c->mesh)
         mesh_stats(c->mesh, node, &info->link);

@@ -107,6 +107,7 @@ struct node_info {
     const char *version; /* of its program, "" before it was ever up */
     bool up;
     bool member;                  /* of the epoch: plans may use it */
+    double speed;                 /* daemon/speed.h */
     struct msg_health health;     /* temperature HEALTH_NO_TEMPERATURE: not known */
     struct mesh_link_stats link;  /* from here to there; zeros for this node itself */
     int32_t row_lo, row_hi, rows; /* of the first operator's output; 0 0 0 without a plan */

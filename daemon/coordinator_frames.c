@@ -435,6 +435,8 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
         job_trace_take(f->job->trace, i, body, nevents);
     if (done.status == 0) {
         d->network->model->figures[node].last = done;
+        if (d->work_us[i] > 0)
+            speed_sample(&c->speed, node, d->work_us[i], (double)done.compute_ns / 1e3);
         maybe_collect(f);
     } else if (f->state == FLIGHT_RUNNING) {
         frame_failed(f, node, done.status);

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "daemon/coordinator.h"
+#include "daemon/speed.h"
 #include "libsplit/halo_file.h"
 #include "libsplit/host.h"
 #include "libsplit/mailbox.h"
@@ -126,7 +127,8 @@ struct deployment {
     int32_t nodes;
     uint8_t member[PLAN_MAX_NODES];
     int32_t weight[PLAN_MAX_NODES];
-    uint32_t acked; /* by plan node */
+    double work_us[PLAN_MAX_NODES]; /* of a frame, as estimated */
+    uint32_t acked;                 /* by plan node */
     uint64_t ack_ms;
     struct msg_plan_ack ack[PLAN_MAX_NODES]; /* sizes only */
     struct geometry geo;
@@ -202,6 +204,7 @@ struct coordinator {
     uint32_t members;                  /* nodes of this epoch */
     uint32_t linked[CONFIG_MAX_NODES]; /* nodes with which each says it has a link */
     uint32_t epoch, plans;
+    struct speed speed;
     struct transfer *transfers;
     struct job *jobs, *ended;
     int32_t works; /* on the pool */

@@ -4,6 +4,7 @@
 
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
+#include "tiling/cost.h"
 
 /* ---- networks: a model at one size */
 
@@ -297,6 +298,9 @@ static int prepare(struct deployment *d, struct diag *why)
         rc = program_compile(&d->host, &d->plan, d->nodes);
     if (rc < 0)
         return diag(why, rc, "%s: out of memory", file);
+    const struct cost cost = cost_make(&options);
+    for (int32_t i = 0; i < d->nodes; i++)
+        d->work_us[i] = cost_work_us(&cost, &d->plan, i);
     for (int32_t i = 0; i < d->nodes; i++) {
         rc = encode_program(d, i, why);
         if (rc < 0)
@@ -411,7 +415,7 @@ static struct deployment *deployment_new(struct network *n, uint32_t nodes)
     for (int32_t i = 0; i < c->config->nnodes; i++)
         if (nodes & bit(i)) {
             d->member[d->nodes] = (uint8_t)i;
-            d->weight[d->nodes++] = c->config->node[i].weight;
+            d->weight[d->nodes++] = speed_weight(&c->speed, i);
         }
     d->next_frame = 1;
     d->work.data = d;

@@ -51,6 +51,17 @@ static double compute_us(const struct cost *c, const struct plan *p, int32_t ten
     return slowest;
 }
 
+double cost_work_us(const struct cost *c, const struct plan *p, int32_t node)
+{
+    double us = 0;
+    for (int32_t t = 0; t < p->geo->ntensors; t++) {
+        const struct box run = plan_share(p, t, node)->run;
+        if (!geometry_is_input(p->geo, t) && !box_empty(run))
+            us += run_us(c, p->geo, p->geo->tensor[t].op, run);
+    }
+    return us;
+}
+
 /* What one node, or the host, sends and receives of a tensor. */
 struct traffic {
     double in, out; /* bytes */

@@ -21,6 +21,8 @@ struct cost cost_make(const struct plan_options *o);
 struct tensor_cost {
     double compute_us, travel_us;
 };
+/* Microseconds that all of a node's part would take on a node of speed 1. */
+double cost_work_us(const struct cost *c, const struct plan *p, int32_t node);
 struct tensor_cost cost_of(const struct cost *c, const struct plan *p, int32_t tensor);
 
 #endif

@@ -257,8 +257,40 @@ fault_slow() {
     back
 }
 
+# answers_since SECONDS-OF-THE-CLOCK: answers a second since then.
+answers_since() {
+    awk -v from="$1" -v to="$(now)" '$2 >= from { n++ } END { printf "%.0f\n", n / (to - from) }' "$tmp/load.log"
+}
+
+# A node that has little of a processor left gets fewer rows, and more again when it has it back.
+fault_throttle() {
+    local from before slow after back_again changes
+    begin "a node throttled to ${1:-0.1} of a core" -
+    from=$(now)
+    sleep 3
+    before=$(answers_since "$from")
+    emulate_cpu 2 "${1:-0.1}"
+    from=$(now)
+    sleep 2
+    slow=$(answers_since "$from")
+    sleep 8
+    from=$(now)
+    sleep 3
+    after=$(answers_since "$from")
+    says 0 'speed node=n3 speed=0\.'
+    changes=$(tail -c "+$((run_mark[0] + 1))" "$tmp/n1.log" | grep -c 'speed node=n3')
+    emulate_cpu 2 0
+    sleep 12
+    from=$(now)
+    sleep 3
+    back_again=$(answers_since "$from")
+    echo "a throttled node: $before answers a second, $slow once throttled, $after after $changes changes, $back_again at the end"
+    if [ "$after" -gt $((slow + slow / 4)) ]; then pass; else fail "throttled: $slow answers a second, $after later"; fi
+    back
+}
+
 faults=(kill two freeze hiccup cable silence parting reboot empty loss alone coordinator disk peers
-    strangers slow)
+    strangers slow throttle)
 
 quick_faults() {
     fault_kill 2
