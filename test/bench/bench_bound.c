@@ -42,6 +42,8 @@ static int measure(const struct graph *g, const struct geometry *geo, enum plan_
                    struct plan_costs costs, double *bound, int64_t *weights)
 {
     struct plan_options o = { .placement = placement, .nodes = geo->nodes, .costs = costs };
+    /* What is computed twice to save messages is none of the network's work. */
+    o.policy = PLAN_EXCHANGE;
     for (int32_t n = 0; n < o.nodes; n++)
         o.weight[n] = 1;
     struct plan p;
