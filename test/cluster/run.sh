@@ -108,6 +108,8 @@ done
 . "$here/config.sh"
 # shellcheck source=test/cluster/tasks.sh
 . "$here/tasks.sh"
+# shellcheck source=test/cluster/limits.sh
+. "$here/limits.sh"
 # shellcheck source=test/cluster/secure.sh
 . "$here/secure.sh"
 # shellcheck source=test/cluster/loss.sh
@@ -130,6 +132,7 @@ with_cluster links tcp 2 "${own[@]}" -- links_survive_strangers ports_in_use
 with_cluster reload tcp 3 "${own[@]}" -- reloads
 with_cluster loss tcp 4 "${own[@]}" -- answers_survive_losses
 config_errors
+limits
 secure_cluster
 
 line="$passed passed, $failed failed"
