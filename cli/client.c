@@ -75,11 +75,13 @@ static int read_token(const char *file, char **token, struct diag *why)
     const int rc = file_read(file, TOKEN_MAX_BYTES, &bytes, &len, why);
     if (rc < 0)
         return rc;
-    *token = (char *)bytes;
-    (*token)[strcspn(*token, "\r\n")] = '\0';
-    if ((*token)[0] != '\0')
+    char *line = (char *)bytes;
+    line[strcspn(line, "\r\n")] = '\0';
+    if (line[0] != '\0') {
+        *token = line;
         return 0;
-    free(bytes);
+    }
+    free(line);
     return diag(why, -EINVAL, "%s: holds no token", file);
 }
 

@@ -69,7 +69,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!o->action || (strcmp(o->action, "init") != 0 && strcmp(o->action, "add") != 0))
             argp_error(state, "expected init, or add and the name of a node");
-        if ((strcmp(o->action, "add") == 0) != (o->node != NULL))
+        else if ((strcmp(o->action, "add") == 0) != (o->node != NULL))
             argp_error(state, o->node ? "init takes no node" : "add needs the name of a node");
         return 0;
     default:
@@ -187,7 +187,7 @@ static void identity_done(struct identity *id)
 /* What all certificates have; `cn`: whose it is. */
 static int begin(struct identity *id, const char *cn, int years)
 {
-    unsigned char serial[SERIAL_BYTES];
+    unsigned char serial[SERIAL_BYTES] = { 0 };
     int rc = gnutls_x509_privkey_generate(id->key, GNUTLS_PK_ECDSA,
                                           GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
 

@@ -88,6 +88,8 @@ token_is_needed() {
     status=$(secure_curl "$cluster_url/v2/health/live")
     holds "health needs no token" [ "$status" = 200 ]
     printf 'wrong-horse-battery-staple\n' >"$dir/wrong"
+    printf '\n' >"$dir/blank"
+    splitctl_says "splitctl with a file without a token" 'holds no token' status --server "$cluster_url" --token "$dir/blank"
     splitctl_says "splitctl with a wrong token" 'token' status --server "$cluster_url" --token "$dir/wrong"
 }
 
