@@ -222,7 +222,7 @@ $(BUILD)/bench/bench_link: $(BUILD)/obj/test/bench/bench_link.o $(call A,daemon)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 
-.PHONY: bench bench-cluster bench-link
+.PHONY: bench bench-cluster bench-link bench-halo
 bench-link: $(BUILD)/bench/bench_link
 	@$<
 bench:
@@ -230,6 +230,11 @@ bench:
 	@scripts/install-deps bench || echo "bench: going on with what is here"
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	@scripts/bench --build $(BUILD) $(BENCH_ARGS)
+bench-halo:
+	@scripts/install-deps build
+	@scripts/install-deps train || echo "bench-halo: going on with what is here"
+	@$(MAKE) --no-print-directory all
+	@scripts/bench-halo --build $(BUILD) $(BENCH_ARGS)
 bench-cluster:
 	@scripts/install-deps build bench emulate
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)

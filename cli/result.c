@@ -191,6 +191,7 @@ static cJSON *nodes_json(const struct result *r)
         cJSON_AddNumberToObject(o, "sent_bytes", (double)s->sent_bytes);
         cJSON_AddNumberToObject(o, "received_bytes", (double)s->received_bytes);
         cJSON_AddNumberToObject(o, "halo_sent_bytes", (double)s->halo_sent_bytes);
+        cJSON_AddNumberToObject(o, "halo_sent_messages", s->halo_sent_messages);
         cJSON_AddItemToArray(list, o);
     }
     return list;

@@ -11,10 +11,10 @@
 #include "quant/tq.h"
 
 /* Steps, in standard deviations of the tensor.  Errors are measured at the anchors. */
-enum { ANCHORS = 5, STEPS = 21 };
-static const double ANCHOR[ANCHORS] = { 0.35, 0.7, 1.4, 2.8, 5.6 };
-static const double LEAST_STEP = 0.25;  /* the first of STEPS; each is larger by STEP_RATIO */
-static const double STEP_RATIO = 1.189; /* fourth root of 2 */
+enum { ANCHORS = 5, STEPS = 29 };
+static const double ANCHOR[ANCHORS] = { 0.25, 0.6, 1.4, 2.8, 5.6 };
+static const double LEAST_STEP = 0.0625; /* the first of STEPS; each is larger by STEP_RATIO */
+static const double STEP_RATIO = 1.189;  /* fourth root of 2 */
 
 static const double THRESHOLD = 0.6; /* of a step */
 static const double MOST_GAIN = 2;
@@ -364,8 +364,7 @@ static int measure_error(struct bench *b, int32_t i, const struct recipe *r, int
 /* What nodes would send of it without a recipe. */
 static struct choice plain_choice(const struct bench *b, const struct subject *s)
 {
-    const double value = s->t->is_halo ? 2 : 4;
-    return (struct choice){ .bytes = (double)s->t->places * s->t->channels * value +
+    return (struct choice){ .bytes = 2.0 * (double)s->t->places * s->t->channels +
                                      (double)s->t->messages * (b->o->lab.head_bytes + 1) };
 }
 

@@ -148,6 +148,13 @@ int coding_get(struct coding *c, int32_t step, float *buffer, const uint8_t *msg
     return 0;
 }
 
+bool coding_drops(const struct coding *c, int32_t step)
+{
+    const struct step *s = &c->pr->step[step];
+    const struct recipe *r = is_coded(s) ? recipe_of(c, s) : NULL;
+    return s->halo == HALO_DROP || (r && r->drop);
+}
+
 void coding_fill(const struct coding *c, int32_t step, float *buffer)
 {
     const struct step *s = &c->pr->step[step];

@@ -28,7 +28,9 @@ size_t coding_put(struct coding *c, int32_t step, const float *buffer, uint8_t *
 /* Decodes a message into the box of RECV step `step`.  Returns 0 or -EBADMSG. */
 int coding_get(struct coding *c, int32_t step, float *buffer, const uint8_t *msg, size_t len);
 
-/* HALO_DROP: what the box of RECV step `step` reads as, as no message comes. */
+/* Does the message of SEND or RECV step `step` stay away: HALO_DROP, or the recipe says so? */
+bool coding_drops(const struct coding *c, int32_t step);
+/* What the box of such a RECV step reads as. */
 void coding_fill(const struct coding *c, int32_t step, float *buffer);
 
 /* The next messages stand alone. */

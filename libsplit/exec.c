@@ -332,7 +332,7 @@ static size_t encode(const struct exec *e, int32_t step, uint8_t *to)
 static int send_box(const struct exec *e, int32_t step, struct exchange *x, struct watch *w)
 {
     const struct step *s = &e->pr->step[step];
-    if (s->halo == HALO_DROP)
+    if (coding_drops(e->coding, step))
         return 0;
     const size_t n = (size_t)box_values(s->box) * (size_t)e->geo->tensor[s->what].batch;
     uint8_t *to = x->reserve(x, s->peer, s->transfer, codec_bound(n));
@@ -344,8 +344,10 @@ static int send_box(const struct exec *e, int32_t step, struct exchange *x, stru
     lap(w, &w->sum.send_ns, TRACE_SEND, step);
     w->sum.sent_bytes += (int64_t)len;
     w->sum.sent_messages++;
-    if (s->peer != e->pr->nodes)
+    if (s->peer != e->pr->nodes) {
         w->sum.halo_sent_bytes += (int64_t)len;
+        w->sum.halo_sent_messages++;
+    }
     return err;
 }
 
@@ -354,7 +356,7 @@ static int receive_box(const struct exec *e, int32_t step, struct exchange *x, s
     const struct step *s = &e->pr->step[step];
     const uint8_t *msg;
     size_t len;
-    if (s->halo == HALO_DROP) {
+    if (coding_drops(e->coding, step)) {
         coding_fill(e->coding, step, buffer_of(e, s));
         return 0;
     }

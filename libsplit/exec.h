@@ -24,6 +24,7 @@ struct exec_stats {
     int64_t sent_bytes, received_bytes; /* payload, host included */
     int32_t sent_messages, received_messages;
     int64_t halo_sent_bytes; /* to other nodes, the host left out */
+    int32_t halo_sent_messages;
 };
 
 /* `g` (packed for `pr`), `geo`, `pr` (checked) and `recipes` (libsplit/coding.h; NULL: none) are

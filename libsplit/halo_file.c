@@ -584,21 +584,20 @@ static int choose_tensor(struct halo_choice *c, const struct halo_tensor *t, con
                     t->tensor, t->recipe.channels, t->name);
     c->recipes.of[t->tensor] = &t->recipe;
     if (mode != HALO_DROP)
-        c->tensor_halo[t->tensor] = (uint8_t)(t->recipe.drop                           ? HALO_DROP
-                                              : mode == HALO_VIDEO && !t->recipe.video ? HALO_TQ
-                                                                                       : mode);
+        c->tensor_halo[t->tensor] =
+            (uint8_t)(mode == HALO_VIDEO && !t->recipe.video ? HALO_TQ : mode);
     return 0;
 }
 
-/* What a tensor without a recipe does. */
-static enum halo plain_mode(const struct graph *g, int32_t t, enum halo mode)
+enum halo halo_plain(const struct graph *g, int32_t tensor, enum halo mode)
 {
-    const struct tensor *tensor = &g->tensor[t];
-    const bool is_halo =
-        tensor->dim[ROW] > 1 && (tensor->op == GEO_NO_OP || g->op[tensor->op].type != OP_PARTIAL);
-    if (!is_halo)
+    const struct tensor *t = &g->tensor[tensor];
+    if (t->op == GEO_NO_OP)
         return HALO_F32;
-    return mode == HALO_TQ || mode == HALO_VIDEO ? HALO_F16 : mode;
+    if (mode == HALO_TQ || mode == HALO_VIDEO)
+        return HALO_F16;
+    /* Errors of sums add up, and a tensor of one row is no border but all there is. */
+    return t->dim[ROW] > 1 && g->op[t->op].type != OP_PARTIAL ? mode : HALO_F32;
 }
 
 int halo_choose(struct halo_choice *to, const struct halo_file *f, const struct graph *g,
@@ -617,7 +616,7 @@ int halo_choose(struct halo_choice *to, const struct halo_file *f, const struct 
     if (err)
         diag(why, err, "out of memory for the recipes of %d tensors", g->ntensors);
     for (int32_t t = 0; t < g->ntensors && !err; t++)
-        c.tensor_halo[t] = (uint8_t)plain_mode(g, t, mode);
+        c.tensor_halo[t] = (uint8_t)halo_plain(g, t, mode);
     for (int32_t i = 0; f && (by_file || mode == HALO_DROP) && i < f->ntensors && !err; i++)
         err = choose_tensor(&c, &f->tensor[i], g, mode, why);
     if (err)

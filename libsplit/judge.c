@@ -5,25 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SIGNAL = 1 << 16 }; /* values that are compared, of an input */
+enum {
+    MAX_SIGNAL = 1 << 16, /* values that are compared, of an input */
+    RIVALS = 8            /* classes whose errors tell how far an answer sways */
+};
 
 /* What is remembered of a reference. */
 struct reference {
-    double size; /* of the signal, squared */
-    int32_t best, second;
-    double margin;
-    double mse; /* to the picture that is wanted */
+    double size;          /* of the signal, squared */
+    int32_t best[RIVALS]; /* the largest of the signal, largest first */
+    double margin;        /* between the first two */
+    double mse;           /* to the picture that is wanted */
 };
 
 /* What is remembered of the answers since judge_begin(). */
 struct tally {
     int32_t inputs, agree;
     double error, size;        /* sums of squares */
-    double sway;               /* sum of squares of (error of second - error of best) / size */
+    double expected;           /* loss, summed */
     double lost, lost_squared; /* points or dB, and their squares */
     int32_t known;             /* inputs whose truth is known */
     double mse;                /* mean square error of pictures, summed */
-    int32_t *seen;             /* [inputs] */
 };
 
 struct judge {
@@ -101,13 +103,19 @@ static double square_sum(const float *a, const float *b, size_t n)
     return sum;
 }
 
-static int32_t best_of(const float *z, size_t n, int32_t but)
+/* Where the largest values are, largest first; 0 where there are no more. */
+static void list_best(const float *z, size_t n, int32_t best[RIVALS])
 {
-    int32_t best = but == 0 && n > 1;
-    for (size_t i = 0; i < n; i++)
-        if ((int32_t)i != but && z[i] > z[best])
-            best = (int32_t)i;
-    return best;
+    size_t count = 0;
+    memset(best, 0, RIVALS * sizeof *best);
+    for (size_t i = 0; i < n; i++) {
+        if (count == RIVALS && z[i] <= z[best[RIVALS - 1]])
+            continue;
+        size_t at = count < RIVALS ? count++ : RIVALS - 1;
+        for (; at > 0 && z[best[at - 1]] < z[i]; at--)
+            best[at] = best[at - 1];
+        best[at] = (int32_t)i;
+    }
 }
 
 /* ---- Reference */
@@ -131,19 +139,14 @@ void judge_refer(struct judge *j, int32_t i, const struct lab *l)
     struct reference *r = &j->reference[i];
     take_signal(j, l, z);
     r->size = square_sum(z, NULL, j->signal);
-    r->best = best_of(z, j->signal, -1);
-    r->second = best_of(z, j->signal, r->best);
-    r->margin = (double)z[r->best] - (double)z[r->second];
+    list_best(z, j->signal, r->best);
+    r->margin = (double)z[r->best[0]] - (double)z[r->best[1]];
     r->mse = want_of(j, i) ? mse_to(want_of(j, i), l) : 0;
 }
 
 /* ---- Answers */
 
-void judge_begin(struct judge *j)
-{
-    int32_t *seen = j->tally.seen;
-    j->tally = (struct tally){ .seen = seen };
-}
+void judge_begin(struct judge *j) { j->tally = (struct tally){ 0 }; }
 
 static int32_t label_of(const struct judge *j, int32_t i) { return j->truth[i].label; }
 
@@ -154,18 +157,34 @@ static void add_lost(struct tally *t, double lost)
     t->known++;
 }
 
+/* How much the lead of the best class over its rivals sways, as a standard deviation. */
+static double sway_of(const struct judge *j, const struct reference *r, const float *z)
+{
+    const int32_t rivals = j->signal < RIVALS ? (int32_t)j->signal : RIVALS;
+    double sum = 0;
+    for (int32_t k = 1; k < rivals; k++) {
+        const double rival = (double)j->now[r->best[k]] - (double)z[r->best[k]];
+        const double best = (double)j->now[r->best[0]] - (double)z[r->best[0]];
+        sum += (rival - best) * (rival - best);
+    }
+    return rivals > 1 ? sqrt(sum / (rivals - 1)) : 0;
+}
+
 static void add_class(struct judge *j, int32_t i)
 {
     struct tally *t = &j->tally;
     const struct reference *r = &j->reference[i];
     const float *z = j->kept + (size_t)i * j->signal;
-    const int32_t best = best_of(j->now, j->signal, -1), label = label_of(j, i);
-    const double second = (double)j->now[r->second] - (double)z[r->second];
-    const double first = (double)j->now[r->best] - (double)z[r->best];
-    t->agree += best == r->best;
-    t->sway += r->size > 0 ? (second - first) * (second - first) / r->size : 0;
+    const int32_t label = label_of(j, i);
+    const double sway = sway_of(j, r, z);
+    int32_t now[RIVALS];
+    list_best(j->now, j->signal, now);
+    t->agree += now[0] == r->best[0];
     if (label >= 0)
-        add_lost(t, 100.0 * ((r->best == label) - (best == label)));
+        add_lost(t, 100.0 * ((r->best[0] == label) - (now[0] == label)));
+    const double flips = sway > 0 ? 0.5 * erfc(r->margin / sway / M_SQRT2) : 0;
+    const double worth = label < 0 ? 1 : (r->best[0] == label) - (r->best[1] == label);
+    t->expected += 100 * flips * worth;
 }
 
 static double db(double peak, double mse) { return 10 * log10(peak * peak / fmax(mse, 1e-30)); }
@@ -185,7 +204,7 @@ void judge_add(struct judge *j, int32_t i, const struct lab *l)
     t->error += error;
     t->size += j->reference[i].size;
     t->mse += error / (double)j->signal;
-    t->seen[t->inputs++] = i;
+    t->inputs++;
     if (j->goal == GOAL_CLASSES)
         add_class(j, i);
     else if (j->goal == GOAL_PICTURE)
@@ -193,23 +212,6 @@ void judge_add(struct judge *j, int32_t i, const struct lab *l)
 }
 
 /* ---- Verdict */
-
-/* Points that are lost when errors of the size that was seen meet the margins. */
-static double expected_loss(const struct judge *j)
-{
-    const struct tally *t = &j->tally;
-    const double sway = sqrt(t->sway / t->inputs);
-    double loss = 0;
-    for (int32_t k = 0; k < t->inputs; k++) {
-        const struct reference *r = &j->reference[t->seen[k]];
-        const int32_t label = label_of(j, t->seen[k]);
-        const double sigma = sway * sqrt(r->size);
-        const double flips = sigma > 0 ? 0.5 * erfc(r->margin / sigma / M_SQRT2) : 0;
-        const double worth = label < 0 ? 1 : (r->best == label) - (r->second == label);
-        loss += 100 * flips * worth / t->inputs;
-    }
-    return loss;
-}
 
 /* Points that were lost. */
 static double seen_loss(const struct verdict *v)
@@ -240,7 +242,7 @@ struct verdict judge_end(const struct judge *j)
         v.drop = mean;
         v.drop_error = sqrt(variance / t->known);
     }
-    v.loss = j->goal == GOAL_CLASSES   ? fmax(expected_loss(j), seen_loss(&v))
+    v.loss = j->goal == GOAL_CLASSES   ? fmax(t->expected / t->inputs, seen_loss(&v))
              : j->goal == GOAL_PICTURE ? picture_loss(j)
                                        : 100 * v.error;
     return v;
@@ -263,9 +265,8 @@ int judge_new(struct judge **to, enum judge_goal goal, const struct graph *g, in
     j->kept = calloc((size_t)n * j->signal + 1, sizeof *j->kept);
     j->now = calloc(j->signal + 1, sizeof *j->now);
     j->reference = calloc((size_t)n + 1, sizeof *j->reference);
-    j->tally.seen = calloc((size_t)n + 1, sizeof *j->tally.seen);
     j->truth = calloc((size_t)n + 1, sizeof *j->truth);
-    if (j->kept && j->now && j->reference && j->tally.seen && j->truth) {
+    if (j->kept && j->now && j->reference && j->truth) {
         memcpy(j->truth, truth, (size_t)n * sizeof *truth);
         *to = j;
         return 0;
@@ -281,7 +282,6 @@ void judge_free(struct judge *j)
     free(j->kept);
     free(j->now);
     free(j->reference);
-    free(j->tally.seen);
     free(j->truth);
     free(j);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/halo_file.h"
 #include "libsplit/kernel.h"
 #include "libsplit/session.h"
 
@@ -78,9 +79,8 @@ static void see(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, s
     struct lab *l = ctx;
     const struct plan *p = split_plan(l->session);
     const struct plan_transfer *m = &p->transfer[transfer];
-    const struct recipe *r = l->recipes.of[m->tensor];
     (void)from;
-    if (m->to == p->nodes || (r && r->drop))
+    if (m->to == p->nodes)
         return;
     pthread_mutex_lock(&l->lock);
     l->bytes += (int64_t)len + l->head_bytes;
@@ -147,7 +147,7 @@ static int list_tensors(struct lab *l)
     for (int32_t i = 0; i < p->ntransfers; i++) {
         const struct plan_transfer *m = &p->transfer[i];
         const struct tensor *t = &g->tensor[m->tensor];
-        if (m->from == p->nodes || m->to == p->nodes || l->tensor_halo[m->tensor] == HALO_F32)
+        if (m->from == p->nodes || m->to == p->nodes || !l->recipes.of[m->tensor])
             continue;
         if (l->number[m->tensor] < 0) {
             l->number[m->tensor] = l->ntensors;
@@ -196,6 +196,7 @@ static int give_blanks(struct lab *l, bool video)
     if (!l->tensor_halo || !l->blank || recipes_init(&l->recipes, g->ntensors))
         return -ENOMEM;
     for (int32_t t = 0; t < g->ntensors; t++) {
+        l->tensor_halo[t] = (uint8_t)halo_plain(g, t, HALO_TQ);
         if (g->tensor[t].op == GEO_NO_OP || g->tensor[t].dim[CHAN] > RECIPE_MAX_CHANNELS)
             continue;
         l->tensor_halo[t] = video ? HALO_VIDEO : HALO_TQ;
