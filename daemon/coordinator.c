@@ -300,7 +300,7 @@ void coordinator_message(struct coordinator *c, int32_t node, const struct heade
 /* ---- life */
 
 int coordinator_new(struct coordinator **out, uv_loop_t *loop, const struct config *config,
-                    struct diag *why)
+                    const char *state_dir, struct diag *why)
 {
     struct coordinator *c = calloc(1, sizeof *c);
     int rc = -ENOMEM;
@@ -309,6 +309,7 @@ int coordinator_new(struct coordinator **out, uv_loop_t *loop, const struct conf
         return diag(why, -ENOMEM, "the coordinator: out of memory");
     c->loop = loop;
     c->config = config;
+    c->state_dir = state_dir;
     c->starting = true;
     speed_init(&c->speed, config);
     for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)

@@ -73,8 +73,10 @@ struct request {
     void *priv; /* the coordinator's */
 };
 
+/* Measures in which way each layer of a model is computed fastest, for all nodes, and keeps the
+ * results in `state_dir` (kept; NULL: the ways that are expected to be fastest, unmeasured). */
 int coordinator_new(struct coordinator **c, uv_loop_t *loop, const struct config *config,
-                    struct diag *why);
+                    const char *state_dir, struct diag *why);
 void coordinator_attach(struct coordinator *c, struct mesh *mesh);
 /* Ends every request with OUTCOME_UNAVAILABLE, then calls `closed` on the loop, when no pool
  * thread is at work and no message is on its way to or from its memory.  Events of the mesh may

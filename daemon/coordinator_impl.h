@@ -194,6 +194,7 @@ struct transfer;
 struct coordinator {
     uv_loop_t *loop;
     const struct config *config;
+    const char *state_dir; /* NULL: nothing is measured */
     struct mesh *mesh;
     struct model *model;                     /* [config->nmodels] */
     uint32_t up;                             /* nodes with a link */

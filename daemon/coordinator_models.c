@@ -8,6 +8,7 @@
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
 #include "daemon/store.h"
+#include "libsplit/tune.h"
 
 /* A model file on its way to a node. */
 struct transfer {
@@ -103,6 +104,28 @@ static int check_inputs(const struct model *m, struct diag *why)
     return 0;
 }
 
+/* Which way computes each convolution fastest here, if that may be measured; an earlier start may
+ * have.  Networks whose inputs have any size go by what is expected. */
+static int measure_ways(struct model *m, struct diag *why)
+{
+    enum { LIMIT_MS = 2000 };
+    char file[PATH_MAX], name[2 * SHA256_BYTES + 1];
+    const char *wanted = getenv("SPLITD_MEASURE");
+
+    if (!m->c->state_dir || (wanted && strcmp(wanted, "0") == 0))
+        return 0;
+    for (size_t i = 0; i < SHA256_BYTES; i++)
+        snprintf(name + 2 * i, 3, "%02x", m->sha[i]);
+    const int len = snprintf(file, sizeof file, "%s/%s.ways", m->c->state_dir, name);
+    const struct tune_options o = { .limit_ms = LIMIT_MS,
+                                    .cache = len < (int)sizeof file ? file : NULL };
+    const int rc = graph_tune(&m->fixed->graph, &o);
+    if (rc < 0)
+        return diag(why, rc, "%s: out of memory while layers are measured", m->config->file);
+    log_event(LOG_INFO, "ways-measured", "model=%s changed=%d", m->config->name, rc);
+    return 0;
+}
+
 static int load(struct model *m, struct diag *why)
 {
     struct graph_input inputs[PLAN_MAX_INPUTS];
@@ -143,7 +166,7 @@ static int load(struct model *m, struct diag *why)
     if (rc < 0)
         return rc;
     m->fixed->state = NETWORK_BUILT;
-    return 0;
+    return measure_ways(m, why);
 }
 
 static void on_load(uv_work_t *work)

@@ -4,6 +4,7 @@
 
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
+#include "libsplit/tune.h"
 #include "tiling/cost.h"
 
 /* ---- networks: a model at one size */
@@ -198,6 +199,17 @@ static int choose_answers(struct deployment *d)
     return 0;
 }
 
+/* How the coordinator computes each operator, so that all nodes do. */
+static int put_ways(const struct graph *g, struct msg_plan *msg, struct diag *why)
+{
+    msg->ways = malloc((size_t)g->nops + 1);
+    if (!msg->ways)
+        return diag(why, -ENOMEM, "out of memory for the ways of %d operators", g->nops);
+    msg->nways = (uint32_t)g->nops;
+    graph_ways(g, msg->ways);
+    return 0;
+}
+
 static int encode_program(struct deployment *d, int32_t node, struct diag *why)
 {
     const struct model *m = d->network->model;
@@ -222,6 +234,8 @@ static int encode_program(struct deployment *d, int32_t node, struct diag *why)
     }
 
     rc = encode_recipes(d, &msg, why);
+    if (rc == 0)
+        rc = put_ways(&d->network->graph, &msg, why);
     if (rc < 0)
         goto out;
     put_answers(d, &msg);

@@ -203,9 +203,9 @@ static void on_health(uv_timer_t *t)
                     &(struct header){ .type = MSG_HEALTH, .length = sizeof body }, body);
 }
 
-static int open_coordinator(struct node *n, struct diag *why)
+static int open_coordinator(struct node *n, const char *state_dir, struct diag *why)
 {
-    int rc = coordinator_new(&n->coordinator, n->loop, n->config, why);
+    int rc = coordinator_new(&n->coordinator, n->loop, n->config, state_dir, why);
     if (rc == 0)
         rc = api_new(&n->api, n->loop, n->coordinator, n->config, why);
     return rc;
@@ -261,7 +261,7 @@ int node_open(struct node **out, uv_loop_t *loop, const struct config *config, i
     if (rc == 0)
         rc = worker_new(&n->worker, loop, config, self, n->store, why);
     if (rc == 0 && self == config->coordinator)
-        rc = open_coordinator(n, why);
+        rc = open_coordinator(n, state_dir, why);
     if (rc == 0)
         rc = open_mesh(n, why);
     if (rc == 0 && n->api)

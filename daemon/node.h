@@ -14,7 +14,8 @@
 
 struct node;
 
-/* Starts node `self`; `config` must outlive it, models are kept in `state_dir`.  Returns 0 or a
+/* Starts node `self`; `config` and `state_dir`, where models are kept, must
+ * outlive it.  Returns 0 or a
  * negative errno with a sentence.  Whatever it returns, `*n` must be closed unless it is NULL. */
 int node_open(struct node **n, uv_loop_t *loop, const struct config *config, int32_t self,
               const char *state_dir, struct diag *why);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libsplit/clock.h"
+#include "libsplit/tune.h"
 
 enum {
     NONE = -1,
@@ -327,6 +328,10 @@ static int open_model(struct session *s, const char *file, struct diag *why)
     if (err < 0)
         return err;
     s->has_graph = true;
+    if (s->plan.nways > 0)
+        err = graph_set_ways(&s->graph, s->plan.ways, (int32_t)s->plan.nways);
+    if (err < 0)
+        return diag(why, err, "%s: the ways to compute its operators are not the plan's", file);
     err = graph_geometry(&s->graph, s->plan.program.nodes, &s->geo);
     if (err < 0)
         return diag(why, err, "%s: out of memory", file);
@@ -412,6 +417,7 @@ struct session *session_new(struct msg_plan *plan, uint32_t epoch, uint32_t numb
     s->plan = *plan;
     plan->program = (struct program){ 0 };
     plan->recipes = NULL;
+    plan->ways = NULL;
     s->epoch = epoch;
     s->number = number;
     s->coordinator = coordinator;

@@ -129,26 +129,29 @@ static bool wants_exact(void)
     return exact && strcmp(exact, "1") == 0;
 }
 
-/* Is there anything to choose? */
-static bool is_free(const struct conv *c, const struct simd *simd)
+bool conv_is_free(const struct conv *c, const struct simd *simd)
 {
     return !conv_depthwise.fits(c) && simd != &simd_portable && conv_direct.fits(c) &&
            conv_winograd4.fits(c) && !wants_exact();
 }
 
-/* The cheapest way, kernels kept or not, and what it costs. */
-static enum conv_way cheapest(const struct conv *c, const struct simd *simd, bool keep,
-                              double *cost)
+double conv_cost(const struct conv *c, const struct simd *simd, enum conv_way way)
 {
     /* A way other than the plain one must promise 5 % more than it. */
-    const double plain = 0.95 * direct_cost(c);
-    const double two = winograd_cost(c, simd, 2, keep), four = winograd_cost(c, simd, 4, keep);
-    if (two >= plain && four >= plain) {
-        *cost = plain;
-        return CONV_DIRECT;
-    }
-    *cost = fmin(two, four);
-    return four < two ? CONV_WINOGRAD4 : CONV_WINOGRAD2;
+    return way == CONV_DIRECT ? 0.95 * direct_cost(c)
+                              : winograd_cost(c, simd, way == CONV_WINOGRAD2 ? 2 : 4, c->keep);
+}
+
+/* The way that was set, or the cheapest. */
+static enum conv_way way_of(const struct conv *c, const struct simd *simd)
+{
+    enum conv_way best = CONV_DIRECT;
+    if (c->way != CONV_BY_COST)
+        return c->way;
+    for (enum conv_way way = CONV_WINOGRAD2; way < CONV_WAYS; way++)
+        if (conv_cost(c, simd, way) < conv_cost(c, simd, best))
+            best = way;
+    return best;
 }
 
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd)
@@ -158,14 +161,11 @@ const struct conv_method *conv_choose(const struct conv *c, const struct simd *s
         [CONV_WINOGRAD2] = &conv_winograd2,
         [CONV_WINOGRAD4] = &conv_winograd4,
     };
-    double cost;
     if (conv_depthwise.fits(c))
         return &conv_depthwise;
     if (simd == &simd_portable || !conv_direct.fits(c))
         return &conv_gemm;
-    if (!is_free(c, simd))
-        return &conv_direct;
-    return method[c->way == CONV_BY_COST ? cheapest(c, simd, c->keep, &cost) : c->way];
+    return conv_is_free(c, simd) ? method[way_of(c, simd)] : &conv_direct;
 }
 
 /* ---- The budget ---- */
@@ -208,26 +208,33 @@ static int by_worth(const void *a, const void *b)
     return x->op < y->op ? -1 : x->op > y->op;
 }
 
-/* Sets the way of operator `i` without kept kernels.  Returns whether keeping them gains anything.
- */
-static bool choose_plain(struct graph *g, int32_t i, const struct simd *simd, struct offer *offer)
+/* Sets the way of operator `i`, `way` or by cost, without kept kernels.  Returns whether keeping
+ * them gains anything. */
+static bool choose_plain(struct graph *g, int32_t i, enum conv_way way, const struct simd *simd,
+                         struct offer *offer)
 {
     struct op *op = &g->op[i];
-    struct conv c = conv_of(g, op);
-    double plain, kept;
-    if (!is_free(&c, simd))
+    struct conv plain = conv_of(g, op), kept;
+    if (!conv_is_free(&plain, simd))
         return false;
-    op->u.conv.way = (uint8_t)cheapest(&c, simd, false, &plain);
+    plain.way = way;
+    plain.keep = false;
+    kept = plain;
+    kept.keep = true;
+    plain.way = way_of(&plain, simd);
+    kept.way = way_of(&kept, simd);
+    op->u.conv.way = (uint8_t)plain.way;
     op->u.conv.keep = false;
-    *offer = (struct offer){ .op = i, .way = cheapest(&c, simd, true, &kept) };
-    c.keep = true;
-    c.way = offer->way;
-    offer->bytes = (int64_t)conv_choose(&c, simd)->packed_bytes(&c, simd) - plain_bytes(&c);
-    offer->gain = plain - kept;
+    *offer = (struct offer){
+        .op = i,
+        .way = kept.way,
+        .bytes = (int64_t)conv_choose(&kept, simd)->packed_bytes(&kept, simd) - plain_bytes(&kept),
+        .gain = conv_cost(&plain, simd, plain.way) - conv_cost(&kept, simd, kept.way),
+    };
     return offer->gain > 0 && offer->way != CONV_DIRECT && offer->bytes > 0;
 }
 
-int conv_choose_all(struct graph *g, int64_t budget)
+int conv_choose_all(struct graph *g, const uint8_t *ways, int64_t budget)
 {
     const struct simd *simd = simd_best();
     struct offer *offer = calloc((size_t)g->nops + 1, sizeof(*offer));
@@ -236,7 +243,7 @@ int conv_choose_all(struct graph *g, int64_t budget)
     int32_t n = 0;
     for (int32_t i = 0; i < g->nops; i++)
         if (g->op[i].type == OP_CONV)
-            n += choose_plain(g, i, simd, &offer[n]);
+            n += choose_plain(g, i, ways ? (enum conv_way)ways[i] : CONV_BY_COST, simd, &offer[n]);
     qsort(offer, (size_t)n, sizeof(*offer), by_worth);
     for (int32_t i = 0; i < n; i++) {
         if (offer[i].bytes > budget)

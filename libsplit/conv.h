@@ -76,14 +76,18 @@ int32_t conv_winograd_tiles(const struct conv *c, const struct simd *simd, int32
  * for bit the same however a map is cut: Winograd's are only where cuts fall on its tiles. */
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd);
 
+/* Is there a choice for `c` here?  Then conv_cost() says what way `way` is expected to cost. */
+bool conv_is_free(const struct conv *c, const struct simd *simd);
+double conv_cost(const struct conv *c, const struct simd *simd, enum conv_way way);
+
 /* Bytes that transformed kernels of `g` may take beyond the plain ones. */
 int64_t conv_budget(const struct graph *g);
 
-/* Sets the way of every convolution of `g`, and which keep transformed kernels: those that gain
- * most for each byte, as long as all together take at most `budget` bytes more.  The same for equal
- * networks on machines of one kind.  Before graph_geometry() and graph_pack().  Returns 0 or
- * -ENOMEM. */
-int conv_choose_all(struct graph *g, int64_t budget);
+/* Sets the way of every convolution of `g` to that in ways[operator], or by what it costs where
+ * that is CONV_BY_COST or `ways` NULL; and which keep transformed kernels: those that gain most for
+ * each byte, as long as all together take at most `budget` bytes more.  The same for equal networks
+ * on machines of one kind.  Before graph_geometry() and graph_pack().  Returns 0 or -ENOMEM. */
+int conv_choose_all(struct graph *g, const uint8_t *ways, int64_t budget);
 
 /* ---- What the ways share ---- */
 

@@ -75,6 +75,7 @@ static void put_program(struct writer *w, const struct msg_plan *m)
     put_i32(w, pr->nbuffers);
     put_i32(w, pr->nsteps);
     put_u32(w, m->recipe_bytes);
+    put_u32(w, m->nways);
     for (int32_t i = 0; i < pr->nbuffers; i++) {
         put_i32(w, pr->buffer[i].tensor);
         put_box(w, &pr->buffer[i].box);
@@ -83,6 +84,8 @@ static void put_program(struct writer *w, const struct msg_plan *m)
         put_step(w, &pr->step[i]);
     if (m->recipe_bytes > 0)
         put_bytes(w, m->recipes, m->recipe_bytes);
+    if (m->nways > 0)
+        put_bytes(w, m->ways, m->nways);
 }
 
 static void put_plan(struct writer *w, const struct msg_plan *m)
@@ -108,7 +111,8 @@ int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap)
     struct writer w = { .buf = to, .cap = cap };
 
     if (m->program.nsteps > PROGRAM_MAX_STEPS || m->program.nbuffers > GEO_MAX_TENSORS ||
-        m->program.ntransfers > PLAN_MAX_TRANSFERS || m->recipe_bytes > PLAN_MAX_RECIPE_BYTES)
+        m->program.ntransfers > PLAN_MAX_TRANSFERS || m->recipe_bytes > PLAN_MAX_RECIPE_BYTES ||
+        m->nways > GEO_MAX_TENSORS)
         return -EMSGSIZE;
     put_plan(&w, m);
     return writer_length(&w);
@@ -218,19 +222,22 @@ static int get_counts(struct reader *r, struct msg_plan *m)
     const uint32_t nbuffers = get_u32(r);
     const uint32_t nsteps = get_u32(r);
     const uint32_t recipe_bytes = get_u32(r);
+    const uint32_t nways = get_u32(r);
 
     if (r->failed)
         return -EBADMSG;
     if (ntransfers > PLAN_MAX_TRANSFERS || nbuffers > GEO_MAX_TENSORS ||
-        nsteps > PROGRAM_MAX_STEPS || recipe_bytes > PLAN_MAX_RECIPE_BYTES)
+        nsteps > PROGRAM_MAX_STEPS || recipe_bytes > PLAN_MAX_RECIPE_BYTES ||
+        nways > GEO_MAX_TENSORS)
         return -EPROTO;
-    if (reader_left(r) !=
-        (size_t)nbuffers * PLAN_BUFFER_BYTES + (size_t)nsteps * PLAN_STEP_BYTES + recipe_bytes)
+    if (reader_left(r) != (size_t)nbuffers * PLAN_BUFFER_BYTES + (size_t)nsteps * PLAN_STEP_BYTES +
+                              recipe_bytes + nways)
         return -EBADMSG;
     pr->ntransfers = (int32_t)ntransfers;
     pr->nbuffers = (int32_t)nbuffers;
     pr->nsteps = (int32_t)nsteps;
     m->recipe_bytes = recipe_bytes;
+    m->nways = nways;
     return 0;
 }
 
@@ -280,7 +287,19 @@ static bool get_step(struct reader *r, const struct program *pr, struct step *s)
     }
 }
 
-/* Buffers, steps and recipes; get_counts() has checked that all their bytes are there. */
+/* `n` bytes on the heap; NULL where there are none.  Returns 0 or -ENOMEM. */
+static int get_copy(struct reader *r, uint8_t **to, uint32_t n)
+{
+    if (n == 0)
+        return 0;
+    *to = malloc(n);
+    if (!*to)
+        return -ENOMEM;
+    memcpy(*to, get_bytes(r, n), n);
+    return 0;
+}
+
+/* Buffers, steps, recipes and ways; get_counts() has checked that all their bytes are there. */
 static int get_lists(struct reader *r, struct msg_plan *m)
 {
     struct program *pr = &m->program;
@@ -301,13 +320,8 @@ static int get_lists(struct reader *r, struct msg_plan *m)
     for (int32_t i = 0; i < pr->nsteps; i++)
         if (!get_step(r, pr, &pr->step[i]))
             return -EPROTO;
-    if (m->recipe_bytes == 0)
-        return 0;
-    m->recipes = malloc(m->recipe_bytes);
-    if (!m->recipes)
-        return -ENOMEM;
-    memcpy(m->recipes, get_bytes(r, m->recipe_bytes), m->recipe_bytes);
-    return 0;
+    const int err = get_copy(r, &m->recipes, m->recipe_bytes);
+    return err ? err : get_copy(r, &m->ways, m->nways);
 }
 
 int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len)
@@ -343,6 +357,9 @@ void plan_msg_done(struct msg_plan *m)
     free(m->recipes);
     m->recipes = NULL;
     m->recipe_bytes = 0;
+    free(m->ways);
+    m->ways = NULL;
+    m->nways = 0;
 }
 
 int plan_ack_encode(const struct msg_plan_ack *m, uint8_t *to, size_t cap)

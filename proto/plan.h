@@ -11,11 +11,13 @@
  *                              shift f32, least f32
  *             nodes u8         then node u8 (below nodes)
  *             members          per plan node: its index in cluster.json u8
- *             ntransfers u32, nbuffers u32, nsteps u32, recipe bytes u32
+ *             ntransfers u32, nbuffers u32, nsteps u32, recipe bytes u32, nways u32
  *             buffers          tensor u32, box 6 x i32
  *             steps            kind u8, peer u8, halo u8, what u32, transfer u32,
  *                              box 6 x i32 (RUN: peer, halo and transfer are 0)
  *             recipes          of the tensors that nodes exchange (libsplit/recipes.h)
+ *             ways             per operator u8, how it is computed (libsplit/tune.h); none: as
+ *                              every node expects to be fastest
  *   PLAN_ACK  status i32 (0 or a negative errno), arena u64, weights u64 (bytes), detail
  *             (u16 length, then a text of proto/text.h)
  *
@@ -37,9 +39,9 @@ enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 1 + 4 + 4 + 24 };
 enum {
     PLAN_HEAD_MAX_BYTES = SHA256_BYTES + 1 + (1 + 4 + 4 * 8) +
                           (1 + PLAN_MAX_INPUTS * (1 + 4 * PLAN_MAX_RANK)) +
-                          (1 + PLAN_MAX_ANSWERS * PLAN_ANSWER_BYTES) + (2 + PLAN_MAX_NODES) + 16,
+                          (1 + PLAN_MAX_ANSWERS * PLAN_ANSWER_BYTES) + (2 + PLAN_MAX_NODES) + 20,
     PLAN_MAX_BYTES = PLAN_HEAD_MAX_BYTES + GEO_MAX_TENSORS * PLAN_BUFFER_BYTES +
-                     PROGRAM_MAX_STEPS * PLAN_STEP_BYTES + PLAN_MAX_RECIPE_BYTES,
+                     PROGRAM_MAX_STEPS * PLAN_STEP_BYTES + PLAN_MAX_RECIPE_BYTES + GEO_MAX_TENSORS,
     PLAN_ACK_MAX_BYTES = 4 + 8 + 8 + 2 + PLAN_DETAIL_MAX,
 };
 
@@ -64,6 +66,8 @@ struct msg_plan {
     struct program program;         /* nodes, node, steps: owned after a decode */
     uint8_t *recipes; /* [recipe_bytes], owned after a decode; NULL where there are none */
     uint32_t recipe_bytes;
+    uint8_t *ways; /* [nways], owned after a decode; NULL where there are none */
+    uint32_t nways;
 };
 
 struct msg_plan_ack {
@@ -74,17 +78,17 @@ struct msg_plan_ack {
 
 /* Bytes that plan_msg_encode() needs. */
 size_t plan_msg_bytes(const struct msg_plan *m);
-/* Returns the length, -ENOSPC, or -EMSGSIZE: the program has more steps, buffers, transfers or
- * bytes of recipes than a message may hold. */
+/* Returns the length, -ENOSPC, or -EMSGSIZE: the program has more steps, buffers, transfers,
+ * bytes of recipes or ways than a message may hold. */
 int plan_msg_encode(const struct msg_plan *m, uint8_t *to, size_t cap);
 /* Any bytes are allowed.  Counts are checked against `len` before anything is allocated.
  * Returns 0 (then plan_msg_done(m)), -EBADMSG (length does not fit), -EPROTO (a field is
  * out of range) or -ENOMEM; `*m` is written only on success.  After 0 every float is finite, std
  * is not 0, every input's dimensions are within tiling/box.h and so is every box; indices are
  * below the caps of tiling, transfer < ntransfers, halo < HALO_MODES, peer <= nodes and not the
- * node itself.  The program still has to pass program_check(), the recipes recipes_read(), and
- * answers
- * answer_fits(), and member[] is for the receiver to compare with its cluster.json. */
+ * node itself.  The program still has to pass program_check(), the recipes recipes_read(), the
+ * ways graph_set_ways(), answers answer_fits(), and member[] is for the receiver to compare with
+ * its cluster.json. */
 int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len);
 /* Frees what a decoded message owns; one that was done already, or whose parts were taken, too. */
 void plan_msg_done(struct msg_plan *m);

@@ -196,7 +196,8 @@ static struct rig *rig_open(int32_t nodes, const char *extra)
     cr_assert_eq(uv_loop_init(&r->loop), 0);
     uv_timer_init(&r->loop, &r->limit);
     uv_timer_init(&r->loop, &r->beat);
-    cr_assert_eq(coordinator_new(&r->coordinator, &r->loop, &r->config, &why), 0, "%s", why.text);
+    cr_assert_eq(coordinator_new(&r->coordinator, &r->loop, &r->config, NULL, &why), 0, "%s",
+                 why.text);
     for (int32_t i = 0; i < nodes; i++)
         open_node(r, i);
     return r;

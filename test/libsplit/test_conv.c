@@ -407,7 +407,7 @@ Test(conv, budget)
     net_output(&n, t);
     int64_t bytes = 0;
     for (int64_t budget = 0; budget <= INT64_C(8) << 20; budget += 200000) {
-        cr_assert_eq(conv_choose_all(&n.g, budget), 0);
+        cr_assert_eq(conv_choose_all(&n.g, NULL, budget), 0);
         bytes = kept_bytes(&n.g);
         cr_assert_leq(bytes, budget);
     }

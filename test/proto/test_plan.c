@@ -12,21 +12,22 @@
 enum { SMALL = 1024 };
 
 static const uint8_t sample_bytes[] = {
-    0,  1,    2,  3,    4,    5,    6,    7,    8,    9,    10, 11,   12,   13,   14,   15,   16,
-    17, 18,   19, 20,   21,   22,   23,   24,   25,   26,   27, 28,   29,   30,   31,   2,    1,
-    0,  0,    0,  0x3f, 0,    0,    0x80, 0x3f, 0,    0,    0,  0xc0, 1,    4,    1,    0,    0,
-    0,  1,    0,  0,    0,    28,   0,    0,    0,    0x2c, 1,  0,    0,    1,    4,    1,    4,
-    0,  0,    0,  5,    0,    0,    0,    1,    0,    0,    0,  0,    0,    0,    0x3f, 0,    0,
-    0,  0x40, 0,  0,    0x80, 0x3e, 2,    1,    3,    0,    6,  0,    0,    0,    1,    0,    0,
-    0,  3,    0,  0,    0,    3,    0,    0,    0,    7,    0,  0,    0,    13,   0,    0,    0,
-    0,  0,    0,  0,    0,    0,    0,    0,    28,   0,    0,  0,    0x2c, 1,    0,    0,    1,
-    0,  0,    0,  3,    2,    0,    7,    0,    0,    0,    5,  0,    0,    0,    13,   0,    0,
-    0,  0,    0,  0,    0,    0,    0,    0,    0,    28,   0,  0,    0,    0x2c, 1,    0,    0,
-    1,  0,    0,  0,    1,    0,    0,    0,    1,    0,    0,  0,    0,    0,    0,    14,   0,
-    0,  0,    0,  0,    0,    0,    0,    0,    0,    0,    15, 0,    0,    0,    0x2c, 1,    0,
-    0,  4,    0,  0,    0,    2,    0,    3,    8,    0,    0,  0,    4,    0,    0,    0,    14,
-    0,  0,    0,  0,    0,    0,    0,    0,    0,    0,    0,  15,   0,    0,    0,    0x2c, 1,
-    0,  0,    4,  0,    0,    0,    0xd1, 0xd2, 0xd3,
+    0,    1,  2,    3,  4,  5,    6,    7,    8,    9,    10,   11,   12,   13,   14, 15,
+    16,   17, 18,   19, 20, 21,   22,   23,   24,   25,   26,   27,   28,   29,   30, 31,
+    2,    1,  0,    0,  0,  0x3f, 0,    0,    0x80, 0x3f, 0,    0,    0,    0xc0, 1,  4,
+    1,    0,  0,    0,  1,  0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,  0,
+    1,    4,  1,    4,  0,  0,    0,    5,    0,    0,    0,    1,    0,    0,    0,  0,
+    0,    0,  0x3f, 0,  0,  0,    0x40, 0,    0,    0x80, 0x3e, 2,    1,    3,    0,  6,
+    0,    0,  0,    1,  0,  0,    0,    3,    0,    0,    0,    3,    0,    0,    0,  2,
+    0,    0,  0,    7,  0,  0,    0,    13,   0,    0,    0,    0,    0,    0,    0,  0,
+    0,    0,  0,    28, 0,  0,    0,    0x2c, 1,    0,    0,    1,    0,    0,    0,  3,
+    2,    0,  7,    0,  0,  0,    5,    0,    0,    0,    13,   0,    0,    0,    0,  0,
+    0,    0,  0,    0,  0,  0,    28,   0,    0,    0,    0x2c, 1,    0,    0,    1,  0,
+    0,    0,  1,    0,  0,  0,    1,    0,    0,    0,    0,    0,    0,    14,   0,  0,
+    0,    0,  0,    0,  0,  0,    0,    0,    0,    15,   0,    0,    0,    0x2c, 1,  0,
+    0,    4,  0,    0,  0,  2,    0,    3,    8,    0,    0,    0,    4,    0,    0,  0,
+    14,   0,  0,    0,  0,  0,    0,    0,    0,    0,    0,    0,    15,   0,    0,  0,
+    0x2c, 1,  0,    0,  4,  0,    0,    0,    0xd1, 0xd2, 0xd3, 0xe1, 0xe2,
 };
 
 /* Where the fields of the sample stand. */
@@ -46,7 +47,8 @@ enum {
     AT_NBUFFERS = 99,
     AT_NSTEPS = 103,
     AT_RECIPES = 107,
-    AT_BUFFER = 111,
+    AT_WAYS = 111,
+    AT_BUFFER = 115,
     AT_STEPS = AT_BUFFER + PLAN_BUFFER_BYTES,
     AT_RUN = AT_STEPS + PLAN_STEP_BYTES,
     STEP_PEER = 1,
@@ -66,7 +68,7 @@ static struct step sample_steps[] = {
       .halo = HALO_Q4 },
 };
 
-static uint8_t sample_recipes[] = { 0xd1, 0xd2, 0xd3 };
+static uint8_t sample_recipes[] = { 0xd1, 0xd2, 0xd3 }, sample_ways[] = { 0xe1, 0xe2 };
 
 static struct msg_plan sample(void)
 {
@@ -94,6 +96,8 @@ static struct msg_plan sample(void)
                      .step = sample_steps },
         .recipes = sample_recipes,
         .recipe_bytes = sizeof sample_recipes,
+        .ways = sample_ways,
+        .nways = sizeof sample_ways,
     };
     for (uint8_t i = 0; i < SHA256_BYTES; i++)
         m.sha[i] = i;
@@ -151,6 +155,8 @@ static void assert_same(const struct msg_plan *a, const struct msg_plan *b)
     }
     cr_assert_eq(a->recipe_bytes, b->recipe_bytes);
     cr_assert_eq(memcmp(a->recipes, b->recipes, a->recipe_bytes), 0);
+    cr_assert_eq(a->nways, b->nways);
+    cr_assert_eq(memcmp(a->ways, b->ways, a->nways), 0);
 }
 
 static int decode_plan(const uint8_t *buf, size_t len)
@@ -249,7 +255,7 @@ Test(plan, decode_of_encode_is_the_same)
     struct rng g = { 7 };
     struct buffer buffers[10];
     struct step steps[20];
-    uint8_t bytes[2 * SMALL], recipes[40];
+    uint8_t bytes[2 * SMALL], recipes[40], ways[20];
 
     for (int round = 0; round < 20000; round++) {
         struct msg_plan in = { .program = { .buffer = buffers, .step = steps } }, out;
@@ -269,6 +275,9 @@ Test(plan, decode_of_encode_is_the_same)
         in.recipes = recipes;
         in.recipe_bytes = 1 + rng_below(&g, sizeof recipes);
         rng_bytes(&g, recipes, in.recipe_bytes);
+        in.ways = ways;
+        in.nways = 1 + rng_below(&g, sizeof ways);
+        rng_bytes(&g, ways, in.nways);
 
         const size_t len = plan_msg_bytes(&in);
         cr_assert_eq(plan_msg_encode(&in, bytes, len), (int)len);
@@ -372,6 +381,9 @@ Test(plan, counts_are_checked_against_the_length)
     cr_assert_eq(decode_with_u32(AT_RECIPES, PLAN_MAX_RECIPE_BYTES), -EBADMSG);
     cr_assert_eq(decode_with_u32(AT_RECIPES, PLAN_MAX_RECIPE_BYTES + 1), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_RECIPES, UINT32_MAX), -EPROTO);
+    cr_assert_eq(decode_with_u32(AT_WAYS, 1), -EBADMSG);
+    cr_assert_eq(decode_with_u32(AT_WAYS, GEO_MAX_TENSORS), -EBADMSG);
+    cr_assert_eq(decode_with_u32(AT_WAYS, GEO_MAX_TENSORS + 1), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_NTRANSFERS, PLAN_MAX_TRANSFERS), 0);
     cr_assert_eq(decode_with_u32(AT_NTRANSFERS, PLAN_MAX_TRANSFERS + 1), -EPROTO);
 }
@@ -431,6 +443,9 @@ Test(plan, a_program_too_long_for_a_message_is_told_when_encoding)
     m = sample();
     m.recipe_bytes = PLAN_MAX_RECIPE_BYTES + 1;
     cr_assert_eq(plan_msg_encode(&m, bytes, sizeof bytes), -EMSGSIZE);
+    m = sample();
+    m.nways = GEO_MAX_TENSORS + 1;
+    cr_assert_eq(plan_msg_encode(&m, bytes, sizeof bytes), -EMSGSIZE);
 }
 
 Test(plan, largest_message_is_the_cap_of_its_header)
@@ -449,12 +464,15 @@ Test(plan, largest_message_is_the_cap_of_its_header)
     m.program.step = calloc(PROGRAM_MAX_STEPS, sizeof *m.program.step);
     m.recipes = calloc(PLAN_MAX_RECIPE_BYTES, 1);
     m.recipe_bytes = PLAN_MAX_RECIPE_BYTES;
-    cr_assert(m.program.buffer && m.program.step && m.recipes);
+    m.ways = calloc(GEO_MAX_TENSORS, 1);
+    m.nways = GEO_MAX_TENSORS;
+    cr_assert(m.program.buffer && m.program.step && m.recipes && m.ways);
     cr_assert_eq(plan_msg_bytes(&m), PLAN_MAX_BYTES);
     cr_assert_eq(header_cap(MSG_PLAN), PLAN_MAX_BYTES);
     free(m.program.buffer);
     free(m.program.step);
     free(m.recipes);
+    free(m.ways);
 }
 
 static const uint8_t ack_bytes[] = {
