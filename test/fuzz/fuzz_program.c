@@ -86,7 +86,7 @@ static void run(const struct graph *g, const struct geometry *geo, const struct 
                                          pixels.channels > 0 ? &pixels : NULL, NULL, &why)
                               : NULL;
     if (e)
-        (void)exec_run(e, &f.exchange, NULL, NULL);
+        (void)exec_run(e, &f.exchange, NULL, NULL, NULL);
     exec_free(e);
     free(f.buffer);
 }
