@@ -113,7 +113,7 @@ test-$(1): $$(BUILD)/test-$(1)
 endef
 $(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
 
-# ---- the kernels of 64-bit ARM under qemu, as a Raspberry Pi 4 and 5 would run them: their tests
+# ---- the kernels of 64-bit ARM under qemu, as a Raspberry Pi 3, 4 and 5 would run them: their tests
 # without Criterion and all of libsplit that needs no library.  Needs gcc-aarch64-linux-gnu,
 # libc6-dev-arm64-cross and qemu-user-static; takes minutes.
 PLAIN := $(filter-out libsplit/image_jpeg.c libsplit/image_png.c libsplit/onnx_wire.c \
@@ -123,7 +123,7 @@ ARM64_TESTS := test/arm64/main.c test/libsplit/test_conv.c test/libsplit/test_si
 .PHONY: test-arm64
 test-arm64:
 	@$(MAKE) --no-print-directory CC=aarch64-linux-gnu-gcc BUILD=build/arm64 build/arm64/test-arm64
-	for cpu in cortex-a72 cortex-a76; do QEMU_CPU=$$cpu qemu-aarch64-static build/arm64/test-arm64 || exit 1; done
+	for cpu in cortex-a53 cortex-a72 cortex-a76; do QEMU_CPU=$$cpu qemu-aarch64-static build/arm64/test-arm64 || exit 1; done
 $(BUILD)/libplain.a: $(call obj,$(PLAIN))
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/test-arm64: SIMD_FLAGS := -Itest/arm64
