@@ -703,7 +703,8 @@ static double ref_gather(const struct op *op, const struct ref *in, struct place
         const int32_t len = op->u.gather.len[i];
         if (isnan(index) || index < -len || index >= len)
             return NAN;
-        place += ((int32_t)index + (index < 0 ? len : 0)) * op->u.gather.step[i];
+        const int32_t whole = (int32_t)index; /* what is not yet fed holds fractions, too */
+        place += (whole + (whole < 0 ? len : 0)) * op->u.gather.step[i];
     }
     return *at(in[0], p.b, p.r, place, p.k);
 }

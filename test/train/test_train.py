@@ -22,7 +22,7 @@ import superres  # noqa: E402
 SPLITCTL = pathlib.Path(sys.argv.pop(1)).resolve() / "splitctl"
 DEMO = pathlib.Path("conf/demo")
 EXACT = 2e-6     # of the largest value: the order of sums
-ROUNDING = 0.15  # of what a mode does: a value beside the border of two levels may take the other
+ROUNDING = 0.5   # of what a mode does: a value beside the border of two levels may take the other
 
 
 def rms(x):
