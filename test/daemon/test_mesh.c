@@ -312,6 +312,7 @@ static void stage_open(struct stage *s)
 {
     s->loop = make_loop();
     make_config(&s->config, 2, true);
+    s->node.tls = NULL;
     open_node(&s->node, s->loop, &s->config, 1);
 }
 
