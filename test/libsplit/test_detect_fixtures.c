@@ -37,7 +37,7 @@ static void check(const char *name, int32_t rows, int32_t cols, int32_t ntensors
     struct diag why = { "" };
     struct detection *d;
     int32_t n;
-    char path[256], part[8];
+    char path[256], part[12];
     snprintf(path, sizeof path, "test/fixtures/detect/%s.json", name);
     cr_assert_eq(sidecar_load(&s, path, &why), 0, "%s", why.text);
     load(&boxes, name, "boxes");
