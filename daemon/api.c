@@ -45,16 +45,32 @@ static void reply_json(struct http_call *call, unsigned status, cJSON *json,
                (uint8_t *)text, text ? strlen(text) : 0);
 }
 
-static void reply_error(struct http_call *call, unsigned status, const char *sentence)
+/* `field`: NULL for none. */
+static void reply_error(struct http_call *call, unsigned status, const struct http_field *field,
+                        const char *sentence)
 {
-    static const struct http_field retry = { "Retry-After", "1" };
     cJSON *json = cJSON_CreateObject();
 
     if (json && !cJSON_AddStringToObject(json, "error", sentence)) {
         cJSON_Delete(json);
         json = NULL;
     }
-    reply_json(call, status, json, &retry, status == UNAVAILABLE);
+    reply_json(call, status, json, field, field != NULL);
+}
+
+static const struct http_field retry_after = { "Retry-After", "1" };
+
+/* Whoever asks whether we are ready gets an answer; everybody else who gets none, a line in the
+ * log. */
+static void reply_not_ready(struct http_call *call, const char *sentence)
+{
+    reply_error(call, UNAVAILABLE, &retry_after, sentence);
+}
+
+static void refuse(struct http_call *call, unsigned status, const char *sentence)
+{
+    http_note_refusal(call, status, sentence);
+    reply_error(call, status, status == UNAVAILABLE ? &retry_after : NULL, sentence);
 }
 
 /* ---- metadata.  cJSON's functions take NULL for what could not be made and do nothing: a page
@@ -98,7 +114,7 @@ static void get_ready(struct api *a, struct http_call *call)
     if (!a->stopping && coordinator_ready(a->coordinator))
         reply_flag(call, "ready");
     else
-        reply_error(call, UNAVAILABLE, "not ready: a model is still being loaded or planned");
+        reply_not_ready(call, "not ready: a model is still being loaded or planned");
 }
 
 /* -1 where the size is open; the graph knows the shapes that the file does not give. */
@@ -137,7 +153,7 @@ static void reply_not_loaded(struct http_call *call, const struct model_info *m)
 
     snprintf(text, sizeof text, "model \"%s\" is not ready: %s", m->name,
              m->problem[0] ? m->problem : "it is still being loaded or planned");
-    reply_error(call, UNAVAILABLE, text);
+    reply_not_ready(call, text);
 }
 
 static void get_model(struct api *a, struct http_call *call, const struct model_info *m)
@@ -295,7 +311,7 @@ static void get_metrics(struct api *a, struct http_call *call)
     if (text)
         http_reply(call, OK, METRICS_CONTENT_TYPE, NULL, 0, (uint8_t *)text, len);
     else
-        reply_error(call, FAILED, "out of memory");
+        refuse(call, FAILED, "out of memory");
 }
 
 /* ---- infer: parsed on the pool, run by the coordinator, formatted on the pool, answered */
@@ -319,7 +335,7 @@ struct infer {
 static void infer_end(struct infer *in, unsigned status, const char *sentence)
 {
     if (sentence)
-        reply_error(in->call, status, sentence);
+        refuse(in->call, status, sentence);
     free(in->response.body);
     infer_done(&in->q);
     free(in);
@@ -472,21 +488,21 @@ static void post_infer(struct api *a, struct http_call *call, const struct model
     size_t json_len;
 
     if (a->stopping) {
-        reply_error(call, UNAVAILABLE, "the daemon is stopping");
+        refuse(call, UNAVAILABLE, "the daemon is stopping");
         return;
     }
     if (len == 0) {
-        reply_error(call, BAD_REQUEST, "the request has no body");
+        refuse(call, BAD_REQUEST, "the request has no body");
         return;
     }
     if (read_json_len(call, len, &json_len) < 0) {
-        reply_error(call, BAD_REQUEST,
-                    "Inference-Header-Content-Length is not a number up to the body's length");
+        refuse(call, BAD_REQUEST,
+               "Inference-Header-Content-Length is not a number up to the body's length");
         return;
     }
     in = calloc(1, sizeof *in);
     if (!in) {
-        reply_error(call, FAILED, "out of memory");
+        refuse(call, FAILED, "out of memory");
         return;
     }
     in->api = a;
@@ -509,15 +525,13 @@ static void post_infer(struct api *a, struct http_call *call, const struct model
 static bool method_is(struct http_call *call, const char *method, const char *allowed)
 {
     const struct http_field allow = { "Allow", allowed };
-    cJSON *json;
     char text[64];
 
     if (strcmp(method, allowed) == 0 || (strcmp(allowed, "GET") == 0 && !strcmp(method, "HEAD")))
         return true;
     snprintf(text, sizeof text, "only %s is possible here", allowed);
-    json = cJSON_CreateObject();
-    cJSON_AddStringToObject(json, "error", text);
-    reply_json(call, NOT_ALLOWED, json, &allow, 1);
+    http_note_refusal(call, NOT_ALLOWED, text);
+    reply_error(call, NOT_ALLOWED, &allow, text);
     return false;
 }
 
@@ -558,12 +572,12 @@ static void handle_model(struct api *a, struct http_call *call, const char *meth
 
     if (!rest ||
         (strcmp(rest, "") != 0 && strcmp(rest, "/ready") != 0 && strcmp(rest, "/infer") != 0)) {
-        reply_error(call, NOT_FOUND, "no such page");
+        refuse(call, NOT_FOUND, "no such page");
         return;
     }
     if (!find_model(a, name, &m)) {
         snprintf(text, sizeof text, "no model is called \"%s\"", name);
-        reply_error(call, NOT_FOUND, text);
+        refuse(call, NOT_FOUND, text);
         return;
     }
     if (!method_is(call, method, strcmp(rest, "/infer") == 0 ? "POST" : "GET"))
@@ -585,10 +599,10 @@ static bool is_open(const char *path)
 static void refuse_stranger(struct http_call *call)
 {
     static const struct http_field scheme = { "WWW-Authenticate", "Bearer" };
-    cJSON *json = cJSON_CreateObject();
+    static const char sentence[] = "this needs the token: Authorization: Bearer ...";
 
-    cJSON_AddStringToObject(json, "error", "this needs the token: Authorization: Bearer ...");
-    reply_json(call, UNAUTHORIZED, json, &scheme, 1);
+    http_note_refusal(call, UNAUTHORIZED, sentence);
+    reply_error(call, UNAUTHORIZED, &scheme, sentence);
 }
 
 void api_handle(void *ctx, struct http_call *call, const char *method, const char *path,
@@ -611,7 +625,7 @@ void api_handle(void *ctx, struct http_call *call, const char *method, const cha
     if (strncmp(path, models, sizeof models - 1) == 0)
         handle_model(a, call, method, path + sizeof models - 1, body, len);
     else
-        reply_error(call, NOT_FOUND, "no such page");
+        refuse(call, NOT_FOUND, "no such page");
 }
 
 /* ---- life */

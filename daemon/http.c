@@ -164,7 +164,25 @@ static struct MHD_Response *make_response(const char *content_type, const struct
     return r;
 }
 
-/* A refusal before the handler is asked; the connection ends with it. */
+/* ---- refusals */
+
+static void note_refusal(struct MHD_Connection *connection, unsigned status, const char *reason)
+{
+    const struct visitor *v = visitor_of(connection);
+    char remote[VISITOR_REMOTE_BYTES];
+    const bool matters = status == MHD_HTTP_UNAUTHORIZED || status >= 500;
+
+    log_event(matters ? LOG_WARN : LOG_INFO, "request-refused", "remote=%s status=%u reason=\"%s\"",
+              v ? visitor_remote(v, remote) : "?", status, reason);
+}
+
+void http_note_refusal(const struct http_call *call, unsigned status, const char *reason)
+{
+    if (call->connection)
+        note_refusal(call->connection, status, reason);
+}
+
+/* Before the handler is asked; the connection ends with it. */
 static enum MHD_Result refuse(struct MHD_Connection *connection, unsigned status,
                               const char *sentence)
 {
@@ -174,6 +192,7 @@ static enum MHD_Result refuse(struct MHD_Connection *connection, unsigned status
     const bool retry = status == MHD_HTTP_SERVICE_UNAVAILABLE;
     char *text = NULL;
 
+    note_refusal(connection, status, sentence);
     const int n = asprintf(&text, "{\"error\":\"%s\"}", sentence);
     if (n < 0)
         return MHD_NO;
@@ -419,7 +438,7 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
     (void)cls;
     vsnprintf(text, sizeof text, fmt, ap);
     text[strcspn(text, "\n")] = '\0';
-    log_event(LOG_DEBUG, "http", "text=\"%s\"", text);
+    log_event(LOG_INFO, "http-error", "text=\"%s\"", text);
 }
 
 /* ---- the loop */

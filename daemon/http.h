@@ -44,6 +44,9 @@ void http_close(struct http_server *s, void (*closed)(void *ctx), void *ctx);
  * not after http_close(). */
 const char *http_header(const struct http_call *call, const char *name);
 
+/* One line in the log, request-refused, with who asked.  Call it before http_reply(). */
+void http_note_refusal(const struct http_call *call, unsigned status, const char *reason);
+
 struct http_field {
     const char *name, *value;
 };

@@ -1,6 +1,7 @@
 #include "daemon/http_guard.h"
 
 #include <netdb.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 #include "daemon/log.h"
@@ -14,17 +15,25 @@ static void set_phase(struct visitor *v, enum visit_phase phase, uint64_t now_ms
     v->until_ms = now_ms + GRACE_MS;
 }
 
-static void send_away(struct visitor *v, const char *why)
+const char *visitor_remote(const struct visitor *v, char to[VISITOR_REMOTE_BYTES])
 {
     struct sockaddr_storage at;
     socklen_t len = sizeof at;
     char host[64] = "?", port[8] = "?";
 
-    v->gone = true;
     if (getpeername(v->fd, (struct sockaddr *)&at, &len) == 0)
         (void)getnameinfo((struct sockaddr *)&at, len, host, sizeof host, port, sizeof port,
                           NI_NUMERICHOST | NI_NUMERICSERV);
-    log_event(LOG_WARN, "http-cut-off", "remote=%s:%s reason=\"%s\"", host, port, why);
+    snprintf(to, VISITOR_REMOTE_BYTES, "%s:%s", host, port);
+    return to;
+}
+
+static void send_away(struct visitor *v, const char *why)
+{
+    char remote[VISITOR_REMOTE_BYTES];
+
+    v->gone = true;
+    log_event(LOG_WARN, "http-cut-off", "remote=%s reason=\"%s\"", visitor_remote(v, remote), why);
     (void)shutdown(v->fd, SHUT_RDWR);
 }
 

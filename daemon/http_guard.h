@@ -30,6 +30,10 @@ struct guard {
     int32_t count, most;
 };
 
+enum { VISITOR_REMOTE_BYTES = 80 };
+/* Where the client is, as "host:port" in numbers, "?:?" where that is not known; returns `to`. */
+const char *visitor_remote(const struct visitor *v, char to[VISITOR_REMOTE_BYTES]);
+
 /* `v` is the caller's and stays where it is until guard_leave(). */
 void guard_enter(struct guard *g, struct visitor *v, int fd, uint64_t now_ms);
 void guard_leave(struct guard *g, struct visitor *v);

@@ -338,11 +338,13 @@ static void serve_stranger(struct mesh *m, struct stranger *s)
     const char *why = link_lost(s->link);
     if (!why)
         return;
-    if (link_garbage(s->link)) {
-        char remote[LINK_REMOTE_BYTES];
+    char remote[LINK_REMOTE_BYTES];
+    if (link_garbage(s->link))
         log_event(LOG_WARN, "garbage-on-link", "remote=%s reason=\"%s\"",
                   link_remote(s->link, remote), why);
-    }
+    else
+        log_event(LOG_WARN, "link-failed", "remote=%s reason=\"%s\"", link_remote(s->link, remote),
+                  why);
     free_stranger(s);
 }
 

@@ -22,10 +22,12 @@ answers() {
     fi
 }
 
-# refuses NAME STATUS PATH CURL-ARGUMENT...: with a sentence as {"error": "..."}.
+# refuses NAME STATUS PATH CURL-ARGUMENT...: with a sentence as {"error": "..."}.  $refused counts them.
+refused=0
 refuses() {
     local name=$1 status=$2
     shift 2
+    refused=$((refused + 1))
     answers "$name" "$status" '^\{ *"error" *: *"[^"].*"[[:space:]]*\}' "$@"
 }
 
@@ -110,8 +112,22 @@ http_answers() {
         --data-binary "@$tmp/request"
 }
 
+# every_refusal_is_logged BYTES: since the log of n1 was that long; those left out of a second's lines are
+# counted in the next one.
+every_refusal_is_logged() {
+    local logged
+    sleep 1
+    refuses "another unknown path" 404 /v4
+    logged=$(tail -c "+$(($1 + 1))" "${cluster_log[0]}" | awk '/request-refused remote=127.0.0.1:[0-9]+ status=4/ {
+        n++
+        if (match($0, /left_out=[0-9]+/)) n += substr($0, RSTART + 9, RLENGTH - 9)
+    } END { print n + 0 }')
+    holds "every refusal is a line in the log: $logged of $refused" [ "$logged" = $refused ]
+}
+
 http_refuses_requests() {
-    local infer=/v2/models/fashion/infer good
+    local infer=/v2/models/fashion/infer good refused=0 mark
+    mark=$(wc -c <"${cluster_log[0]}")
     good=$(fashion_request FP32 '[1,1,28,28]' "[$numbers]")
     refuses "an unknown path" 404 /v3
     refuses "an unknown model" 404 /v2/models/nobody
@@ -141,6 +157,7 @@ http_refuses_requests() {
         "$in_name" 999999999 >"$tmp/request"
     refuses "binary data that is longer than the body" 400 $infer --data-binary "@$tmp/request" \
         -H "Inference-Header-Content-Length: $(stat -c %s "$tmp/request")"
+    every_refusal_is_logged "$mark"
 
     : >"$tmp/empty.png"
     echo "no picture" >"$tmp/text.png"
@@ -262,5 +279,6 @@ http_refuses_framing() {
     raw_answers "garbage" '^(HTTP/1.1 400|$)' '\x00\x01\x02\xff\xfe\r\n\r\n'
     raw_answers "a body that never comes" '^(HTTP/1.1 4|$)' "${post}Content-Length: 10\r\n\r\n{"
     raw_check
+    holds "garbage is a line in the log" grep -q '^info http-error ' "${cluster_log[0]}"
     still_serves "bad framing"
 }

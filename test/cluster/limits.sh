@@ -49,6 +49,7 @@ full_queue_says_when_to_come_back() {
     done
     holds "a full queue: some are served, the others told when to come back ($served, $busy)" \
         [ $((served + busy == 12 && busy > 0 && served > 0)) = 1 ]
+    holds "a full queue is a line in the log" grep -q '^warn request-refused .* status=503' "${cluster_log[0]}"
     still_serves "a full queue"
 }
 
@@ -61,6 +62,7 @@ late_answers_are_called_off() {
         -H 'Content-Type: image/png' --data-binary @conf/demo/fashion/8-bag.png
     ms=$((($(date +%s%N) - start) / 1000000))
     holds "504 comes in time ($ms ms)" [ $ms -lt 1500 ]
+    holds "504 is a line in the log" grep -q '^warn request-refused .* status=504' "${cluster_log[0]}"
     kill -CONT "${cluster_pid[1]}"
     start=$(date +%s%N)
     still_serves "a frame that was called off"

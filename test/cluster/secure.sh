@@ -87,6 +87,7 @@ token_is_needed() {
     holds "the token opens" [ "$status" = 200 ]
     status=$(secure_curl "$cluster_url/v2/health/live")
     holds "health needs no token" [ "$status" = 200 ]
+    holds "who has no token is a line in the log" grep -q '^warn request-refused remote=.* status=401' "${cluster_log[0]}"
     printf 'wrong-horse-battery-staple\n' >"$dir/wrong"
     printf '\n' >"$dir/blank"
     splitctl_says "splitctl with a file without a token" 'holds no token' status --server "$cluster_url" --token "$dir/blank"
@@ -137,6 +138,8 @@ strangers_get_nothing() {
     else
         skip "TLS without a certificate (no openssl)"
     fi
+    holds "each stranger is a line in the log" [ "$(grep -cE '^warn (link-failed|peer-refused|garbage-on-link) remote=' \
+        "${cluster_log[1]}")" -ge 3 ]
 
     # Those whom the coordinator dials at the place of n2.
     kill -TERM "${cluster_pid[1]}"
