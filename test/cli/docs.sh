@@ -73,6 +73,13 @@ for page in conf/man/*.scd; do section "$(basename "$page" .scd)" "# ENVIRONMENT
     grep -E '^\*[A-Z_]' | grep -oE '[A-Z_]{3,}' >"$tmp/page"
 same "environment variables" "$tmp/program" "$tmp/page"
 
+# Events: what log_event() is called with, and what it gets through greeting_failed().
+{ grep -hPzo 'log_event\([^",]*,\s*"\K[a-z-]+' daemon/*.c
+    grep -hPzo 'greeting_failed\([^;]*;' daemon/*.c | grep -aoE '"[a-z]+(-[a-z]+)+"'; } |
+    tr -d '"' | tr '\0' '\n' >"$tmp/program"
+section splitd.8 "# EVENTS" | grep -E '^\*' | grep -oE '\*[a-z-]+\*' | tr -d '*' >"$tmp/page"
+same "splitd(8): events" "$tmp/program" "$tmp/page"
+
 # Pages render without a warning.
 if command -v scdoc >/dev/null && command -v man >/dev/null; then
     for page in conf/man/*.scd; do
