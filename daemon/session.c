@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "libsplit/clock.h"
+#include "libsplit/conv.h"
 #include "libsplit/tune.h"
 
 enum {
     NONE = -1,
     LOOK_AROUND_NS = 20 * 1000 * 1000, /* whether the frame was cancelled */
+    LEAVES_NS = 1000 * 1000,           /* a message that may miss, if nothing holds it up */
 };
 
 /* More memory than any machine has, and small enough that sums of such do not overflow. */
@@ -26,43 +28,55 @@ static struct mesh_slot *out_of(struct lane *l, int32_t transfer)
     return &l->out[s->send_of[transfer]];
 }
 
+static int64_t earlier(int64_t a_ns, int64_t b_ns) { return a_ns < b_ns ? a_ns : b_ns; }
+
+/* Does the lane do without the message of `st` when it is late? */
+static bool may_miss(const struct lane *l, const struct step *st)
+{
+    return st->may_miss && l->session->plan.late_ms > 0;
+}
+
 /* The message of an earlier frame has reached its receiver, or that frame would not have ended;
- * all that can be missing is NNG's word that it left. */
-static bool wait_until_sent(const struct lane *l, struct mesh_slot *slot)
+ * all that can be missing is NNG's word that it left.  But one that its receiver has given up may
+ * be stuck. */
+static bool wait_until_sent(const struct lane *l, struct mesh_slot *slot, int64_t until_ns)
 {
     while (atomic_load(&slot->busy)) {
-        const int64_t now = clock_ns(), soon = now + LOOK_AROUND_NS;
-        if (atomic_load(&l->cancelled) || now >= l->deadline_ns)
+        const int64_t now = clock_ns();
+        if (atomic_load(&l->cancelled) || now >= until_ns)
             return false;
-        (void)mesh_slot_wait(slot, soon < l->deadline_ns ? soon : l->deadline_ns);
+        (void)mesh_slot_wait(slot, earlier(now + LOOK_AROUND_NS, until_ns));
     }
     return true;
 }
 
-static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size_t cap)
+static int reserve(struct exchange *x, const struct step *st, size_t cap, uint8_t **to)
 {
     struct lane *l = lane_of(x);
-    struct mesh_slot *slot = out_of(l, transfer);
+    struct mesh_slot *slot = out_of(l, st->transfer);
+    const bool spare = may_miss(l, st);
 
-    (void)peer;
     (void)cap; /* as set aside by give_payloads() */
-    if (atomic_load(&l->cancelled) || !wait_until_sent(l, slot))
-        return NULL;
-    return l->payload + (slot->payload - l->payload);
+    if (atomic_load(&l->cancelled))
+        return -ECANCELED;
+    if (!wait_until_sent(l, slot, spare ? clock_ns() + LEAVES_NS : l->deadline_ns))
+        return spare ? -EBUSY : -ECANCELED;
+    *to = l->payload + (slot->payload - l->payload);
+    return 0;
 }
 
-static int send_message(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
+static int send_message(struct exchange *x, const struct step *st, size_t len)
 {
     struct lane *l = lane_of(x);
     const struct session *s = l->session;
-    struct mesh_slot *slot = out_of(l, transfer);
-    const bool to_host = peer == s->plan.program.nodes;
+    struct mesh_slot *slot = out_of(l, st->transfer);
+    const bool to_host = st->peer == s->plan.program.nodes;
 
     if (atomic_load(&l->cancelled))
         return -ECANCELED;
     slot->header.frame = l->frame;
     slot->header.length = (uint32_t)len;
-    const int err = mesh_send_slot(s->mesh, to_host ? s->coordinator : s->plan.member[peer], slot);
+    const int err = mesh_send_slot(s->mesh, to_host ? s->coordinator : s->plan.member[st->peer], slot);
     return err == 0 ? 0 : -EPIPE;
 }
 
@@ -78,35 +92,40 @@ static bool has_come(void *ctx)
 }
 
 /* This thread has nothing else to do, so it receives. */
-static void receive_from(struct lane *l, int32_t node, int32_t transfer)
+static void receive_from(struct lane *l, int32_t node, int32_t transfer, int64_t until_ns)
 {
     struct awaited a = { .lane = l, .transfer = transfer };
 
     l->pulled |= UINT32_C(1) << node;
     atomic_store(&l->waits_for, node);
-    while (!has_come(&a) && clock_ns() < l->deadline_ns &&
-           mesh_pull(l->session->mesh, node, has_come, &a))
+    while (!has_come(&a) && clock_ns() < until_ns &&
+           mesh_pull(l->session->mesh, node, has_come, &a, until_ns))
         ;
     atomic_store(&l->waits_for, NONE);
 }
 
 /* What the host sends comes through NNG's threads as long as it can, for CANCEL and the FRAMEs to
  * come stand behind it. */
-static int receive_message(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
+static int receive_message(struct exchange *x, const struct step *st, const uint8_t **msg,
+                           size_t *len)
 {
     struct lane *l = lane_of(x);
     const struct session *s = l->session;
-    const int32_t node = s->from[transfer];
+    const int32_t node = s->from[st->transfer];
+    const bool spare = may_miss(l, st);
+    const int64_t late_ns = clock_ns() + s->plan.late_ms * INT64_C(1000000);
+    const int64_t until_ns = spare ? earlier(late_ns, l->deadline_ns) : l->deadline_ns;
 
-    if (!s->by_host[transfer] || l->pulled >> node & 1)
-        receive_from(l, node, transfer);
-    return mailbox_wait(l->mailbox, transfer, l->deadline_ns, msg, len);
+    if (!s->by_host[st->transfer] || l->pulled >> node & 1)
+        receive_from(l, node, st->transfer, until_ns);
+    return spare ? mailbox_wait_or_give_up(l->mailbox, st->transfer, until_ns, msg, len)
+                 : mailbox_wait(l->mailbox, st->transfer, until_ns, msg, len);
 }
 
-static void release_message(struct exchange *x, int32_t transfer)
+static void release_message(struct exchange *x, const struct step *st)
 {
     (void)x;
-    (void)transfer; /* a lane's mailbox is cleared as a whole when its frame has ended */
+    (void)st; /* a lane's mailbox is cleared as a whole when its frame has ended */
 }
 
 int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
@@ -114,7 +133,7 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
     *stats = (struct exec_stats){ 0 };
     if (atomic_load(&l->cancelled))
         return -ECANCELED;
-    if (atomic_exchange(&l->failed, false))
+    if (atomic_exchange(&l->failed, false) || l->fresh)
         exec_forget(l->exec);
     l->deadline_ns = deadline_ns;
     l->pulled = 0;
@@ -250,6 +269,13 @@ static int check_memory(struct session *s, const struct session_limits *limits, 
                 "%s: needs %lld MB, %lld MB allowed: %lld MB weights + %lld MB activations",
                 limits->node, megabytes(need), megabytes(limits->max_memory), megabytes(weights),
                 megabytes(s->arena_bytes));
+}
+
+/* Where memory is short, without the kernels that are kept for speed alone. */
+static int fit_memory(struct session *s, const struct session_limits *limits, struct diag *why)
+{
+    const int err = check_memory(s, limits, why);
+    return err == -ENOMEM && conv_keep_none(&s->graph) ? check_memory(s, limits, why) : err;
 }
 
 /* Sets aside the storage of every message that the lane sends. */
@@ -395,7 +421,7 @@ int session_load(struct session *s, const char *file, const struct session_limit
         return err;
     err = recipes_read(&s->recipes, &s->geo, s->plan.recipes, s->plan.recipe_bytes, why);
     if (err == 0)
-        err = check_memory(s, limits, why);
+        err = fit_memory(s, limits, why);
     if (err == 0)
         err = route_transfers(s, why);
     if (err == 0)

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libsplit/kernel_ops.h"
 
@@ -170,24 +171,20 @@ const struct conv_method *conv_choose(const struct conv *c, const struct simd *s
 
 /* ---- The budget ---- */
 
-/* A share of the weights, and what any machine can spare. */
+/* What boards of 2 GB can spare, and the share of its memory that a smaller one gives. */
+static const int64_t BUDGET_MOST = 256 << 20;
 enum { BUDGET_SHARE = 8 };
-static const int64_t BUDGET_LEAST = 32 << 20;
 
 static int64_t plain_bytes(const struct conv *c)
 {
     return conv_depth(c) * c->cout * c->group * (int64_t)sizeof(float);
 }
 
-int64_t conv_budget(const struct graph *g)
+int64_t conv_budget(void)
 {
-    int64_t bytes = 0;
-    for (int32_t i = 0; i < g->nops; i++)
-        if (g->op[i].type == OP_CONV) {
-            const struct conv c = conv_of(g, &g->op[i]);
-            bytes += plain_bytes(&c);
-        }
-    return bytes / BUDGET_SHARE > BUDGET_LEAST ? bytes / BUDGET_SHARE : BUDGET_LEAST;
+    const int64_t pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    const int64_t share = pages > 0 && page > 0 ? pages / BUDGET_SHARE * page : BUDGET_MOST;
+    return share < BUDGET_MOST ? share : BUDGET_MOST;
 }
 
 /* What keeping kernels would change for one convolution. */
@@ -245,15 +242,29 @@ int conv_choose_all(struct graph *g, const uint8_t *ways, int64_t budget)
         if (g->op[i].type == OP_CONV)
             n += choose_plain(g, i, ways ? (enum conv_way)ways[i] : CONV_BY_COST, simd, &offer[n]);
     qsort(offer, (size_t)n, sizeof(*offer), by_worth);
+    int64_t most = BUDGET_MOST;
     for (int32_t i = 0; i < n; i++) {
-        if (offer[i].bytes > budget)
+        struct op *op = &g->op[offer[i].op];
+        if (offer[i].bytes > most)
             continue;
-        budget -= offer[i].bytes;
-        g->op[offer[i].op].u.conv.way = (uint8_t)offer[i].way;
-        g->op[offer[i].op].u.conv.keep = true;
+        most -= offer[i].bytes;
+        op->u.conv.way = (uint8_t)offer[i].way;
+        op->u.conv.keep = offer[i].bytes <= budget;
+        budget -= op->u.conv.keep ? offer[i].bytes : 0;
     }
     free(offer);
     return 0;
+}
+
+bool conv_keep_none(struct graph *g)
+{
+    bool kept = false;
+    for (int32_t i = 0; i < g->nops; i++)
+        if (g->op[i].type == OP_CONV) {
+            kept |= g->op[i].u.conv.keep;
+            g->op[i].u.conv.keep = false;
+        }
+    return kept;
 }
 
 /* ---- The kernel ---- */

@@ -80,14 +80,19 @@ const struct conv_method *conv_choose(const struct conv *c, const struct simd *s
 bool conv_is_free(const struct conv *c, const struct simd *simd);
 double conv_cost(const struct conv *c, const struct simd *simd, enum conv_way way);
 
-/* Bytes that transformed kernels of `g` may take beyond the plain ones. */
-int64_t conv_budget(const struct graph *g);
+/* Bytes that transformed kernels of one network may take on this machine beyond the plain ones. */
+int64_t conv_budget(void);
 
 /* Sets the way of every convolution of `g` to that in ways[operator], or by what it costs where
  * that is CONV_BY_COST or `ways` NULL; and which keep transformed kernels: those that gain most for
- * each byte, as long as all together take at most `budget` bytes more.  The same for equal networks
- * on machines of one kind.  Before graph_geometry() and graph_pack().  Returns 0 or -ENOMEM. */
+ * each byte, as long as all together take at most `budget` bytes more.  Ways are those of a large
+ * budget whatever `budget` is: the same for equal networks on machines of one kind, little memory
+ * or much.  Before graph_geometry() and graph_pack().  Returns 0 or -ENOMEM. */
 int conv_choose_all(struct graph *g, const uint8_t *ways, int64_t budget);
+
+/* Has none of them kept: slower, in less memory, the same bits.  Before graph_pack().  Returns
+ * whether there was one. */
+bool conv_keep_none(struct graph *g);
 
 /* ---- What the ways share ---- */
 

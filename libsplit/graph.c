@@ -77,7 +77,7 @@ int graph_build(struct graph *g, const struct onnx_model *m, const struct graph_
         return rc;
     }
     *g = made;
-    rc = conv_choose_all(g, NULL, conv_budget(g));
+    rc = conv_choose_all(g, NULL, conv_budget());
     if (rc < 0) {
         diag(why, rc, "%s: out of memory", m->file);
         graph_done(g);

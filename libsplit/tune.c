@@ -34,7 +34,7 @@ int graph_set_ways(struct graph *g, const uint8_t *ways, int32_t n)
     for (int32_t i = 0; i < n; i++)
         if (ways[i] >= CONV_WAYS || (g->op[i].type != OP_CONV && ways[i] != CONV_BY_COST))
             return -EPROTO;
-    return conv_choose_all(g, ways, conv_budget(g));
+    return conv_choose_all(g, ways, conv_budget());
 }
 
 /* ---- One layer ---- */

@@ -2,6 +2,7 @@
  * shapes of every kind: against the double-precision reference of net.c, and in pieces against
  * the whole. */
 #include "libsplit/conv.h"
+#include "libsplit/tune.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -394,10 +395,11 @@ static int64_t kept_bytes(const struct graph *g)
     return bytes;
 }
 
-/* Nothing exceeds the budget, and some of it is used. */
+/* Nothing exceeds the budget, and some of it is used; ways do not depend on it. */
 Test(conv, budget)
 {
     struct net n;
+    uint8_t chosen[8], least[8];
     net_init(&n, 1);
     struct window w = square(3, 1, 1);
     w.pad[ROW] = w.pad[COL] = w.pad_end[ROW] = w.pad_end[COL] = 1;
@@ -405,12 +407,17 @@ Test(conv, budget)
     for (int32_t channels = 32; channels <= 128; channels *= 2)
         t = net_conv(&n, t, channels, 1, w);
     net_output(&n, t);
+    cr_assert_leq(n.g.nops, (int32_t)sizeof chosen);
     int64_t bytes = 0;
     for (int64_t budget = 0; budget <= INT64_C(8) << 20; budget += 200000) {
         cr_assert_eq(conv_choose_all(&n.g, NULL, budget), 0);
         bytes = kept_bytes(&n.g);
         cr_assert_leq(bytes, budget);
+        graph_ways(&n.g, budget == 0 ? least : chosen);
     }
     cr_assert(bytes > 0 || simd_best() == &simd_portable, "nothing is worth keeping");
+    cr_assert_arr_eq(chosen, least, (size_t)n.g.nops);
+    cr_assert_eq(conv_keep_none(&n.g), bytes > 0);
+    cr_assert_eq(kept_bytes(&n.g), 0);
     net_done(&n);
 }

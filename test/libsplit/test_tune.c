@@ -24,7 +24,7 @@ static void make_net(struct net *n)
     const int32_t in = net_input(n, 28, 28, 64, 1);
     net_output(n, net_conv(n, net_conv(n, net_conv(n, in, 64, 1, same), 96, 1, same), 8, 1, point));
     cr_assert_eq(n->g.nops, OPS);
-    cr_assert_eq(conv_choose_all(&n->g, NULL, conv_budget(&n->g)), 0);
+    cr_assert_eq(conv_choose_all(&n->g, NULL, conv_budget()), 0);
 }
 
 /* Is there a choice on this machine? */
