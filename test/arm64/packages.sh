@@ -1,9 +1,9 @@
 #!/bin/bash
 # The arm64 packages, built against Debian 12, on Debian 12 and 13: apt finds what they depend on, and
 # under qemu, as a Raspberry Pi 3, 4 and 5, they compute what they should, in one process and as two
-# daemons.  So do the unit tests of tiling, quant and proto.
+# daemons.
 #
-#   test/arm64/packages.sh     from the project's root, after make deb-arm64 and build/arm64/arm64-integers
+#   test/arm64/packages.sh     from the project's root, after make deb-arm64
 set -u
 
 place=$PWD/build/arm64-packages
@@ -95,7 +95,6 @@ EOF
     pids=()
 }
 
-holds "unit tests" emulate cortex-a53 / build/arm64/arm64-integers
 for suite in bookworm trixie; do
     root=$place/$suite
     holds "the packages install on $suite" install $suite

@@ -1,0 +1,47 @@
+#!/bin/bash
+# The unit tests as a Raspberry Pi 4 runs them, under qemu; the kernels also as a 3 and a 5; and a network
+# on two nodes of one process as all three.  As many at a time as there are processors.
+#
+#   test/arm64/run.sh BUILD SYSROOT     from the project's root: programs of 64-bit ARM, its libraries
+set -u
+
+build=$1 sysroot=$2
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# Longest first.  Other things than kernels do not depend on the processor.
+jobs="cortex-a72 test-libsplit
+cortex-a72 test-tiling
+cortex-a53 test-libsplit conv/* simd*/*
+cortex-a76 test-libsplit conv/* simd*/*
+cortex-a72 test-daemon
+cortex-a72 test-quant
+cortex-a72 test-proto"
+for cpu in a53 a72 a76; do
+    jobs+="
+cortex-$cpu splitctl compare conf/demo/superres.onnx --input test/fixtures/superres_in.npy
+ --expect test/fixtures/superres_out.npy --local 2"
+done
+jobs=$(sed -z 's/\n / /g' <<<"$jobs")
+
+# emulate LOG CPU PROGRAM ARGUMENT...: a program that does not count tests is one.
+emulate() {
+    local log=$1 cpu=$2 program=$3 rc
+    shift 3
+    QEMU_CPU=$cpu timeout -s KILL 900 qemu-aarch64-static -L "$sysroot" "$build/$program" "$@" >"$log" 2>&1
+    rc=$?
+    grep -qE '^[0-9]+ passed' "$log" || echo "$((rc == 0)) passed, $((rc != 0)) failed, 0 skipped" >>"$log"
+    echo "$cpu $program $*: $(tail -1 "$log")"
+    [ $rc = 0 ] || { echo "    exit code $rc"; grep -vE '^(passed|skipped): ' "$log" | tail -12 | sed 's/^/    /'; }
+}
+export -f emulate
+export build sysroot
+
+# Patterns are for the program, not for this shell.
+# shellcheck disable=SC2016  # expanded by the inner shell
+awk -v tmp="$tmp" '{ print tmp "/" NR ".log", $0 }' <<<"$jobs" | tr '\n' '\0' |
+    xargs -0 -P "$(nproc)" -I{} bash -c 'set -f; emulate $1' _ {}
+
+cat "$tmp"/*.log | awk '/^[0-9]+ passed, [0-9]+ failed/ { passed += $1; failed += $3; skipped += $5; programs++ }
+    END { if (programs != '"$(wc -l <<<"$jobs")"') failed++
+          print passed + 0 " passed, " failed + 0 " failed, " skipped + 0 " skipped"; exit failed > 0 || passed == 0 }'
