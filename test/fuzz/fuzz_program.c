@@ -1,13 +1,9 @@
-/* A program from elsewhere, for the demo's small classifier: what program_check() takes must be
- * safe to load and to run, whatever its messages hold.  Run from the project's root. */
-#include <errno.h>
+/* A plan from elsewhere, for the demo's small classifier, as a node loads it: what session_load()
+ * takes must be safe to run, whatever its messages hold.  Run from the project's root. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "libsplit/exec.h"
-#include "libsplit/graph.h"
-#include "libsplit/onnx.h"
-#include "proto/plan.h"
+#include "daemon/session.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -68,69 +64,39 @@ static int invent(struct exchange *x, int32_t transfer, const uint8_t **msg, siz
 
 static void release(struct exchange *x, int32_t transfer) { (void)x, (void)transfer; }
 
-static void run(const struct graph *g, const struct geometry *geo, const struct msg_plan *m,
-                const uint8_t *noise, size_t len)
+/* Two frames on the first lane: what one leaves behind meets the other. */
+static void run(struct session *s, const uint8_t *noise, size_t len)
 {
-    struct diag why = { "" };
-    struct codec_pixels pixels = { .channels = m->pixels.channels, .scale = m->pixels.scale };
     struct fake f = { .exchange = { reserve, discard, invent, release },
-                      .pr = &m->program,
-                      .geo = geo,
+                      .pr = &s->plan.program,
+                      .geo = &s->geo,
                       .noise = noise,
                       .len = len,
                       .buffer = malloc(MOST_BYTES) };
 
-    memcpy(pixels.mean, m->pixels.mean, sizeof pixels.mean);
-    memcpy(pixels.std, m->pixels.std, sizeof pixels.std);
-    struct exec *e = f.buffer ? exec_new(g, geo, &m->program, NULL,
-                                         pixels.channels > 0 ? &pixels : NULL, NULL, &why)
-                              : NULL;
-    if (e)
-        (void)exec_run(e, &f.exchange, NULL, NULL, NULL);
-    exec_free(e);
-    free(f.buffer);
-}
-
-/* As session_load() of daemon/session.c does. */
-static void load(const struct onnx_model *onnx, const struct msg_plan *m, const uint8_t *noise,
-                 size_t len)
-{
-    const struct program *pr = &m->program;
-    const struct graph_input input = { .rank = 4, .dim = { 1, 1, 28, 28 } };
-    struct diag why = { "" };
-    struct geometry geo;
-    struct graph g;
-
-    if (pr->nsteps > MOST_STEPS || pr->nodes < 1 || graph_build(&g, onnx, &input, 1, &why) < 0)
-        return;
-    if (graph_geometry(&g, pr->nodes, &geo) == 0) {
-        if (program_check(pr, &geo, NULL) == 0) {
-            const int64_t arena = exec_arena_bytes(&g, &geo, pr, 1);
-            if (arena >= 0 && arena <= MOST_BYTES && graph_pack(&g, pr, &why) == 0)
-                run(&g, &geo, m, noise, len);
-        }
-        geometry_done(&geo);
+    if (f.buffer) {
+        (void)exec_run(s->lane[0].exec, &f.exchange, NULL, NULL, NULL);
+        (void)exec_run(s->lane[0].exec, &f.exchange, s->answer, NULL, NULL);
     }
-    graph_done(&g);
+    free(f.buffer);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct onnx_model onnx;
-    static bool opened;
+    const struct session_limits limits = { .node = "fuzz", .max_memory = MOST_BYTES };
     struct diag why = { "" };
     struct msg_plan m;
 
-    if (!opened && onnx_open(&onnx, model_file, &why) < 0)
-        abort();
-    opened = true;
     /* What stands behind the program is what its messages are made of. */
     size_t len = size;
     if (size > 2 && data[size - 1] < 64)
         len = size - 1 - data[size - 1] % (size - 1);
     if (plan_msg_decode(&m, data, len) != 0)
         return 0;
-    load(&onnx, &m, data + len, size - len);
+    struct session *s = m.program.nsteps <= MOST_STEPS ? session_new(&m, 1, 1, 0, NULL) : NULL;
+    if (s && session_load(s, model_file, &limits, &why) == 0)
+        run(s, data + len, size - len);
+    session_free(s);
     plan_msg_done(&m);
     return 0;
 }
