@@ -218,6 +218,7 @@ static void add_figures(cJSON *list, const char *model, const struct node_info *
         { "halo_bytes", (double)n->last.halo_sent_bytes },
         { "sent_messages", n->last.sent_messages },
         { "received_messages", n->last.received_messages },
+        { "concealed", n->last.concealed },
         { "arena_bytes", (double)n->arena_bytes },
         { "weight_bytes", (double)n->weight_bytes },
     };
@@ -300,6 +301,7 @@ static void get_status(struct api *a, struct http_call *call)
     cJSON_AddNumberToObject(counters, "failed", (double)n.failed);
     cJSON_AddNumberToObject(counters, "frames", (double)n.frames);
     cJSON_AddNumberToObject(counters, "repeated", (double)n.repeated);
+    cJSON_AddNumberToObject(counters, "concealed", (double)n.concealed);
     reply_json(call, OK, json, NULL, 0);
 }
 

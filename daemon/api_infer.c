@@ -467,6 +467,7 @@ static bool add_head(cJSON *root, const struct infer_request *q, const struct re
            cJSON_AddNumberToObject(p, "splitd_frame", r->frame) &&
            cJSON_AddNumberToObject(p, "splitd_input_bytes", (double)r->input_bytes) &&
            cJSON_AddNumberToObject(p, "splitd_answer_bytes", (double)r->answer_bytes) &&
+           cJSON_AddNumberToObject(p, "splitd_concealed", r->concealed) &&
            (!r->traced || cJSON_AddRawToObject(root, "splitd_trace", r->traced));
 }
 

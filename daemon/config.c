@@ -14,6 +14,7 @@
 
 #include "libsplit/file.h"
 #include "libsplit/pool.h"
+#include "proto/plan.h"
 
 /* Where we are in the file, for messages: "cluster.json: nodes[2].weight". */
 struct place {
@@ -32,7 +33,7 @@ struct key {
     const char *meaning; /* completes "expected ..." */
 };
 
-enum { MAX_KEYS = 16 };
+enum { MAX_KEYS = 24 };
 
 __attribute__((format(printf, 3, 4))) static int fail(const struct place *p, const char *key,
                                                       const char *fmt, ...)
@@ -114,6 +115,16 @@ static int set_halo(const struct place *p, const struct key *k, const cJSON *v, 
         return fail(p, k->name, "expected %s", k->meaning);
     const enum halo halo = (enum halo)mode;
     memcpy((char *)object + k->off, &halo, sizeof halo);
+    return 0;
+}
+
+static int set_late_halo(const struct place *p, const struct key *k, const cJSON *v, void *object)
+{
+    const char *text = cJSON_IsString(v) ? v->valuestring : "";
+    const bool conceal = strcmp(text, "conceal") == 0;
+    if (!conceal && strcmp(text, "wait") != 0)
+        return fail(p, k->name, "expected %s", k->meaning);
+    memcpy((char *)object + k->off, &conceal, sizeof conceal);
     return 0;
 }
 
@@ -413,6 +424,8 @@ static const struct key top_keys[] = {
       "milliseconds" },
     { "halo", set_halo, FIELD(config, halo), 0, 0, false,
       "\"f32\", \"f16\", \"q8\", \"q4\", \"tq\", \"video\" or \"drop\"" },
+    { "late_halo", set_late_halo, FIELD(config, conceal), 0, 0, false, "\"wait\" or \"conceal\"" },
+    { "late_halo_ms", set_int, FIELD(config, late_ms), 1, PLAN_MAX_LATE_MS, false, "milliseconds" },
     { "policy", set_policy, FIELD(config, policy), 0, 0, false,
       "\"auto\", \"exchange\" or \"recompute\"" },
     { "costs", set_costs, FIELD(config, costs), 0, 0, false, "{ \"macs_per_us\": ... }" },
@@ -553,6 +566,7 @@ int config_parse(struct config *c, const char *json, size_t len, const char *fil
     t->c.heartbeat_ms = 100;
     t->c.lost_ms = 300;
     t->c.halo = HALO_AUTO;
+    t->c.late_ms = 50;
     t->c.request_timeout_ms = 30000;
     t->c.queue = 64;
     rc = fill(&p, top_keys, COUNT(top_keys), root, t);

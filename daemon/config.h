@@ -23,6 +23,10 @@
  *                                              video for a still camera: as the model's halo file
  *                                              says (splitctl calibrate); drop: nothing.  Default:
  *                                              tq where a model has a halo file, else f32
+ *     "late_halo": "wait",                     what nodes do about halos that are late: wait, or
+ *                                              conceal: put their own border rows in their place.
+ *                                              Answers say how many were ("splitd_concealed")
+ *     "late_halo_ms": 50,                      conceal: how long a node waits for each, 1..10000
  *     "policy": "auto",                        values that a node lacks: exchange them, recompute
  *                                              them, or auto: what costs less
  *     "costs": { "macs_per_us": 20000,         by which plans are chosen, each 1..1000000: of one
@@ -92,6 +96,8 @@ struct config {
     bool insecure;
     int32_t heartbeat_ms, lost_ms, request_timeout_ms, queue;
     enum halo halo; /* how exactly values travel between nodes */
+    bool conceal;   /* late halos, once late_ms have passed */
+    int32_t late_ms;
     enum plan_policy policy;
     struct plan_costs costs; /* 0: the default */
     uint8_t sha[32];         /* SHA-256 of the file's bytes */

@@ -64,6 +64,7 @@ struct request {
     const struct sidecar *sidecar;
     uint32_t frame, epoch;
     int32_t nodes;      /* that computed it */
+    int32_t concealed;  /* halos that they did without */
     int64_t elapsed_ns; /* from submit to done */
     int64_t input_bytes,
         answer_bytes; /* payload to and from the nodes, of the frame that answered */
@@ -121,6 +122,7 @@ struct coordinator_counts {
     uint64_t answered, refused, failed; /* since the start: 200, 4xx and 503, the rest */
     uint64_t answered_ns;               /* from submit to done, of all that were answered */
     uint64_t frames, repeated;          /* frames started; of these, for another time */
+    uint64_t concealed;                 /* halos, of frames that were answered */
 };
 void coordinator_counts(const struct coordinator *c, struct coordinator_counts *counts);
 uint32_t coordinator_epoch(const struct coordinator *c);

@@ -90,7 +90,8 @@ static void send_to_nodes(const struct flight *f, enum msg_type type)
 {
     const struct deployment *d = f->deployment;
     const struct job *j = type == MSG_FRAME ? f->job : NULL;
-    const int flags = (j && j->trace ? HEADER_TRACE : 0) | (j && j->r->brief ? HEADER_BRIEF : 0);
+    const int flags = (j && j->trace ? HEADER_TRACE : 0) | (j && j->r->brief ? HEADER_BRIEF : 0) |
+                      (j && f->fresh ? HEADER_FRESH : 0);
     const struct header h = { .type = type,
                               .flags = (uint16_t)flags,
                               .epoch = d->epoch,
@@ -207,6 +208,7 @@ static void after_pack(uv_work_t *work, int status)
         accept_frame(f, f->frame);
         /* FRAME first: a node gets ready for its rows while they are on their way. */
         send_to_nodes(f, MSG_FRAME);
+        f->fresh = false;
         send_inputs(f);
     }
     maybe_free(f);
@@ -222,6 +224,8 @@ static void start(struct flight *f, struct job *j)
     f->job = j;
     f->frame = d->next_frame++;
     f->done = 0;
+    f->fresh = f->fresh || f->concealed > 0;
+    f->concealed = 0;
     f->work.data = f;
     f->working = true;
     mailbox_clear(f->inbox);
@@ -325,6 +329,7 @@ static void after_collect(uv_work_t *work, int status)
 static void collect(struct flight *f)
 {
     f->state = FLIGHT_COLLECTING;
+    f->job->r->concealed = (int32_t)f->concealed;
     accept_frame(f, 0);
     job_trace_note(f->job->trace, "gather", f->sent_ns, clock_ns());
     job_trace_clocks(f->job->trace, f->deployment);
@@ -430,6 +435,8 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
         log_event(LOG_WARN, "message-dropped", "node=%s type=FRAME_DONE", node_name(c, node));
         return;
     }
+    if (!(f->done & bit(i)))
+        f->concealed += done.concealed;
     f->done |= bit(i);
     if (f->state == FLIGHT_RUNNING)
         job_trace_take(f->job->trace, i, body, nevents);

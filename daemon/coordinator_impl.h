@@ -102,8 +102,10 @@ struct flight {
     } state;
     struct job *job; /* NULL once given up */
     uint32_t frame;
-    uint32_t done;   /* nodes of the deployment whose FRAME_DONE has come, by plan node */
-    int64_t sent_ns; /* when the nodes were told */
+    uint32_t done;      /* nodes of the deployment whose FRAME_DONE has come, by plan node */
+    uint32_t concealed; /* halos that these nodes did without */
+    bool fresh;         /* some were in a frame before: the next one builds on none */
+    int64_t sent_ns;    /* when the nodes were told */
     uint64_t drain_ms;
     bool working; /* `work` is with the pool */
     uv_work_t work;
@@ -133,6 +135,7 @@ struct deployment {
     struct msg_plan_ack ack[PLAN_MAX_NODES]; /* sizes only */
     struct geometry geo;
     struct halo_choice halo;
+    bool *may_miss; /* plan_options.may_miss; NULL: nothing may */
     struct plan plan;
     struct program host;
     struct answer_rule *answer;       /* [graph.noutputs] of brief requests */

@@ -123,12 +123,13 @@ static void job_fail(struct job *j, enum outcome outcome)
     job_end(j, outcome, "%s", j->why.text);
 }
 
-static void count(struct coordinator *c, enum outcome outcome, int64_t elapsed_ns)
+static void count(struct coordinator *c, enum outcome outcome, const struct request *r)
 {
     switch (outcome) {
     case OUTCOME_OK:
         c->counts.answered++;
-        c->counts.answered_ns += (uint64_t)elapsed_ns;
+        c->counts.answered_ns += (uint64_t)r->elapsed_ns;
+        c->counts.concealed += (uint64_t)r->concealed;
         break;
     case OUTCOME_TIMEOUT:
     case OUTCOME_FAILED:
@@ -146,7 +147,7 @@ void jobs_report(struct coordinator *c)
         struct request *r = j->r;
         unlink_from(j);
         r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
-        count(c, j->outcome, r->elapsed_ns);
+        count(c, j->outcome, r);
         r->priv = NULL;
         r->done(r, j->outcome, j->fate.text); /* may free `r` */
         job_free(j);

@@ -214,7 +214,10 @@ static int encode_program(struct deployment *d, int32_t node, struct diag *why)
 {
     const struct model *m = d->network->model;
     const struct extents *e = &d->network->extents;
-    struct msg_plan msg = { .depth = DEPTH, .ninputs = e->n };
+    const struct config *config = d->c->config;
+    struct msg_plan msg = { .depth = DEPTH,
+                            .late_ms = config->conceal ? (uint32_t)config->late_ms : 0,
+                            .ninputs = e->n };
     int rc = program_compile(&msg.program, &d->plan, node);
 
     if (rc < 0)
@@ -279,6 +282,20 @@ static int build_plan(struct deployment *d, struct plan_options *options)
     return rc;
 }
 
+/* What nodes may do without. */
+static int choose_missing(struct deployment *d)
+{
+    const struct graph *g = &d->network->graph;
+
+    if (!d->c->config->conceal)
+        return 0;
+    d->may_miss = calloc((size_t)g->ntensors + 1, sizeof *d->may_miss);
+    if (!d->may_miss)
+        return -ENOMEM;
+    graph_may_miss(g, d->may_miss);
+    return 0;
+}
+
 static int prepare(struct deployment *d, struct diag *why)
 {
     const struct network *n = d->network;
@@ -299,7 +316,11 @@ static int prepare(struct deployment *d, struct diag *why)
     if (rc < 0)
         return rc;
     options.halo = d->halo.mode;
+    rc = choose_missing(d);
+    if (rc < 0)
+        return diag(why, rc, "%s: out of memory", file);
     options.tensor_halo = d->halo.tensor_halo;
+    options.may_miss = d->may_miss;
     rc = build_plan(d, &options);
     if (rc < 0)
         return diag(why, rc, "%s: no plan for %d nodes: %s", file, d->nodes, strerror(-rc));
@@ -402,6 +423,7 @@ static void deployment_free(struct deployment *d)
     program_done(&d->host);
     free(d->answer);
     plan_done(&d->plan);
+    free(d->may_miss);
     halo_choice_done(&d->halo);
     geometry_done(&d->geo);
     network_release(d->network);

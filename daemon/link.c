@@ -423,10 +423,18 @@ static bool take_over(struct link *l)
     return mine;
 }
 
+/* In whole ms, at most LOOK_MS. */
+static int wait_ms(int64_t until_ns)
+{
+    const int64_t ms = (until_ns - clock_ns()) / 1000000 + 1;
+    return ms < 0 ? 0 : ms < LOOK_MS ? (int)ms : LOOK_MS;
+}
+
 /* Under the lock, so that a link_nudge() that comes after a change that `done` sees finds either
  * the answer of `done` changed or the aio under way. */
-static bool ask_unless_done(struct link *l, bool (*done)(void *ctx), void *ctx)
+static bool ask_unless_done(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
+    nng_aio_set_timeout(l->pull, wait_ms(until_ns));
     pthread_mutex_lock(&l->lock);
     const bool go_on = !done(ctx);
     if (go_on)
@@ -451,16 +459,17 @@ static void nap(const struct incoming *in, size_t bytes, int64_t ns)
 }
 
 /* Through NNG.  Its threads receive, and wake this one. */
-static void pull_aio(struct link *l, bool (*done)(void *ctx), void *ctx)
+static void pull_aio(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
     const struct incoming *in = &l->in;
     enum taken t = TAKE_MORE;
     int64_t seen_ns = 0; /* when a part of the payload had come, 0: nothing has */
 
-    while (t == TAKE_MORE && ask_unless_done(l, done, ctx)) {
+    while (t == TAKE_MORE && ask_unless_done(l, done, ctx, until_ns)) {
         nng_aio_wait(l->pull);
-        if (nng_aio_result(l->pull) == NNG_ECANCELED)
-            break; /* nudged, with nothing received */
+        const int rc = nng_aio_result(l->pull);
+        if (rc == NNG_ECANCELED || rc == NNG_ETIMEDOUT)
+            break; /* nudged, or late, with nothing received */
         t = answered(l, l->pull) ? take(l) : TAKE_LOST;
         if (t != TAKE_MORE)
             break;
@@ -514,8 +523,8 @@ static enum taken spin(struct link *l, bool *got)
 }
 
 /* Sleeps until something is there, of a payload all that the socket can hold.  Returns false after
- * link_nudge(), and when nothing has come for long. */
-static bool sleep_on_socket(struct link *l)
+ * link_nudge(), and when nothing has come for long or until `until_ns`. */
+static bool sleep_on_socket(struct link *l, int64_t until_ns)
 {
     const struct incoming *in = &l->in;
     struct pollfd p[] = { { .fd = l->fd, .events = POLLIN }, { .fd = l->nudge, .events = POLLIN } };
@@ -526,7 +535,7 @@ static bool sleep_on_socket(struct link *l)
     /* Or a payload that trickles in would wake this thread for every packet. */
     if (least > 1)
         (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
-    const int ready = poll(p, 2, LOOK_MS);
+    const int ready = poll(p, 2, wait_ms(until_ns));
     if (least > 1)
         (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
     if (ready > 0 && p[1].revents != 0)
@@ -535,7 +544,7 @@ static bool sleep_on_socket(struct link *l)
 }
 
 /* From the socket itself. */
-static void pull_fd(struct link *l, bool (*done)(void *ctx), void *ctx)
+static void pull_fd(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
     enum taken t = TAKE_MORE;
     bool got = true;
@@ -544,21 +553,21 @@ static void pull_fd(struct link *l, bool (*done)(void *ctx), void *ctx)
         t = read_now(l, &got);
         if (t == TAKE_MORE && !got)
             t = spin(l, &got);
-        if (t == TAKE_MORE && !got && !sleep_on_socket(l))
+        if (t == TAKE_MORE && !got && !sleep_on_socket(l, until_ns))
             return;
     }
 }
 
-bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx)
+bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
     if (l->record) /* calling off what TLS has begun would end the stream */
         return false;
     if (!take_over(l))
         return false;
     if (l->fd == NO_FD)
-        pull_aio(l, done, ctx);
+        pull_aio(l, done, ctx, until_ns);
     else
-        pull_fd(l, done, ctx);
+        pull_fd(l, done, ctx, until_ns);
     pthread_mutex_lock(&l->lock);
     if (l->receiver == PULLED) /* the loop may hold it, or have gone on already */
         leave(l);

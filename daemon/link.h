@@ -56,12 +56,12 @@ void link_admit(struct link *l, int32_t node);
 /* Receives on the caller's thread: over plain TCP from the socket itself, which costs no wake-up if
  * the message has come or comes while the caller spins, else one; otherwise through NNG, one more.
  * Events come on this thread, too.  Returns true when `done(ctx)`, after link_nudge(), and when
- * nothing has come for some time.  Returns false when the link is lost, held for the loop, or a
- * link of TLS: whatever still comes then comes by itself.  One thread at a time, any; hold no lock
- * that events take.  `done` may be called with locks held.
+ * nothing has come for some time or until `until_ns` of CLOCK_MONOTONIC.  Returns false when the
+ * link is lost, held for the loop, or a link of TLS: whatever still comes then comes by itself. One
+ * thread at a time, any; hold no lock that events take.  `done` may be called with locks held.
  *
  * Afterwards nobody receives until the next link_pull() or link_give_back(). */
-bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx);
+bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns);
 void link_give_back(struct link *l);
 /* Whoever waits in link_pull() returns from it. */
 void link_nudge(struct link *l);

@@ -403,7 +403,7 @@ int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s)
 
 bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns) { return link_slot_wait(s, until_ns); }
 
-bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx)
+bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
     struct peer *p = &m->peer[node];
 
@@ -411,7 +411,7 @@ bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx)
     pthread_mutex_lock(&p->lock);
     struct link *l = p->link;
     pthread_mutex_unlock(&p->lock);
-    const bool pulled = l && link_pull(l, done, ctx);
+    const bool pulled = l && link_pull(l, done, ctx, until_ns);
     pthread_mutex_unlock(&p->pull);
     return pulled;
 }

@@ -81,15 +81,15 @@ bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns);
 
 /* Receives from `node` on the caller's thread, for one that has nothing else to do: cheaper than
  * to be woken when NNG's threads have received.  Claims and arrivals of everything that `node`
- * sends come on this thread then.  Returns true when `done(ctx)`, after mesh_nudge() and some times
- * a second besides, so that the caller sees that it is late.  Returns false when nothing can be
- * had this way (the link is down, or the loop has to catch up first, or `node` is self): what comes
- * then comes by itself.  One thread at a time per node; hold no lock that claim or arrived takes.
- * `done` is called with locks held.
+ * sends come on this thread then.  Returns true when `done(ctx)`, after mesh_nudge(), at `until_ns`
+ * of CLOCK_MONOTONIC and now and then before.  Returns false when nothing can be had this way (the
+ * link is down, or the loop has to catch up first, or `node` is self): what comes then comes by
+ * itself.  One thread at a time per node; hold no lock that claim or arrived takes. `done` is
+ * called with locks held.
  *
  * A thread that has pulled does so again, or says with mesh_give_back() that it will not: until
  * then messages of `node` wait, some tenths of a second at most. */
-bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx);
+bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx, int64_t until_ns);
 void mesh_give_back(struct mesh *m, int32_t node);
 /* Whoever waits in mesh_pull() for `node` returns from it, or sees what was changed before this
  * call.  Any thread. */

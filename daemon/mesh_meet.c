@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "daemon/log.h"
-#include "daemon/tls.h"
+#include "daemon/tls_link.h"
 
 enum {
     HELLO_MS = 1000,       /* how long a stranger may take for it, and a node for the answer */
@@ -400,7 +400,7 @@ static void url_of(const struct mesh *m, int32_t node, char url[URL_BYTES])
 static int secure_listener(const struct mesh *m, nng_stream_listener *l)
 {
     nng_tls_config *config;
-    int rv = tls_listener(m->tls, &config);
+    int rv = tls_link_listener(m->tls, &config);
 
     if (rv != 0)
         return rv;
@@ -412,7 +412,7 @@ static int secure_listener(const struct mesh *m, nng_stream_listener *l)
 static int secure_dialer(const struct mesh *m, int32_t node, nng_stream_dialer *d)
 {
     nng_tls_config *config;
-    int rv = tls_dialler(m->tls, mesh_name(m, node), &config);
+    int rv = tls_link_dialler(m->tls, mesh_name(m, node), &config);
 
     if (rv != 0)
         return rv;

@@ -64,6 +64,8 @@ static void put_requests(FILE *to, const struct coordinator *c, const struct con
     fprintf(to, "splitd_frames_total %" PRIu64 "\n", n.frames);
     head(to, "frames_repeated_total", "counter", "Of these, started again after a loss.");
     fprintf(to, "splitd_frames_repeated_total %" PRIu64 "\n", n.repeated);
+    head(to, "halos_concealed_total", "counter", "Halos that were late, of pictures answered.");
+    fprintf(to, "splitd_halos_concealed_total %" PRIu64 "\n", n.concealed);
 }
 
 static void put_models(FILE *to, const struct coordinator *c)

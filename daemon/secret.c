@@ -1,7 +1,6 @@
 #include "daemon/secret.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,18 +44,27 @@ static bool find_credential(const char *path, char to[PATH_MAX])
     return n > 0 && n < PATH_MAX && access(to, R_OK) == 0;
 }
 
+int secret_file(const char *path, const char *node, char file[PATH_MAX])
+{
+    char given[PATH_MAX];
+
+    if (expand(path, node, given) < 0)
+        return -ENAMETOOLONG;
+    if (!find_credential(given, file))
+        memcpy(file, given, sizeof given);
+    return 0;
+}
+
 int secret_read(const char *path, const char *node, const char *what, bool private, char **text,
                 struct diag *why)
 {
-    char given[PATH_MAX], file[PATH_MAX];
+    char file[PATH_MAX];
     struct stat st;
     uint8_t *bytes;
     size_t len;
 
-    if (expand(path, node, given) < 0)
+    if (secret_file(path, node, file) < 0)
         return diag(why, -ENAMETOOLONG, "%s: \"%s\" is too long", what, path);
-    if (!find_credential(given, file))
-        memcpy(file, given, sizeof file);
     if (private && stat(file, &st) == 0 && (st.st_mode & S_IRWXO))
         return diag(why, -EPERM, "%s: %s can be read by everybody on this machine: chmod 600 %s",
                     what, file, file);

@@ -7,12 +7,16 @@
 #ifndef DAEMON_SECRET_H
 #define DAEMON_SECRET_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "libsplit/diag.h"
 
 enum { SECRET_MAX_BYTES = 64 * 1024 };
+
+/* The file that a path stands for.  -ENAMETOOLONG if it does not fit. */
+int secret_file(const char *path, const char *node, char file[PATH_MAX]);
 
 /* Reads a text of 1..SECRET_MAX_BYTES bytes; free() it.  `what` names the setting in messages.
  * `private`: a file that others than owner and group may read is refused.  Returns 0, an error of

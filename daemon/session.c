@@ -76,7 +76,8 @@ static int send_message(struct exchange *x, const struct step *st, size_t len)
         return -ECANCELED;
     slot->header.frame = l->frame;
     slot->header.length = (uint32_t)len;
-    const int err = mesh_send_slot(s->mesh, to_host ? s->coordinator : s->plan.member[st->peer], slot);
+    const int err =
+        mesh_send_slot(s->mesh, to_host ? s->coordinator : s->plan.member[st->peer], slot);
     return err == 0 ? 0 : -EPIPE;
 }
 

@@ -5,7 +5,8 @@
  * a lane's payloads, both at their own pace.  A session is therefore closed first (no new claim,
  * no new frame) and freed once session_idle(): no lane runs, no claim is open, no slot is in a
  * link's queue.  A link that dies ends its claims and gives its slots back, so this comes within
- * lost_ms. */
+ * lost_ms.  A lane goes on to its next frame while a claim is open on a message that was given up:
+ * see libsplit/mailbox.h. */
 #ifndef DAEMON_SESSION_H
 #define DAEMON_SESSION_H
 
@@ -41,6 +42,7 @@ struct lane {
     struct mailbox *mailbox;
     struct trace *trace;       /* of the frame that was started, NULL unless it is wanted */
     bool brief;                /* it answers in the forms that the plan says */
+    bool fresh;                /* its messages build on none before: see exec_forget() */
     int64_t started_ns;        /* when it was */
     struct mesh_slot *out;     /* [session->nsends] */
     uint8_t *payload;          /* of all of `out` */

@@ -10,11 +10,11 @@
 
 #include "daemon/secret.h"
 
-enum { IDENTITY_BYTES = CONFIG_NAME_MAX + 8, NAME_BYTES = 256 };
+enum { NAME_BYTES = 256 };
 
-static void identity_of(const char *node, char identity[IDENTITY_BYTES])
+void tls_identity(const char *node, char identity[TLS_IDENTITY_BYTES])
 {
-    snprintf(identity, IDENTITY_BYTES, "%s.splitd", node);
+    snprintf(identity, TLS_IDENTITY_BYTES, "%s.splitd", node);
 }
 
 static gnutls_datum_t datum(char *text)
@@ -75,11 +75,11 @@ static int check_time(const struct parsed *p, struct diag *why)
 
 static int check(const struct parsed *p, const char *node, struct diag *why)
 {
-    char identity[IDENTITY_BYTES], owner[NAME_BYTES] = "?";
+    char identity[TLS_IDENTITY_BYTES], owner[NAME_BYTES] = "?";
     size_t len = sizeof owner;
     unsigned verdict = 0;
 
-    identity_of(node, identity);
+    tls_identity(node, identity);
     (void)gnutls_x509_crt_get_dn_by_oid(p->certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, owner,
                                         &len);
     if (!is_key_of(p))
@@ -97,7 +97,7 @@ static int check(const struct parsed *p, const char *node, struct diag *why)
     return 0;
 }
 
-static int parse_and_check(const struct tls *t, const char *node, struct diag *why)
+static int parse_and_check(struct tls *t, const char *node, struct diag *why)
 {
     struct parsed p = { 0 };
     int rc = -ENOMEM;
@@ -110,6 +110,7 @@ static int parse_and_check(const struct tls *t, const char *node, struct diag *w
     rc = parse(t, &p, why);
     if (rc == 0)
         rc = check(&p, node, why);
+    t->until = rc == 0 ? gnutls_x509_crt_get_expiration_time(p.certificate) : 0;
 out:
     if (p.key)
         gnutls_x509_privkey_deinit(p.key);
@@ -153,40 +154,4 @@ void tls_free(struct tls *t)
     free(t->certificate);
     secret_free(t->key);
     free(t);
-}
-
-/* ---- links */
-
-static int make(const struct tls *t, nng_tls_mode mode, const char *peer, nng_tls_config **out)
-{
-    char identity[IDENTITY_BYTES];
-    nng_tls_config *c;
-    int rv = nng_tls_config_alloc(&c, mode);
-
-    if (rv != 0)
-        return rv;
-    rv = nng_tls_config_ca_chain(c, t->ca, NULL);
-    if (rv == 0)
-        rv = nng_tls_config_own_cert(c, t->certificate, t->key, NULL);
-    if (rv == 0)
-        rv = nng_tls_config_auth_mode(c, NNG_TLS_AUTH_MODE_REQUIRED);
-    if (rv == 0 && peer) {
-        identity_of(peer, identity);
-        rv = nng_tls_config_server_name(c, identity);
-    }
-    if (rv != 0)
-        nng_tls_config_free(c);
-    else
-        *out = c;
-    return rv;
-}
-
-int tls_dialler(const struct tls *t, const char *peer, nng_tls_config **config)
-{
-    return make(t, NNG_TLS_MODE_CLIENT, peer, config);
-}
-
-int tls_listener(const struct tls *t, nng_tls_config **config)
-{
-    return make(t, NNG_TLS_MODE_SERVER, NULL, config);
 }

@@ -8,8 +8,6 @@
 #ifndef DAEMON_TLS_H
 #define DAEMON_TLS_H
 
-#include <nng/nng.h>
-#include <nng/supplemental/tls/tls.h>
 #include <stdint.h>
 
 #include "daemon/config.h"
@@ -17,6 +15,7 @@
 
 struct tls {
     char *ca, *certificate, *key; /* PEM */
+    int64_t until;                /* the certificate is valid, s since 1970 */
 };
 
 /* Reads and checks the files of config->tls for node `self`: the key fits the certificate, which is
@@ -25,9 +24,7 @@ struct tls {
 int tls_open(struct tls **t, const struct config *config, int32_t self, struct diag *why);
 void tls_free(struct tls *t); /* NULL is fine */
 
-/* For a dialler of node `peer`; nng_tls_config_free() it.  Returns 0 or an error of NNG. */
-int tls_dialler(const struct tls *t, const char *peer, nng_tls_config **config);
-/* For a listener: no certificate, or one of another authority, and there is no connection. */
-int tls_listener(const struct tls *t, nng_tls_config **config);
+enum { TLS_IDENTITY_BYTES = CONFIG_NAME_MAX + 8 };
+void tls_identity(const char *node, char identity[TLS_IDENTITY_BYTES]);
 
 #endif

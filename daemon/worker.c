@@ -83,7 +83,8 @@ static void answer_frame(struct worker *w, struct frame_end *o)
                                          .received_bytes = (uint64_t)st->received_bytes,
                                          .halo_sent_bytes = (uint64_t)st->halo_sent_bytes,
                                          .sent_messages = (uint32_t)st->sent_messages,
-                                         .received_messages = (uint32_t)st->received_messages };
+                                         .received_messages = (uint32_t)st->received_messages,
+                                         .concealed = (uint32_t)st->concealed };
     uint8_t plain[FRAME_DONE_BYTES];
     uint8_t *body = o->trace ? malloc(frame_done_bytes(o->trace->n)) : plain;
 
@@ -178,7 +179,7 @@ static void retire_locked(struct lane *l)
  * the coordinator when a newer one is under way. */
 static bool open_lane_locked(struct lane *l, uint32_t frame)
 {
-    if (l->state == LANE_OPEN && newer(frame, l->frame) && l->claims == 0)
+    if (l->state == LANE_OPEN && newer(frame, l->frame) && !mailbox_filling(l->mailbox))
         retire_locked(l);
     if (l->state == LANE_FREE && (!l->used || newer(frame, l->last))) {
         l->frame = frame;
@@ -213,8 +214,8 @@ static void run_lane(struct worker *w, struct lane *l)
     o.status = lane_run(l, deadline, &o.stats);
 
     pthread_mutex_lock(&w->lock);
-    /* While a claim is open its sender still writes here: no frame may take the lane. */
-    const bool over = l->claims == 0;
+    /* While its sender still writes here no frame may take the lane. */
+    const bool over = !mailbox_filling(l->mailbox);
     o.frame = l->frame;
     o.trace = l->trace;
     l->trace = NULL;
@@ -285,7 +286,7 @@ static struct lane *claimed_lane_locked(struct worker *w, const struct header *h
 static void end_claim_locked(struct worker *w, struct lane *l)
 {
     l->claims--;
-    if (l->claims == 0 && l->state == LANE_ENDED) {
+    if (l->state == LANE_ENDED && !mailbox_filling(l->mailbox)) {
         w->ended = true;
         uv_async_send(&w->async);
     }
@@ -341,6 +342,7 @@ static void start_frame(struct worker *w, const struct header *h)
         l->state = LANE_STARTED;
         l->trace = trace;
         l->brief = (h->flags & HEADER_BRIEF) != 0;
+        l->fresh = (h->flags & HEADER_FRESH) != 0;
         l->started_ns = clock_ns();
         l->next = NULL;
         *w->last = l;
@@ -360,7 +362,7 @@ static void cancel_locked(struct lane *l)
 {
     if (l->state == LANE_STARTED)
         lane_cancel(l);
-    else if (l->state == LANE_OPEN && l->claims == 0)
+    else if (l->state == LANE_OPEN && !mailbox_filling(l->mailbox))
         retire_locked(l);
 }
 
@@ -389,7 +391,7 @@ static void finish_ended(struct worker *w)
         for (int32_t i = 0; i < s->plan.depth; i++) {
             struct lane *l = &s->lane[i];
             pthread_mutex_lock(&w->lock);
-            const bool over = l->state == LANE_ENDED && l->claims == 0;
+            const bool over = l->state == LANE_ENDED && !mailbox_filling(l->mailbox);
             struct frame_end end = l->end;
             if (over) {
                 l->end.trace = NULL;

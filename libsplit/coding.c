@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "libsplit/runs.h"
 
@@ -160,6 +161,26 @@ void coding_fill(const struct coding *c, int32_t step, float *buffer)
     const struct step *s = &c->pr->step[step];
     const struct grid g = grid_of(c, s);
     recipe_fill(buffer + offset_of(c, s, &g), &g, recipe_of(c, s), (size_t)s->box.lo[CHAN]);
+}
+
+void coding_conceal(const struct coding *c, int32_t step, struct box own, float *buffer)
+{
+    const struct step *s = &c->pr->step[step];
+    const struct grid g = grid_of(c, s);
+    const struct box beside = box_rows(s->box, own.lo[ROW], own.hi[ROW]);
+    if (box_empty(beside) || !box_inside(beside, own)) {
+        coding_fill(c, step, buffer);
+        return;
+    }
+    float *first = buffer + offset_of(c, s, &g);
+    for (size_t line = 0; line < g.images * g.rows; line++) {
+        const int32_t row = s->box.lo[ROW] + (int32_t)(line % g.rows);
+        const int32_t nearest = row < own.lo[ROW] ? own.lo[ROW] : own.hi[ROW] - 1;
+        float *to = first + line / g.rows * g.image_stride + line % g.rows * g.row_stride;
+        const float *from = to + (nearest - row) * (ptrdiff_t)g.row_stride;
+        for (size_t x = 0; x < g.cols; x++)
+            memcpy(to + x * g.col_stride, from + x * g.col_stride, g.channels * sizeof *to);
+    }
 }
 
 void coding_forget(struct coding *c)

@@ -33,6 +33,11 @@ bool coding_drops(const struct coding *c, int32_t step);
 /* What the box of such a RECV step reads as. */
 void coding_fill(const struct coding *c, int32_t step, float *buffer);
 
+/* The message of RECV step `step`, whose tensor this node computes `own` rows of (or none), stays
+ * away for once: its box reads as the nearest of these rows, or as in coding_fill().  With
+ * HALO_VIDEO the next message must stand alone: coding_forget() on both ends. */
+void coding_conceal(const struct coding *c, int32_t step, struct box own, float *buffer);
+
 /* The next messages stand alone. */
 void coding_forget(struct coding *c);
 

@@ -8,17 +8,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tiling/program.h"
+
+/* `s` is the SEND or RECV step of the program that is under way. */
 struct exchange {
-    /* Storage for a message of at most `cap` bytes to `peer`.  NULL: the frame is cancelled.
-     * The caller fills it and calls send() with the same transfer next. */
-    uint8_t *(*reserve)(struct exchange *x, int32_t peer, int32_t transfer, size_t cap);
+    /* Storage for a message of at most `cap` bytes.  The caller fills it and calls send() of the
+     * same step next.  Returns 0, -ECANCELED, or, where s->may_miss, -EBUSY: an earlier message
+     * cannot leave, or the peer has given this one up already.  Then nothing is to be sent. */
+    int (*reserve)(struct exchange *x, const struct step *s, size_t cap, uint8_t **to);
     /* Sends the `len` <= cap bytes.  Never waits for the peer.  Returns 0, or a negative
      * errno when the frame is lost (-ECANCELED, -EPIPE). */
-    int (*send)(struct exchange *x, int32_t peer, int32_t transfer, size_t len);
+    int (*send)(struct exchange *x, const struct step *s, size_t len);
     /* Waits until the message is there, at most until the frame's deadline.  `*msg` stays
-     * valid until release().  Returns 0, -ETIMEDOUT or -ECANCELED. */
-    int (*recv)(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len);
-    void (*release)(struct exchange *x, int32_t transfer);
+     * valid until release().  Returns 0, -ETIMEDOUT, -ECANCELED, or, where s->may_miss, -ETIME: it
+     * is late.  Then it is given up: whenever it comes, it is dropped. */
+    int (*recv)(struct exchange *x, const struct step *s, const uint8_t **msg, size_t *len);
+    void (*release)(struct exchange *x, const struct step *s);
 };
 
 #endif

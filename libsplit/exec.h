@@ -25,6 +25,7 @@ struct exec_stats {
     int32_t sent_messages, received_messages;
     int64_t halo_sent_bytes; /* to other nodes, the host left out */
     int32_t halo_sent_messages;
+    int32_t concealed; /* messages that were late, and done without */
 };
 
 /* `g` (packed for `pr`), `geo`, `pr` (checked) and `recipes` (libsplit/coding.h; NULL: none) are

@@ -28,6 +28,7 @@ struct local {
     bool takes_pixels;
     struct codec_pixels pixels;
     int32_t nodes;
+    int64_t late_ns;   /* see local_options */
     struct node *node; /* [nodes + 1], the host last */
     void (*tap)(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len);
     void *tap_ctx;
@@ -45,33 +46,40 @@ struct local {
 
 static struct node *node_of(struct exchange *x) { return (struct node *)x; }
 
-static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size_t cap)
+static int reserve(struct exchange *x, const struct step *s, size_t cap, uint8_t **to)
 {
     struct node *n = node_of(x);
-    n->reserved = mailbox_claim(n->local->node[peer].box, transfer, cap);
-    return n->reserved;
+    struct mailbox *box = n->local->node[s->peer].box;
+    n->reserved = mailbox_claim(box, s->transfer, cap);
+    if (!n->reserved)
+        return mailbox_gave_up(box, s->transfer) ? -EBUSY : -ECANCELED;
+    *to = n->reserved;
+    return 0;
 }
 
-static int send(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
+static int send(struct exchange *x, const struct step *s, size_t len)
 {
     const struct node *n = node_of(x);
     const struct local *l = n->local;
     if (l->tap)
-        l->tap(l->tap_ctx, n->index, transfer, n->reserved, len);
-    mailbox_post(l->node[peer].box, transfer, len);
+        l->tap(l->tap_ctx, n->index, s->transfer, n->reserved, len);
+    mailbox_post(l->node[s->peer].box, s->transfer, len);
     return 0;
 }
 
 /* Nobody can be lost without local_run() knowing, so nothing is waited for in vain. */
-static int recv(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
+static int recv(struct exchange *x, const struct step *s, const uint8_t **msg, size_t *len)
 {
-    return mailbox_wait(node_of(x)->box, transfer, INT64_MAX, msg, len);
+    const struct node *n = node_of(x);
+    if (!s->may_miss || n->local->late_ns == 0)
+        return mailbox_wait(n->box, s->transfer, INT64_MAX, msg, len);
+    return mailbox_wait_or_give_up(n->box, s->transfer, clock_ns() + n->local->late_ns, msg, len);
 }
 
-static void release(struct exchange *x, int32_t transfer)
+static void release(struct exchange *x, const struct step *s)
 {
     (void)x;
-    (void)transfer; /* slots are emptied all at once, before the next frame */
+    (void)s; /* slots are emptied all at once, before the next frame */
 }
 
 /* ---- Threads ---- */
@@ -272,6 +280,7 @@ int local_new(struct local **to, const struct graph *g, const struct geometry *g
     l->takes_pixels = o.pixels != NULL;
     if (o.pixels)
         l->pixels = *o.pixels;
+    l->late_ns = o.late_ns;
     l->tap = o.tap;
     l->tap_ctx = o.tap_ctx;
     pthread_mutex_init(&l->lock, NULL);

@@ -15,6 +15,7 @@ struct local_options {
     int32_t threads;                   /* of each node, 0 means 1 */
     int64_t part_work;                 /* see pool_new(), 0 means POOL_PART_WORK */
     const struct recipes *recipes;     /* kept; NULL: no tensor has one */
+    int64_t late_ns;                   /* how long what may miss is waited for; 0: until it comes */
     /* Sees every message as it is sent, on the sender's thread; NULL: nobody does. */
     void (*tap)(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len);
     void *tap_ctx;

@@ -15,7 +15,14 @@ enum { SPINS = 2000 };
 
 enum { NO_SLOT = -1 };
 
-enum slot_state { SLOT_EMPTY, SLOT_CLAIMED, SLOT_POSTED };
+enum slot_state {
+    SLOT_EMPTY,
+    SLOT_CLAIMED,
+    SLOT_POSTED,
+    SLOT_GIVEN_UP, /* no more is taken in this frame */
+    SLOT_LATE,     /* the same, and what was claimed before is being written */
+    SLOT_STALE,    /* what an earlier frame gave up is being written */
+};
 
 struct slot {
     _Atomic int state; /* POSTED publishes `len` and the bytes */
@@ -109,6 +116,24 @@ static void announce(struct mailbox *m)
         futex_wake_all(&m->events);
 }
 
+/* Moves `s` from its state i to to[i], which it returns. */
+static int change(struct slot *s, const int to[])
+{
+    int state = atomic_load(&s->state);
+    while (!atomic_compare_exchange_weak(&s->state, &state, to[state]))
+        ;
+    return to[state];
+}
+
+/* A claim of `s` is over: to `now`, unless it was given up. */
+static void end_claim(struct slot *s, enum slot_state now)
+{
+    const int to[] = {
+        [SLOT_CLAIMED] = (int)now, [SLOT_LATE] = SLOT_GIVEN_UP, [SLOT_STALE] = SLOT_EMPTY
+    };
+    change(s, to);
+}
+
 uint8_t *mailbox_claim(struct mailbox *m, int32_t transfer, size_t len)
 {
     struct slot *s = slot_of(m, transfer);
@@ -123,13 +148,27 @@ void mailbox_post(struct mailbox *m, int32_t transfer, size_t len)
 {
     struct slot *s = slot_of(m, transfer);
     s->len = len;
-    atomic_store(&s->state, SLOT_POSTED);
+    end_claim(s, SLOT_POSTED);
     announce(m);
 }
 
 void mailbox_abandon(struct mailbox *m, int32_t transfer)
 {
-    atomic_store(&slot_of(m, transfer)->state, SLOT_EMPTY);
+    end_claim(slot_of(m, transfer), SLOT_EMPTY);
+}
+
+bool mailbox_filling(struct mailbox *m)
+{
+    for (int32_t i = 0; i < m->nslots; i++)
+        if (atomic_load(&m->slot[i].state) == SLOT_CLAIMED)
+            return true;
+    return false;
+}
+
+bool mailbox_gave_up(struct mailbox *m, int32_t transfer)
+{
+    const int state = atomic_load(&slot_of(m, transfer)->state);
+    return state == SLOT_GIVEN_UP || state == SLOT_LATE;
 }
 
 static bool is_posted(struct slot *s)
@@ -182,6 +221,25 @@ int mailbox_wait(struct mailbox *m, int32_t transfer, int64_t deadline_ns, const
     return 0;
 }
 
+/* False: it has just come, and is not given up. */
+static bool give_up(struct slot *s)
+{
+    static const int to[] = {
+        [SLOT_EMPTY] = SLOT_GIVEN_UP,    [SLOT_CLAIMED] = SLOT_LATE, [SLOT_POSTED] = SLOT_POSTED,
+        [SLOT_GIVEN_UP] = SLOT_GIVEN_UP, [SLOT_LATE] = SLOT_LATE,    [SLOT_STALE] = SLOT_LATE,
+    };
+    return change(s, to) != SLOT_POSTED;
+}
+
+int mailbox_wait_or_give_up(struct mailbox *m, int32_t transfer, int64_t deadline_ns,
+                            const uint8_t **msg, size_t *len)
+{
+    const int err = mailbox_wait(m, transfer, deadline_ns, msg, len);
+    if (err != -ETIMEDOUT)
+        return err;
+    return give_up(slot_of(m, transfer)) ? -ETIME : mailbox_wait(m, transfer, 0, msg, len);
+}
+
 bool mailbox_ready(struct mailbox *m, int32_t transfer)
 {
     struct slot *s = slot_of(m, transfer);
@@ -204,8 +262,12 @@ void mailbox_cancel(struct mailbox *m)
 
 void mailbox_clear(struct mailbox *m)
 {
+    static const int to[] = {
+        [SLOT_EMPTY] = SLOT_EMPTY,    [SLOT_CLAIMED] = SLOT_EMPTY, [SLOT_POSTED] = SLOT_EMPTY,
+        [SLOT_GIVEN_UP] = SLOT_EMPTY, [SLOT_LATE] = SLOT_STALE,    [SLOT_STALE] = SLOT_STALE,
+    };
     for (int32_t i = 0; i < m->nslots; i++)
-        atomic_store(&m->slot[i].state, SLOT_EMPTY);
+        change(&m->slot[i], to);
     atomic_store(&m->cancelled, false);
 }
 

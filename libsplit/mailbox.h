@@ -2,7 +2,11 @@
  *
  * One slot per transfer that a program receives, its storage set aside beforehand: nothing is
  * allocated when a message comes, and no message can take more than its slot.  One writer
- * (a link's callback, or the sending thread) and one reader (the compute thread) per slot. */
+ * (a link's callback, or the sending thread) and one reader (the compute thread) per slot.
+ *
+ * A reader that has waited long enough may give a message up.  Whenever it comes in that frame it
+ * is dropped; one that is being written at that time is dropped when it is complete, even if that
+ * is in a later frame, whose own message must not be claimed before. */
 #ifndef LIBSPLIT_MAILBOX_H
 #define LIBSPLIT_MAILBOX_H
 
@@ -25,12 +29,22 @@ void mailbox_free(struct mailbox *m);
 uint8_t *mailbox_claim(struct mailbox *m, int32_t transfer, size_t len);
 void mailbox_post(struct mailbox *m, int32_t transfer, size_t len);
 void mailbox_abandon(struct mailbox *m, int32_t transfer); /* the claim came to nothing */
+/* Is a message being written that the reader has not given up?  Where all claims are made and
+ * ended under a lock, with that lock held. */
+bool mailbox_filling(struct mailbox *m);
 
 /* The reader.  Spins briefly, then sleeps, until the message of `transfer` is posted, the
  * mailbox is cancelled (-ECANCELED) or `deadline_ns` of CLOCK_MONOTONIC has passed
  * (-ETIMEDOUT).  On 0 the message stays until mailbox_clear(). */
 int mailbox_wait(struct mailbox *m, int32_t transfer, int64_t deadline_ns, const uint8_t **msg,
                  size_t *len);
+
+/* The same for a message that the reader can do without: where it has not come by the deadline it
+ * is given up (-ETIME). */
+int mailbox_wait_or_give_up(struct mailbox *m, int32_t transfer, int64_t deadline_ns,
+                            const uint8_t **msg, size_t *len);
+/* Any thread.  Was the message of `transfer` given up in this frame? */
+bool mailbox_gave_up(struct mailbox *m, int32_t transfer);
 
 /* Any thread.  True when mailbox_wait() for `transfer` returns at once: its message is there, or
  * the mailbox is cancelled. */
@@ -40,7 +54,7 @@ bool mailbox_ready(struct mailbox *m, int32_t transfer);
 int mailbox_full(struct mailbox *m);
 
 void mailbox_cancel(struct mailbox *m); /* any thread; waiting readers return */
-void mailbox_clear(struct mailbox *m);  /* for the next frame; no claim may be open */
+void mailbox_clear(struct mailbox *m);  /* for the next frame; not while mailbox_filling() */
 size_t mailbox_bytes(const struct mailbox *m);
 
 #endif

@@ -26,6 +26,7 @@ void frame_done_encode(const struct msg_frame_done *m, const struct trace *trace
     put_u64(&w, m->halo_sent_bytes);
     put_u32(&w, m->sent_messages);
     put_u32(&w, m->received_messages);
+    put_u32(&w, m->concealed);
     put_u32(&w, (uint32_t)nevents);
     for (int32_t i = 0; i < nevents; i++)
         put_event(&w, &trace->event[i]);
@@ -65,10 +66,11 @@ int frame_done_decode(struct msg_frame_done *m, int32_t *nevents, const uint8_t 
     d.halo_sent_bytes = get_u64(&r);
     d.sent_messages = get_u32(&r);
     d.received_messages = get_u32(&r);
+    d.concealed = get_u32(&r);
     const uint32_t n = get_u32(&r);
     if (r.failed || n > TRACE_MAX_EVENTS || reader_left(&r) != n * (size_t)FRAME_EVENT_BYTES)
         return -EBADMSG;
-    if (!status_valid(d.status))
+    if (!status_valid(d.status) || d.concealed > PROGRAM_MAX_STEPS)
         return -EPROTO;
     for (uint32_t i = 0; i < n; i++) {
         struct trace_event e;

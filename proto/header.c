@@ -75,7 +75,8 @@ int header_decode(struct header *h, const uint8_t from[HEADER_BYTES])
         *h = d;
         return -EPROTONOSUPPORT;
     }
-    if (!type_known(d.type) || (d.flags & ~(HEADER_TO_HOST | HEADER_TRACE | HEADER_BRIEF)) != 0)
+    const unsigned flags = HEADER_TO_HOST | HEADER_TRACE | HEADER_BRIEF | HEADER_FRESH;
+    if (!type_known(d.type) || (d.flags & ~flags) != 0)
         return -EPROTO;
     if (d.length > header_cap(d.type))
         return -EMSGSIZE;

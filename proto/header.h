@@ -4,7 +4,7 @@
  *        0    4  magic      "SPLT"
  *        4    1  version    PROTO_VERSION
  *        5    1  type       enum msg_type
- *        6    2  flags      HEADER_TO_HOST, HEADER_TRACE, HEADER_BRIEF or 0
+ *        6    2  flags      HEADER_TO_HOST, HEADER_TRACE, HEADER_BRIEF, HEADER_FRESH or 0
  *        8    4  epoch      membership that the message belongs to, 0 before the first
  *       12    4  plan       plan within the epoch, 0 where none is meant
  *       16    4  frame      picture, counted by the coordinator
@@ -46,6 +46,8 @@ enum {
     HEADER_TO_HOST = 1, /* HALO: for the process that runs the coordinator, not for its node */
     HEADER_TRACE = 2,   /* FRAME: what happens when is to be in FRAME_DONE */
     HEADER_BRIEF = 4,   /* FRAME: answers in the forms that PLAN says */
+    HEADER_FRESH = 8,   /* FRAME: its messages build on none of a frame before, some of which was
+                         * given up */
 };
 
 struct header {

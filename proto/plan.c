@@ -59,6 +59,7 @@ static void put_step(struct writer *w, const struct step *s)
     put_u8(w, (uint8_t)s->kind);
     put_u8(w, moves ? (uint8_t)s->peer : 0);
     put_u8(w, moves ? s->halo : 0);
+    put_u8(w, moves && s->may_miss);
     put_i32(w, s->what);
     put_i32(w, moves ? s->transfer : 0);
     put_box(w, &s->box);
@@ -92,6 +93,7 @@ static void put_plan(struct writer *w, const struct msg_plan *m)
 {
     put_bytes(w, m->sha, sizeof m->sha);
     put_u8(w, m->depth);
+    put_u32(w, m->late_ms);
     put_pixels(w, m);
     put_inputs(w, m);
     put_answers(w, m);
@@ -270,17 +272,19 @@ static bool get_step(struct reader *r, const struct program *pr, struct step *s)
 
     s->peer = get_u8(r);
     s->halo = get_u8(r);
+    const uint8_t may_miss = get_u8(r);
+    s->may_miss = may_miss != 0;
     switch (kind) {
     case STEP_RUN:
         s->kind = STEP_RUN;
         /* Every operator yields a tensor of its own: there are no more operators. */
         return get_index(r, &s->what, GEO_MAX_TENSORS) && s->peer == 0 && s->halo == 0 &&
-               get_index(r, &s->transfer, 1) && get_box(r, &s->box);
+               may_miss == 0 && get_index(r, &s->transfer, 1) && get_box(r, &s->box);
     case STEP_SEND:
     case STEP_RECV:
         s->kind = (enum step_kind)kind;
         return get_index(r, &s->what, GEO_MAX_TENSORS) && s->peer <= pr->nodes &&
-               s->peer != pr->node && s->halo < HALO_MODES &&
+               s->peer != pr->node && s->halo < HALO_MODES && may_miss <= 1 &&
                get_index(r, &s->transfer, pr->ntransfers) && get_box(r, &s->box);
     default:
         return false;
@@ -332,9 +336,10 @@ int plan_msg_decode(struct msg_plan *m, const uint8_t *buf, size_t len)
 
     const uint8_t *sha = get_bytes(&r, sizeof d.sha);
     d.depth = get_u8(&r);
+    d.late_ms = get_u32(&r);
     if (r.failed)
         return -EBADMSG;
-    if (d.depth < 1 || d.depth > PLAN_MAX_DEPTH)
+    if (d.depth < 1 || d.depth > PLAN_MAX_DEPTH || d.late_ms > PLAN_MAX_LATE_MS)
         return -EPROTO;
     memcpy(d.sha, sha, sizeof d.sha);
 

@@ -2,6 +2,8 @@
  *
  *   PLAN      sha256 32 bytes of the model
  *             depth u8         frames that may be in flight, 1..PLAN_MAX_DEPTH
+ *             late u32         ms after which a message that may miss is given up,
+ *                              0..PLAN_MAX_LATE_MS; 0: never
  *             pixels u8        0: none, else channels 1..4 and then scale f32
  *                              and per channel mean f32, std f32
  *             ninputs u8       then per input: rank u8, dims i32 each
@@ -13,8 +15,9 @@
  *             members          per plan node: its index in cluster.json u8
  *             ntransfers u32, nbuffers u32, nsteps u32, recipe bytes u32, nways u32
  *             buffers          tensor u32, box 6 x i32
- *             steps            kind u8, peer u8, halo u8, what u32, transfer u32,
- *                              box 6 x i32 (RUN: peer, halo and transfer are 0)
+ *             steps            kind u8, peer u8, halo u8, may miss u8 (0 or 1), what u32,
+ *                              transfer u32, box 6 x i32 (RUN: peer, halo, may miss and transfer
+ *                              are 0)
  *             recipes          of the tensors that nodes exchange (libsplit/recipes.h)
  *             ways             per operator u8, how it is computed (libsplit/tune.h); none: as
  *                              every node expects to be fastest
@@ -35,9 +38,10 @@ enum { PLAN_MAX_DEPTH = 8, PLAN_MAX_INPUTS = 8, PLAN_MAX_RANK = 8, PLAN_MAX_ANSW
 enum { PLAN_ANSWER_BYTES = 2 + 3 * 4 + 3 * 4, PLAN_DETAIL_MAX = 512 };
 enum { PLAN_MAX_TRANSFERS = 1 << 20 }; /* of a whole plan */
 enum { PLAN_MAX_RECIPE_BYTES = 32 << 20 };
-enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 1 + 4 + 4 + 24 };
+enum { PLAN_MAX_LATE_MS = 10000 };
+enum { PLAN_BUFFER_BYTES = 4 + 24, PLAN_STEP_BYTES = 1 + 1 + 1 + 1 + 4 + 4 + 24 };
 enum {
-    PLAN_HEAD_MAX_BYTES = SHA256_BYTES + 1 + (1 + 4 + 4 * 8) +
+    PLAN_HEAD_MAX_BYTES = SHA256_BYTES + 1 + 4 + (1 + 4 + 4 * 8) +
                           (1 + PLAN_MAX_INPUTS * (1 + 4 * PLAN_MAX_RANK)) +
                           (1 + PLAN_MAX_ANSWERS * PLAN_ANSWER_BYTES) + (2 + PLAN_MAX_NODES) + 20,
     PLAN_MAX_BYTES = PLAN_HEAD_MAX_BYTES + GEO_MAX_TENSORS * PLAN_BUFFER_BYTES +
@@ -48,6 +52,7 @@ enum {
 struct msg_plan {
     uint8_t sha[SHA256_BYTES];
     uint8_t depth;
+    uint32_t late_ms; /* 0: whatever is late is waited for */
     struct {
         uint8_t channels; /* 0: the network takes no pictures */
         float scale, mean[4], std[4];

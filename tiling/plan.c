@@ -109,7 +109,11 @@ int plan_build(struct plan *p, const struct geometry *g, const struct plan_optio
         return r;
 
     struct plan made = {
-        .geo = g, .nodes = o->nodes, .halo = o->halo, .tensor_halo = o->tensor_halo
+        .geo = g,
+        .nodes = o->nodes,
+        .halo = o->halo,
+        .tensor_halo = o->tensor_halo,
+        .may_miss = o->may_miss,
     };
     struct placement where = { 0 };
     struct readers readers = { 0 };
@@ -158,6 +162,25 @@ enum halo plan_halo(const struct plan *p, const struct plan_transfer *m)
     const bool is_border =
         !geometry_is_partial(p->geo, m->tensor) && p->geo->tensor[m->tensor].dim[ROW] > 1;
     return is_border && !with_host ? p->halo : HALO_F32;
+}
+
+/* All columns and channels of some rows, or nothing. */
+static bool is_band(struct box b, struct box whole)
+{
+    return box_empty(b) || box_equal(b, box_rows(whole, b.lo[ROW], b.hi[ROW]));
+}
+
+bool plan_may_miss(const struct plan *p, const struct plan_transfer *m)
+{
+    if (!p->may_miss || !p->may_miss[m->tensor] || m->from == p->nodes || m->to == p->nodes ||
+        geometry_is_partial(p->geo, m->tensor))
+        return false;
+    const struct box whole = geometry_whole(p->geo, m->tensor);
+    const struct plan_share *to = plan_share(p, m->tensor, m->to);
+    const bool gathered = box_len(to->want, ROW) == box_len(whole, ROW);
+    const bool beside = box_empty(to->run) || !box_empty(box_intersect(to->want, to->run));
+    return !gathered && beside && is_band(to->run, whole) &&
+           is_band(plan_share(p, m->tensor, m->from)->own, whole);
 }
 
 void plan_traffic(const struct plan *p, struct plan_traffic *t)

@@ -62,6 +62,9 @@ struct plan_options {
     /* Of which tensors no node is to hold a part of a pixel's channels: they are cut by rows alone
      * where the plan chooses.  [ntensors]; NULL: none. */
     const bool *whole_pixels;
+    /* Of which tensors a node that computes rows may do without the rows beside them that others
+     * compute: see plan_may_miss().  [ntensors]; NULL: none.  Outlives the plan. */
+    const bool *may_miss;
     /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
      * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
      * channels).  For tests: any function that rises from 0 to `len` is legal, any other
@@ -93,6 +96,7 @@ struct plan {
     int32_t nodes;
     enum halo halo; /* of the options; plan_halo() says what it means for a transfer */
     const uint8_t *tensor_halo;
+    const bool *may_miss; /* of the options, too */
     int32_t ntransfers;
     struct plan_share *share; /* [tensor][node], nodes + 1 to a row: use plan_share() */
     bool *recomputed;         /* [tensor] */
@@ -119,6 +123,11 @@ void plan_done(struct plan *p);
 
 /* How exactly the values of a transfer travel. */
 enum halo plan_halo(const struct plan *p, const struct plan_transfer *m);
+/* May its receiver go on without it, with values made up from its own rows, when it is late?  Only
+ * what one node sends another of a tensor of options.may_miss that both hold bands of rows of, when
+ * it is rows beside the receiver's own: of a tensor that the receiver gathers whole there is
+ * nothing that a row of its own could stand for, and a part of a sum is no row. */
+bool plan_may_miss(const struct plan *p, const struct plan_transfer *m);
 
 /* What `node` (not the host) reads of input `i` of `op` to compute its run box. */
 struct box plan_reads(const struct plan *p, int32_t op, int32_t i, int32_t node);

@@ -54,7 +54,8 @@ static void append_message(struct compiler *c, enum step_kind kind, int32_t tran
                              .transfer = transfer,
                              .peer = peer,
                              .box = m->box,
-                             .halo = (uint8_t)plan_halo(c->plan, m) });
+                             .halo = (uint8_t)plan_halo(c->plan, m),
+                             .may_miss = plan_may_miss(c->plan, m) });
 }
 
 /* Sends what nodes [lo, hi) wait for of tensor `t`. */

@@ -22,7 +22,8 @@ struct step {
     /* SEND, RECV: part of the tensor.  RUN: part of the output; but of a GEO_PARTIAL the
      * node's share of the *input*, which may be box_none(): see program_output(). */
     struct box box;
-    uint8_t halo; /* SEND, RECV: enum halo, HALO_F32 to and from the host */
+    uint8_t halo;  /* SEND, RECV: enum halo, HALO_F32 to and from the host */
+    bool may_miss; /* SEND, RECV: plan_may_miss(); false to and from the host */
 };
 
 /* A tensor's storage on this node; `box` holds everything it computes or receives. */

@@ -101,11 +101,11 @@ static bool claim_transfer(struct written *w, const struct step *s)
     return true;
 }
 
-/* The host sends and takes exact values only. */
+/* The host sends and takes exact values only, and all of them. */
 static bool halo_ok(const struct program *pr, const struct step *s)
 {
     const bool with_host = pr->node == pr->nodes || s->peer == pr->nodes;
-    return with_host ? s->halo == HALO_F32 : s->halo < HALO_MODES;
+    return with_host ? s->halo == HALO_F32 && !s->may_miss : s->halo < HALO_MODES;
 }
 
 static bool message_ok(struct written *w, const struct step *s)

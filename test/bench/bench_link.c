@@ -242,7 +242,7 @@ static int await_message(struct side *s, int size)
     const uint8_t *message;
     size_t len;
 
-    while (!has_come(&a) && mesh_pull(s->mesh, 1 - s->self, has_come, &a))
+    while (!has_come(&a) && mesh_pull(s->mesh, 1 - s->self, has_come, &a, INT64_MAX))
         ;
     const int err =
         mailbox_wait(s->mailbox, size, now_ns() + PATIENCE_S * INT64_C(1000000000), &message, &len);

@@ -351,7 +351,7 @@ static void *pull_on(void *arg)
 {
     struct puller *p = arg;
 
-    while (mesh_pull(p->stage->node.mesh, 0, has_enough, p)) {
+    while (mesh_pull(p->stage->node.mesh, 0, has_enough, p, INT64_MAX)) {
         atomic_fetch_add(&p->returns, 1);
         if (has_enough(p))
             break;
@@ -520,7 +520,7 @@ Test(mesh, a_puller_leaves_a_link_that_is_lost)
     end_puller(&p);
     cr_assert(run_until(s.loop, is_down, &s.node, 1000));
     cr_assert_eq(atomic_load(&s.node.failed), 1);
-    cr_assert(!mesh_pull(s.node.mesh, 0, has_enough, &p));
+    cr_assert(!mesh_pull(s.node.mesh, 0, has_enough, &p, INT64_MAX));
 
     /* Silence is a loss for a puller, too; and so is the end of the mesh. */
     fd = stage_join(&s, 2);

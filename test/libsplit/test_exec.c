@@ -93,14 +93,13 @@ struct station {
 
 static struct station *station_of(struct exchange *x) { return (struct station *)x; }
 
-static uint8_t *reserve(struct exchange *x, int32_t peer, int32_t transfer, size_t cap)
+static int reserve(struct exchange *x, const struct step *s, size_t cap, uint8_t **to)
 {
-    (void)peer;
-    (void)transfer;
-    struct station *s = station_of(x);
-    free(s->out);
-    s->out = malloc(cap);
-    return s->out;
+    (void)s;
+    struct station *st = station_of(x);
+    free(st->out);
+    *to = st->out = malloc(cap);
+    return 0;
 }
 
 static const struct step *host_step(const struct station *s, enum step_kind kind, int32_t transfer)
@@ -111,19 +110,18 @@ static const struct step *host_step(const struct station *s, enum step_kind kind
     return NULL;
 }
 
-static int send(struct exchange *x, int32_t peer, int32_t transfer, size_t len)
+static int send(struct exchange *x, const struct step *step, size_t len)
 {
-    (void)peer;
     struct station *s = station_of(x);
-    return host_unpack(s->g, host_step(s, STEP_RECV, transfer), s->out, len, NULL, s->output);
+    return host_unpack(s->g, host_step(s, STEP_RECV, step->transfer), s->out, len, NULL, s->output);
 }
 
-static int recv(struct exchange *x, int32_t transfer, const uint8_t **msg, size_t *len)
+static int recv(struct exchange *x, const struct step *step, const uint8_t **msg, size_t *len)
 {
     struct station *s = station_of(x);
     if (s->recv_error)
         return s->recv_error;
-    const struct step *st = host_step(s, STEP_SEND, transfer);
+    const struct step *st = host_step(s, STEP_SEND, step->transfer);
     const struct tensor *t = &s->g->tensor[st->what];
     free(s->in);
     s->in = malloc(codec_bound((size_t)(box_values(st->box) * t->batch)));
@@ -134,9 +132,9 @@ static int recv(struct exchange *x, int32_t transfer, const uint8_t **msg, size_
     return 0;
 }
 
-static void release(struct exchange *x, int32_t transfer)
+static void release(struct exchange *x, const struct step *s)
 {
-    (void)transfer;
+    (void)s;
     station_of(x)->held--;
 }
 

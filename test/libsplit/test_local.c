@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <criterion/criterion.h>
 
@@ -295,6 +298,182 @@ Test(local, weights_are_shared_out)
     free_values(&got);
     free_values(&x);
     graph_unpack(&n.g);
+    net_done(&n);
+}
+
+/* ---- Late messages ---- */
+
+/* A map of ROWS rows and its largest values in windows of 3x3: one exchange on two or more nodes.
+ */
+enum { LATE_NODES = 3, ROWS = 18, COLS = 4 };
+
+static void late_net(struct net *n)
+{
+    const struct window w = { { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 } };
+    net_init(n, 7);
+    const int32_t in = net_input(n, ROWS, COLS, 2, 1);
+    const int32_t map = net_op(n, OP_ACTIVATION, 1, &in, ROWS, COLS, 2)->output;
+    n->op[0].act.kind = ACT_SIGMOID;
+    net_output(n, net_pool(n, map, OP_MAX_POOL, w, false));
+}
+
+/* A link that holds back what node 1 sends the others until these have answered the host. */
+struct late_link {
+    struct split_session *s;
+    _Atomic bool holds;
+    _Atomic int answered; /* nodes */
+};
+
+static const struct step *send_of(const struct program *pr, int32_t transfer)
+{
+    for (int32_t i = 0; i < pr->nsteps; i++)
+        if (pr->step[i].kind == STEP_SEND && pr->step[i].transfer == transfer)
+            return &pr->step[i];
+    return NULL;
+}
+
+static void hold(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len)
+{
+    struct late_link *l = ctx;
+    (void)msg;
+    (void)len;
+    if (!l->holds)
+        return;
+    const bool answers = send_of(split_program(l->s, from), transfer)->peer == LATE_NODES;
+    if (answers)
+        l->answered++;
+    while (from == 1 && !answers && l->answered < LATE_NODES - 1)
+        sched_yield();
+}
+
+/* Everything of the map on one node, of what is made of it on all. */
+static int32_t map_on_node_1(void *ctx, int32_t tensor, int32_t rows, int32_t n)
+{
+    (void)ctx;
+    return tensor == 1 ? (n < 2 ? 0 : rows) : rows * n / LATE_NODES;
+}
+
+enum late_way { ALL_COMES, NEAREST_ROW, ZEROS };
+
+/* The row of the map that node `node` takes for row `row`; ROWS: zeros. */
+static int32_t row_as_seen(enum late_way way, int32_t node, int32_t row)
+{
+    const int32_t lo = node * ROWS / LATE_NODES, hi = (node + 1) * ROWS / LATE_NODES;
+    if (way == ALL_COMES || node == 1)
+        return row;
+    if (way == ZEROS)
+        return ROWS;
+    return row < lo ? lo : row >= hi ? hi - 1 : row;
+}
+
+static float expected(const float *in, enum late_way way, int32_t y, int32_t x)
+{
+    float most = -INFINITY;
+    for (int32_t r = y > 0 ? y - 1 : 0; r <= y + 1 && r < ROWS; r++) {
+        const int32_t row = row_as_seen(way, y / (ROWS / LATE_NODES), r);
+        for (int32_t c = x > 0 ? x - 1 : 0; c <= x + 1 && c < COLS; c++)
+            most = fmaxf(most, row < ROWS ? 1 / (1 + expf(-in[row * COLS + c])) : 0);
+    }
+    return most;
+}
+
+static void expect_frame(struct late_link *l, const struct values *in, struct values *out,
+                         enum late_way way)
+{
+    struct exec_stats stats[LATE_NODES];
+    struct diag why = { "" };
+    l->answered = 0;
+    cr_assert_eq(split_run(l->s, (const float *const *)in->port, out->port, stats, &why), 0, "%s",
+                 why.text);
+    for (int32_t i = 0; i < LATE_NODES; i++)
+        cr_assert_eq(stats[i].concealed, way != ALL_COMES && i != 1, "node %d", i);
+    for (int32_t i = 0; i < 2 * ROWS * COLS; i++) { /* channel by channel */
+        const int32_t y = i / COLS % ROWS, x = i % COLS;
+        const float want = expected(in->port[0] + i / (ROWS * COLS) * ROWS * COLS, way, y, x);
+        cr_assert_float_eq(out->port[0][i], want, 1e-5F, "row %d column %d: %g, want %g", y, x,
+                           (double)out->port[0][i], (double)want);
+    }
+}
+
+static void late_case(struct plan_options o, const struct local_options *local,
+                      struct late_link *link, enum late_way way)
+{
+    struct net n;
+    struct diag why = { "" };
+    bool may_miss[2 * NET_MAX_OPS];
+    late_net(&n);
+    graph_may_miss(&n.g, may_miss);
+    o.may_miss = may_miss;
+    cr_assert_eq(session_open_graph(&link->s, &n.g, &o, local, &why), 0, "%s", why.text);
+    struct values in = random_inputs(&n), out = make_values(&n, n.out, 1);
+    for (int frame = 0; frame < 4; frame++) {
+        link->holds = frame == 1 || frame == 2;
+        expect_frame(link, &in, &out, link->holds ? way : ALL_COMES);
+    }
+    split_close(link->s);
+    free_values(&in);
+    free_values(&out);
+    graph_unpack(&n.g);
+    net_done(&n);
+}
+
+static const struct plan_options late_plan = { .nodes = LATE_NODES,
+                                               .weight = { 1, 1, 1 },
+                                               .policy = PLAN_EXCHANGE };
+
+/* And what comes too late harms no later frame. */
+Test(local, late_rows_are_the_nearest_of_the_nodes_own)
+{
+    struct late_link link = { .holds = false };
+    late_case(late_plan,
+              &(struct local_options){ .late_ns = 500000000, .tap = hold, .tap_ctx = &link }, &link,
+              NEAREST_ROW);
+}
+
+Test(local, late_rows_of_a_map_that_a_node_has_none_of_are_zeros)
+{
+    struct late_link link = { .holds = false };
+    struct plan_options o = late_plan;
+    o.cut = map_on_node_1;
+    late_case(o, &(struct local_options){ .late_ns = 500000000, .tap = hold, .tap_ctx = &link },
+              &link, ZEROS);
+}
+
+static void dawdle(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len)
+{
+    const struct late_link *l = ctx;
+    (void)transfer;
+    (void)msg;
+    (void)len;
+    if (l->holds && from == 1)
+        nanosleep(&(struct timespec){ .tv_nsec = 30000000 }, NULL);
+}
+
+Test(local, late_rows_are_waited_for_unless_it_is_said)
+{
+    struct late_link link = { .holds = false };
+    late_case(late_plan, &(struct local_options){ .tap = dawdle, .tap_ctx = &link }, &link,
+              ALL_COMES);
+}
+
+/* Places of largest values are no values, nor is what is read by them or made of them. */
+Test(local, places_are_waited_for)
+{
+    struct net n;
+    const struct window half = { { 2, 2 }, { 2, 2 }, { 1, 1 }, { 0, 0 }, { 0, 0 } };
+    net_init(&n, 7);
+    const int32_t in = net_input(&n, 8, 8, 2, 1);
+    const int32_t most = net_pool(&n, in, OP_MAX_POOL, half, false);
+    const int32_t places = net_pool(&n, in, OP_MAX_POOL, half, false);
+    n.op[1].u.pool.places = true;
+    const int32_t sum = net_op(&n, OP_BINARY, 2, (int32_t[]){ places, most }, 4, 4, 2)->output;
+    const int32_t back = net_op(&n, OP_MAX_UNPOOL, 2, (int32_t[]){ most, places }, 8, 8, 2)->output;
+    const int32_t grid = net_op(&n, OP_ACTIVATION, 1, &most, 4, 4, 2)->output;
+    const int32_t sampled = net_op(&n, OP_GRID_SAMPLE, 2, (int32_t[]){ in, grid }, 4, 4, 2)->output;
+    bool may_miss[2 * NET_MAX_OPS];
+    graph_may_miss(&n.g, may_miss);
+    cr_assert(may_miss[in] && may_miss[most] && may_miss[back] && may_miss[sampled]);
+    cr_assert(!may_miss[places] && !may_miss[sum] && !may_miss[grid]);
     net_done(&n);
 }
 

@@ -134,6 +134,95 @@ Test(mailbox, cancel_wakes_the_reader, .timeout = 10)
     end(&f, m);
 }
 
+/* ---- Messages that are late ---- */
+
+Test(mailbox, a_late_message_is_dropped_in_its_frame)
+{
+    struct fixture f;
+    struct mailbox *m = make(&f);
+    const uint8_t *msg;
+    size_t len;
+    const int64_t deadline = in_ms(20);
+    cr_assert_not(mailbox_gave_up(m, 3));
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, deadline, &msg, &len), -ETIME);
+    cr_assert(in_ms(0) >= deadline);
+    cr_assert(mailbox_gave_up(m, 3));
+    cr_assert_null(mailbox_claim(m, 3, cap));
+    cr_assert_not_null(mailbox_claim(m, 5, cap), "the others are welcome");
+    mailbox_abandon(m, 5);
+    mailbox_clear(m);
+    cr_assert_not(mailbox_gave_up(m, 3));
+    cr_assert_not_null(mailbox_claim(m, 3, cap), "so is that of the next frame");
+    end(&f, m);
+}
+
+Test(mailbox, what_has_come_is_not_late)
+{
+    struct fixture f;
+    struct mailbox *m = make(&f);
+    const uint8_t *msg;
+    size_t len;
+    cr_assert_not_null(mailbox_claim(m, 3, 5));
+    mailbox_post(m, 3, 5);
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, 0, &msg, &len), 0);
+    cr_assert_eq(len, 5);
+    mailbox_cancel(m);
+    cr_assert_eq(mailbox_wait_or_give_up(m, 5, 0, &msg, &len), -ECANCELED);
+    cr_assert_not(mailbox_gave_up(m, 5));
+    end(&f, m);
+}
+
+/* A message that is being written when it is given up must reach neither this frame nor the next,
+ * and whose storage it has must not be given to another before. */
+static void give_up_while_written(void (*end_of_claim)(struct mailbox *m))
+{
+    struct fixture f;
+    struct mailbox *m = make(&f);
+    const uint8_t *msg;
+    size_t len;
+
+    cr_assert_not_null(mailbox_claim(m, 3, cap));
+    cr_assert(mailbox_filling(m));
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, 0, &msg, &len), -ETIME);
+    cr_assert_not(mailbox_filling(m), "nobody waits for that one");
+    end_of_claim(m);
+    cr_assert(mailbox_gave_up(m, 3));
+    cr_assert_null(mailbox_claim(m, 3, cap), "in the same frame");
+    mailbox_clear(m);
+
+    cr_assert_not_null(mailbox_claim(m, 3, cap));
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, 0, &msg, &len), -ETIME);
+    mailbox_clear(m);
+    cr_assert_not(mailbox_gave_up(m, 3), "the next frame waits for its own");
+    cr_assert_null(mailbox_claim(m, 3, cap), "which comes behind the late one");
+    cr_assert_eq(mailbox_wait(m, 3, 0, &msg, &len), -ETIMEDOUT);
+    end_of_claim(m);
+    cr_assert_eq(mailbox_wait(m, 3, 0, &msg, &len), -ETIMEDOUT);
+    cr_assert_not_null(mailbox_claim(m, 3, 7));
+    mailbox_post(m, 3, 7);
+    cr_assert_eq(mailbox_wait(m, 3, 0, &msg, &len), 0);
+    cr_assert_eq(len, 7);
+    mailbox_clear(m);
+
+    cr_assert_not_null(mailbox_claim(m, 3, cap));
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, 0, &msg, &len), -ETIME);
+    mailbox_clear(m);
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, 0, &msg, &len), -ETIME, "given up as well");
+    mailbox_clear(m);
+    cr_assert_eq(mailbox_wait_or_give_up(m, 3, 0, &msg, &len), -ETIME);
+    end_of_claim(m);
+    cr_assert_null(mailbox_claim(m, 3, cap));
+    mailbox_clear(m);
+    cr_assert_not_null(mailbox_claim(m, 3, cap));
+    end(&f, m);
+}
+
+static void post_3(struct mailbox *m) { mailbox_post(m, 3, cap); }
+static void abandon_3(struct mailbox *m) { mailbox_abandon(m, 3); }
+
+Test(mailbox, late_messages_are_dropped_when_complete) { give_up_while_written(post_3); }
+Test(mailbox, late_messages_may_come_to_nothing) { give_up_while_written(abandon_3); }
+
 /* ---- Many frames between two threads: nothing lost, nothing torn, no sleep for ever ---- */
 
 enum { FRAMES = 3000 };
@@ -141,6 +230,7 @@ enum { FRAMES = 3000 };
 struct duel {
     struct mailbox *m;
     pthread_barrier_t frame;
+    bool impatient; /* the reader gives up what does not come soon */
 };
 
 static void *write_frames(void *arg)
@@ -152,6 +242,9 @@ static void *write_frames(void *arg)
             if (frame % 100 == 0) /* now and then late enough for the reader to sleep */
                 nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
             uint8_t *to = mailbox_claim(d->m, t, cap);
+            cr_assert(to || (d->impatient && mailbox_gave_up(d->m, t)));
+            if (!to)
+                continue;
             memset(to, frame + t, cap);
             mailbox_post(d->m, t, cap);
         }
@@ -160,10 +253,18 @@ static void *write_frames(void *arg)
     return NULL;
 }
 
-Test(mailbox, frames_pass_between_threads, .timeout = 60)
+static int read_message(const struct duel *d, int32_t transfer, const uint8_t **msg, size_t *len)
+{
+    if (!d->impatient)
+        return mailbox_wait(d->m, transfer, in_ms(20000), msg, len);
+    return mailbox_wait_or_give_up(d->m, transfer, 0, msg, len);
+}
+
+static void duel(bool impatient)
 {
     struct fixture f;
-    struct duel d = { .m = make(&f) };
+    struct duel d = { .m = make(&f), .impatient = impatient };
+    int came = 0;
     pthread_barrier_init(&d.frame, NULL, 2);
     pthread_t writer;
     cr_assert_eq(pthread_create(&writer, NULL, write_frames, &d), 0);
@@ -172,14 +273,21 @@ Test(mailbox, frames_pass_between_threads, .timeout = 60)
         for (int32_t t = 1; t < TRANSFERS; t += 2) {
             const uint8_t *msg;
             size_t len;
-            cr_assert_eq(mailbox_wait(d.m, t, in_ms(20000), &msg, &len), 0);
-            for (size_t i = 0; i < len; i++)
+            const int err = read_message(&d, t, &msg, &len);
+            cr_assert(err == 0 || (impatient && err == -ETIME));
+            for (size_t i = 0; err == 0 && i < len; i++)
                 cr_assert_eq(msg[i], (uint8_t)(frame + t), "frame %d transfer %d", frame, t);
+            came += err == 0;
         }
         pthread_barrier_wait(&d.frame);
         mailbox_clear(d.m);
     }
+    cr_assert(impatient ? came < FRAMES * TRANSFERS / 2 : came == FRAMES * TRANSFERS / 2);
     pthread_join(writer, NULL);
     pthread_barrier_destroy(&d.frame);
     end(&f, d.m);
 }
+
+Test(mailbox, frames_pass_between_threads, .timeout = 60) { duel(false); }
+/* Whatever comes is whole and of its frame. */
+Test(mailbox, an_impatient_reader_gets_whole_messages, .timeout = 60) { duel(true); }

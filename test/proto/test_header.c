@@ -85,7 +85,7 @@ Test(header, every_foreign_magic_type_and_flag_is_refused)
         const bool known = value >= MSG_HELLO && value < MSG_TYPES;
         if (!known)
             cr_assert_eq(decode_with(5, (uint8_t)value, &h), -EPROTO, "type %d", value);
-        if (value > (HEADER_TO_HOST | HEADER_TRACE | HEADER_BRIEF))
+        if (value > (HEADER_TO_HOST | HEADER_TRACE | HEADER_BRIEF | HEADER_FRESH))
             cr_assert_eq(decode_with(6, (uint8_t)value, &h), -EPROTO, "flags %d", value);
         if (value != 0)
             cr_assert_eq(decode_with(7, (uint8_t)value, &h), -EPROTO);

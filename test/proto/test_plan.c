@@ -12,58 +12,60 @@
 enum { SMALL = 1024 };
 
 static const uint8_t sample_bytes[] = {
-    0,    1,  2,    3,  4,  5,    6,    7,    8,    9,    10,   11,   12,   13,   14, 15,
-    16,   17, 18,   19, 20, 21,   22,   23,   24,   25,   26,   27,   28,   29,   30, 31,
-    2,    1,  0,    0,  0,  0x3f, 0,    0,    0x80, 0x3f, 0,    0,    0,    0xc0, 1,  4,
-    1,    0,  0,    0,  1,  0,    0,    0,    28,   0,    0,    0,    0x2c, 1,    0,  0,
-    1,    4,  1,    4,  0,  0,    0,    5,    0,    0,    0,    1,    0,    0,    0,  0,
-    0,    0,  0x3f, 0,  0,  0,    0x40, 0,    0,    0x80, 0x3e, 2,    1,    3,    0,  6,
-    0,    0,  0,    1,  0,  0,    0,    3,    0,    0,    0,    3,    0,    0,    0,  2,
-    0,    0,  0,    7,  0,  0,    0,    13,   0,    0,    0,    0,    0,    0,    0,  0,
-    0,    0,  0,    28, 0,  0,    0,    0x2c, 1,    0,    0,    1,    0,    0,    0,  3,
-    2,    0,  7,    0,  0,  0,    5,    0,    0,    0,    13,   0,    0,    0,    0,  0,
-    0,    0,  0,    0,  0,  0,    28,   0,    0,    0,    0x2c, 1,    0,    0,    1,  0,
-    0,    0,  1,    0,  0,  0,    1,    0,    0,    0,    0,    0,    0,    14,   0,  0,
-    0,    0,  0,    0,  0,  0,    0,    0,    0,    15,   0,    0,    0,    0x2c, 1,  0,
-    0,    4,  0,    0,  0,  2,    0,    3,    8,    0,    0,    0,    4,    0,    0,  0,
-    14,   0,  0,    0,  0,  0,    0,    0,    0,    0,    0,    0,    15,   0,    0,  0,
-    0x2c, 1,  0,    0,  4,  0,    0,    0,    0xd1, 0xd2, 0xd3, 0xe1, 0xe2,
+    0,    1,  2,  3,    4,    5,    6,    7,    8,    9,    10,   11, 12, 13,   14,   15,   16, 17,
+    18,   19, 20, 21,   22,   23,   24,   25,   26,   27,   28,   29, 30, 31,   2,    0x2c, 1,  0,
+    0,    1,  0,  0,    0,    0x3f, 0,    0,    0x80, 0x3f, 0,    0,  0,  0xc0, 1,    4,    1,  0,
+    0,    0,  1,  0,    0,    0,    28,   0,    0,    0,    0x2c, 1,  0,  0,    1,    4,    1,  4,
+    0,    0,  0,  5,    0,    0,    0,    1,    0,    0,    0,    0,  0,  0,    0x3f, 0,    0,  0,
+    0x40, 0,  0,  0x80, 0x3e, 2,    1,    3,    0,    6,    0,    0,  0,  1,    0,    0,    0,  3,
+    0,    0,  0,  3,    0,    0,    0,    2,    0,    0,    0,    7,  0,  0,    0,    13,   0,  0,
+    0,    0,  0,  0,    0,    0,    0,    0,    0,    28,   0,    0,  0,  0x2c, 1,    0,    0,  1,
+    0,    0,  0,  3,    2,    0,    1,    7,    0,    0,    0,    5,  0,  0,    0,    13,   0,  0,
+    0,    0,  0,  0,    0,    0,    0,    0,    0,    28,   0,    0,  0,  0x2c, 1,    0,    0,  1,
+    0,    0,  0,  1,    0,    0,    0,    0,    1,    0,    0,    0,  0,  0,    0,    14,   0,  0,
+    0,    0,  0,  0,    0,    0,    0,    0,    0,    15,   0,    0,  0,  0x2c, 1,    0,    0,  4,
+    0,    0,  0,  2,    0,    3,    0,    8,    0,    0,    0,    4,  0,  0,    0,    14,   0,  0,
+    0,    0,  0,  0,    0,    0,    0,    0,    0,    15,   0,    0,  0,  0x2c, 1,    0,    0,  4,
+    0,    0,  0,  0xd1, 0xd2, 0xd3, 0xe1, 0xe2,
 };
 
 /* Where the fields of the sample stand. */
 enum {
     AT_DEPTH = 32,
-    AT_CHANNELS = 33,
-    AT_SCALE = 34,
-    AT_STD = 42,
-    AT_NINPUTS = 46,
-    AT_RANK = 47,
-    AT_DIMS = 48,
-    AT_NANSWERS = 64,
-    AT_ANSWER = 65,
-    AT_NODES = 91,
-    AT_NODE = 92,
-    AT_NTRANSFERS = 95,
-    AT_NBUFFERS = 99,
-    AT_NSTEPS = 103,
-    AT_RECIPES = 107,
-    AT_WAYS = 111,
-    AT_BUFFER = 115,
+    AT_LATE = 33,
+    AT_CHANNELS = 37,
+    AT_SCALE = 38,
+    AT_STD = 46,
+    AT_NINPUTS = 50,
+    AT_RANK = 51,
+    AT_DIMS = 52,
+    AT_NANSWERS = 68,
+    AT_ANSWER = 69,
+    AT_NODES = 95,
+    AT_NODE = 96,
+    AT_NTRANSFERS = 99,
+    AT_NBUFFERS = 103,
+    AT_NSTEPS = 107,
+    AT_RECIPES = 111,
+    AT_WAYS = 115,
+    AT_BUFFER = 119,
     AT_STEPS = AT_BUFFER + PLAN_BUFFER_BYTES,
     AT_RUN = AT_STEPS + PLAN_STEP_BYTES,
     STEP_PEER = 1,
     STEP_HALO = 2,
-    STEP_WHAT = 3,
-    STEP_TRANSFER = 7,
-    STEP_BOX = 11,
+    STEP_MAY_MISS = 3,
+    STEP_WHAT = 4,
+    STEP_TRANSFER = 8,
+    STEP_BOX = 12,
 };
 
 static struct buffer sample_buffer = { .tensor = 7, .box = { { 13, 0, 0 }, { 28, 300, 1 } } };
 static struct step sample_steps[] = {
-    { STEP_RECV, .what = 7, .transfer = 5, .peer = 2, .box = { { 13, 0, 0 }, { 28, 300, 1 } } },
+    { STEP_RECV, .what = 7, .transfer = 5, .peer = 2, .box = { { 13, 0, 0 }, { 28, 300, 1 } },
+      .may_miss = true },
     /* A RUN has no peer, transfer or halo: what stands there must not reach the wire. */
     { STEP_RUN, .what = 256, .transfer = -1, .peer = -1, .box = { { 14, 0, 0 }, { 15, 300, 4 } },
-      .halo = 9 },
+      .halo = 9, .may_miss = true },
     { STEP_SEND, .what = 8, .transfer = 4, .peer = 0, .box = { { 14, 0, 0 }, { 15, 300, 4 } },
       .halo = HALO_Q4 },
 };
@@ -74,6 +76,7 @@ static struct msg_plan sample(void)
 {
     struct msg_plan m = {
         .depth = 2,
+        .late_ms = 300,
         .pixels = { .channels = 1, .scale = 0.5F, .mean = { 1 }, .std = { -2 } },
         .ninputs = 1,
         .input = { { .rank = 4, .dim = { 1, 1, 28, 300 } } },
@@ -113,6 +116,7 @@ static void assert_same(const struct msg_plan *a, const struct msg_plan *b)
 {
     cr_assert_arr_eq(a->sha, b->sha, SHA256_BYTES);
     cr_assert_eq(a->depth, b->depth);
+    cr_assert_eq(a->late_ms, b->late_ms);
     cr_assert_eq(a->pixels.channels, b->pixels.channels);
     cr_assert_eq(a->pixels.scale, b->pixels.scale);
     for (int c = 0; c < a->pixels.channels; c++) {
@@ -150,6 +154,7 @@ static void assert_same(const struct msg_plan *a, const struct msg_plan *b)
         if (s->kind != STEP_RUN) {
             cr_assert_eq(s->peer, t->peer);
             cr_assert_eq(s->halo, t->halo);
+            cr_assert_eq(s->may_miss, t->may_miss);
             cr_assert_eq(s->transfer, t->transfer);
         }
     }
@@ -247,6 +252,7 @@ static void random_program(struct rng *g, struct program *pr)
             .peer = (pr->node + 1 + (int32_t)rng_below(g, (uint32_t)pr->nodes)) % (pr->nodes + 1),
             .box = random_box(g),
             .halo = (uint8_t)rng_below(g, HALO_MODES),
+            .may_miss = rng_below(g, 2) > 0,
         };
 }
 
@@ -261,6 +267,7 @@ Test(plan, decode_of_encode_is_the_same)
         struct msg_plan in = { .program = { .buffer = buffers, .step = steps } }, out;
         rng_bytes(&g, in.sha, sizeof in.sha);
         in.depth = (uint8_t)(1 + rng_below(&g, PLAN_MAX_DEPTH));
+        in.late_ms = rng_below(&g, PLAN_MAX_LATE_MS + 1);
         in.pixels.channels = (uint8_t)rng_below(&g, 5);
         if (in.pixels.channels > 0)
             in.pixels.scale = (float)rng_below(&g, 1000) / 7;
@@ -331,6 +338,9 @@ Test(plan, head_fields_out_of_range_are_refused)
     cr_assert_eq(decode_with_u8(AT_DEPTH, PLAN_MAX_DEPTH), 0);
     cr_assert_eq(decode_with_u8(AT_DEPTH, 0), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_DEPTH, PLAN_MAX_DEPTH + 1), -EPROTO);
+    cr_assert_eq(decode_with_u32(AT_LATE, 0), 0);
+    cr_assert_eq(decode_with_u32(AT_LATE, PLAN_MAX_LATE_MS), 0);
+    cr_assert_eq(decode_with_u32(AT_LATE, PLAN_MAX_LATE_MS + 1), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_CHANNELS, 5), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_NINPUTS, PLAN_MAX_INPUTS + 1), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_RANK, PLAN_MAX_RANK + 1), -EPROTO);
@@ -400,6 +410,8 @@ Test(plan, steps_and_buffers_name_things_that_can_exist)
     cr_assert_eq(decode_with_u8(AT_STEPS + STEP_PEER, 3), -EPROTO, "past the host");
     cr_assert_eq(decode_with_u8(AT_STEPS + STEP_HALO, HALO_MODES - 1), 0);
     cr_assert_eq(decode_with_u8(AT_STEPS + STEP_HALO, HALO_MODES), -EPROTO);
+    cr_assert_eq(decode_with_u8(AT_STEPS + STEP_MAY_MISS, 0), 0);
+    cr_assert_eq(decode_with_u8(AT_STEPS + STEP_MAY_MISS, 2), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_STEPS + STEP_WHAT, GEO_MAX_TENSORS), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_STEPS + STEP_TRANSFER, 6), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_NTRANSFERS, 5), -EPROTO, "transfer 5 of 5");
@@ -407,6 +419,7 @@ Test(plan, steps_and_buffers_name_things_that_can_exist)
     cr_assert_eq(decode_with_u32(AT_RUN + STEP_WHAT, GEO_MAX_TENSORS), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_RUN + STEP_PEER, 1), -EPROTO);
     cr_assert_eq(decode_with_u8(AT_RUN + STEP_HALO, 1), -EPROTO);
+    cr_assert_eq(decode_with_u8(AT_RUN + STEP_MAY_MISS, 1), -EPROTO);
     cr_assert_eq(decode_with_u32(AT_RUN + STEP_TRANSFER, 1), -EPROTO);
 }
 

@@ -208,7 +208,7 @@ static void *pull_on(void *arg)
 
     for (int i = 0; !atomic_load(&n->quit); i++) {
         p->until = atomic_load(&n->halos) + 5;
-        if (!mesh_pull(n->mesh, 1 - n->self, has_come, p) || i % 4 == 0)
+        if (!mesh_pull(n->mesh, 1 - n->self, has_come, p, INT64_MAX) || i % 4 == 0)
             usleep(100);
         if (i % 16 == 0)
             mesh_give_back(n->mesh, 1 - n->self);

@@ -552,3 +552,98 @@ Test(plan, options_out_of_range)
     plan_done(&p);
     net_done(&net);
 }
+
+static int32_t missing(const struct plan *p, int32_t tensor)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < p->ntransfers; i++)
+        n += p->transfer[i].tensor == tensor && plan_may_miss(p, &p->transfer[i]);
+    return n;
+}
+
+static enum axis channels_from_ctx(void *ctx, int32_t tensor)
+{
+    return tensor == *(const int32_t *)ctx ? CHAN : ROW;
+}
+
+/* Only rows beside a node's own may be made up from them. */
+Test(plan, only_border_rows_may_miss)
+{
+    enum { NODES = 3 };
+    struct net net;
+    struct plan p;
+    net_init(&net, NODES);
+    const int32_t in = net_input(&net, 24, 6, 48);
+    const int32_t a = net_conv(&net, in, 3, 1, 1, 0), b = net_conv(&net, a, 3, 1, 1, 0);
+    const int32_t c = net_conv(&net, b, 3, 1, 1, 0);
+    const int32_t share = c + 1, sum = net_reduce(&net, c);
+    const int32_t dense = net_dense(&net, c, 0);
+    (void)net_binary(&net, sum, dense);
+    net_finish(&net);
+    bool may_miss[NET_MAX_TENSORS];
+    for (int t = 0; t < NET_MAX_TENSORS; t++)
+        may_miss[t] = true;
+    may_miss[a] = false;
+    struct plan_options o = { .nodes = NODES, .weight = { 1, 1, 1 }, .policy = PLAN_EXCHANGE };
+
+    cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+    cr_assert_eq(missing(&p, b), 0, "nothing may unless it is said");
+    plan_done(&p);
+
+    o.may_miss = may_miss;
+    cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+    cr_assert_eq(missing(&p, in), 0, "the host is waited for");
+    cr_assert_eq(missing(&p, a), 0, "it holds something else than values");
+    cr_assert_eq(missing(&p, b), 2 * (NODES - 1), "both neighbours of every cut");
+    cr_assert_eq(missing(&p, c), 0, "one node gathers it whole");
+    cr_assert_eq(missing(&p, share), 0, "a share of a sum is no row");
+    cr_assert_eq(missing(&p, sum), 0);
+    for (int32_t n = 0; n <= NODES; n++) { /* sender and receiver know the same */
+        struct program pr;
+        cr_assert_eq(program_compile(&pr, &p, n), 0);
+        for (int32_t i = 0; i < pr.nsteps; i++)
+            if (pr.step[i].kind != STEP_RUN)
+                cr_assert_eq(pr.step[i].may_miss,
+                             plan_may_miss(&p, &p.transfer[pr.step[i].transfer]));
+        program_done(&pr);
+    }
+    plan_done(&p);
+
+    /* Who holds some channels of all rows waits for the others, and so does who reads them. */
+    for (int32_t t = b; t <= c; t++) {
+        o.placement = PLAN_MIXED;
+        o.along = channels_from_ctx;
+        o.cut_ctx = (void *)&t;
+        cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+        cr_assert_eq(missing(&p, b), 0, "%d by channels", t);
+        plan_done(&p);
+    }
+    net_done(&net);
+}
+
+static int32_t all_but_the_last_map_on_node_0(void *ctx, int32_t tensor, int32_t rows, int32_t n)
+{
+    (void)ctx;
+    return n == 0 ? 0 : n == 1 && tensor == 2 ? rows / 2 : rows;
+}
+
+/* A map behind it may have rows on nodes that hold none of it. */
+Test(plan, a_node_without_rows_may_miss_them)
+{
+    struct net net;
+    struct plan p;
+    net_init(&net, 2);
+    const int32_t in = net_input(&net, 16, 4, 4), a = net_conv(&net, in, 3, 1, 1, 0);
+    (void)net_conv(&net, a, 3, 1, 1, 0);
+    net_finish(&net);
+    const bool may_miss[NET_MAX_TENSORS] = { [1] = true };
+    struct plan_options o = { .nodes = 2,
+                              .weight = { 1, 1 },
+                              .policy = PLAN_EXCHANGE,
+                              .may_miss = may_miss,
+                              .cut = all_but_the_last_map_on_node_0 };
+    cr_assert_eq(plan_build(&p, &net.g, &o), 0);
+    cr_assert_eq(missing(&p, a), 1);
+    plan_done(&p);
+    net_done(&net);
+}

@@ -399,7 +399,8 @@ Test(program, check_bounds_the_pieces_of_a_tensor)
     struct step step[ROWS];
     struct buffer buffer = { 0, geometry_whole(&net.g, 0) };
     for (int32_t i = 0; i < ROWS; i++)
-        step[i] = (struct step){ STEP_RECV, 0, i, 1, box_rows(buffer.box, i, i + 1), HALO_F32 };
+        step[i] =
+            (struct step){ STEP_RECV, 0, i, 1, box_rows(buffer.box, i, i + 1), HALO_F32, false };
     struct program pr = { .nodes = 1,
                           .ntransfers = ROWS,
                           .nbuffers = 1,
