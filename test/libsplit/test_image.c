@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <jpeglib.h>
@@ -454,6 +455,47 @@ Test(image, a_header_of_20000_by_20000_is_refused_before_memory_is_taken)
     png_write_chunk(png, (png_const_bytep) "IDAT", NULL, 0);
     png_destroy_write_struct(&png, &info);
     check_refused(sink.bytes, sink.len, "20000 x 20000");
+}
+
+static size_t address_space(void)
+{
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%llu", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* When there was no memory for the second table, the first one was freed twice. */
+Test(image, tables_are_freed_once_when_memory_ends_between_them)
+{
+    enum { ROWS = 1 << 20, STEP = 1 << 20, STEPS = 60 };
+    struct image im, to;
+    struct rlimit before, less;
+    int refused = 0, done = 0;
+
+#ifdef __SANITIZE_ADDRESS__
+    cr_skip_test("its allocator ends where memory does");
+#endif
+    fill(&im, 1, 1, 1);
+    cr_assert_eq(getrlimit(RLIMIT_AS, &before), 0);
+    for (size_t k = 0; k < STEPS && done == 0; k++) {
+        less = before;
+        less.rlim_cur = address_space() + k * STEP;
+        cr_assert_eq(setrlimit(RLIMIT_AS, &less), 0);
+        const int rc = image_resize(&to, &im, ROWS, 2, IMAGE_BILINEAR);
+        cr_assert_eq(setrlimit(RLIMIT_AS, &before), 0);
+        cr_assert(rc == 0 || rc == -ENOMEM, "%d", rc);
+        refused += rc == -ENOMEM;
+        done += rc == 0;
+        if (rc == 0)
+            image_done(&to);
+    }
+    cr_expect_eq(done, 1);
+    cr_expect_geq(refused, 8, "%d", refused); /* each of several tables was one too many */
+    image_done(&im);
 }
 
 /* Each scan costs a pass over the whole picture: a small file must not ask for thousands. */
