@@ -190,6 +190,15 @@ void local_forget(struct local *l)
         exec_forget(l->node[n].exec);
 }
 
+/* Did a node do without a message in the last frame? */
+static bool concealed(const struct local *l)
+{
+    for (int32_t n = 0; n < l->nodes; n++)
+        if (l->node[n].stats.concealed > 0)
+            return true;
+    return false;
+}
+
 int local_run(struct local *l, const struct host_input *input, float *const *output,
               struct exec_stats *stats)
 {
@@ -221,7 +230,7 @@ int local_run(struct local *l, const struct host_input *input, float *const *out
 
     for (int32_t n = 0; n <= l->nodes; n++)
         mailbox_clear(l->node[n].box);
-    if (first)
+    if (first || concealed(l))
         local_forget(l);
     if (!first && stats)
         for (int32_t n = 0; n < l->nodes; n++)

@@ -72,6 +72,9 @@ static struct mailbox *inbox_of(struct member *m, const struct header *h)
 static uint8_t *on_claim(void *ctx, int32_t node, const struct header *h)
 {
     struct member *m = ctx;
+    const struct cluster *c = m->cluster;
+    if (!(h->flags & HEADER_TO_HOST) && c->loses && node == c->config.nnodes - 1)
+        return NULL;
     if (!(h->flags & HEADER_TO_HOST))
         return worker_claim(m->worker, node, h);
     return m->index == 0 ? mailbox_claim(inbox_of(m, h), (int32_t)h->transfer, h->length) : NULL;
@@ -161,12 +164,15 @@ static void open_member(struct cluster *c, int32_t i)
 void cluster_open(struct cluster *c, int32_t nodes)
 {
     struct diag why = { "" };
-    const int32_t timeout_ms = c->config.request_timeout_ms;
+    const int32_t timeout_ms = c->config.request_timeout_ms, late_ms = c->config.late_ms;
+    const bool conceal = c->config.conceal;
     int64_t max_memory[CLUSTER_MOST];
 
     for (int32_t i = 0; i < nodes; i++)
         max_memory[i] = c->config.node[i].max_memory;
     *c = (struct cluster){ .config = { .nnodes = nodes,
+                                       .conceal = conceal,
+                                       .late_ms = late_ms,
                                        .heartbeat_ms = 50,
                                        .lost_ms = 1000,
                                        .request_timeout_ms = timeout_ms ? timeout_ms : 10000 } };
@@ -325,7 +331,9 @@ int cluster_share_model(struct cluster *c)
 
 uint8_t *cluster_plan_body(struct cluster *c, int32_t node, int32_t depth, size_t *len)
 {
-    struct msg_plan m = { .depth = (uint8_t)depth, .ninputs = 1 };
+    struct msg_plan m = { .depth = (uint8_t)depth,
+                          .late_ms = c->config.conceal ? (uint32_t)c->config.late_ms : 0,
+                          .ninputs = 1 };
 
     memcpy(m.sha, c->sha, sizeof m.sha);
     const struct shape *in = &c->graph.input[0].shape;
@@ -357,6 +365,13 @@ void cluster_plan(struct cluster *c, uint32_t epoch, uint32_t number, int32_t de
                               .along = by_turns };
 
     free_plan(c);
+    if (c->config.conceal) { /* of bands of rows only */
+        cr_assert_leq(c->graph.ntensors, CLUSTER_TENSORS);
+        graph_may_miss(&c->graph, c->may_miss);
+        o.may_miss = c->may_miss;
+        o.placement = PLAN_ROWS;
+        o.policy = PLAN_EXCHANGE;
+    }
     for (int32_t i = 0; i < o.nodes; i++)
         o.weight[i] = i + 1;
     cr_assert_eq(graph_geometry(&c->graph, o.nodes, &c->geo), 0);

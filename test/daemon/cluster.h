@@ -15,7 +15,7 @@
 #include "proto/model.h"
 #include "proto/plan.h"
 
-enum { CLUSTER_MOST = 4, CLUSTER_DONES = 64 };
+enum { CLUSTER_MOST = 4, CLUSTER_DONES = 64, CLUSTER_TENSORS = 64 };
 
 struct member {
     struct cluster *cluster;
@@ -52,6 +52,8 @@ struct cluster {
     uint32_t epoch, number;
     int32_t depth;
     struct mailbox *inbox[PLAN_MAX_DEPTH];
+    bool may_miss[CLUSTER_TENSORS]; /* where config.conceal is set */
+    _Atomic bool loses;             /* what the last node sends the other workers */
 };
 
 /* A network that lies in the repository: 1x1x28x28 in, 1x10 out. */

@@ -41,6 +41,7 @@ Test(config, reads_every_setting)
                         "\"http\":{\"listen\":\"[::1]:8081\"},\"insecure\":true,"
                         "\"heartbeat_ms\":50,\"lost_ms\":100,\"request_timeout_ms\":1000,"
                         "\"halo\":\"q8\",\"policy\":\"exchange\",\"queue\":4,"
+                        "\"late_halo\":\"conceal\",\"late_halo_ms\":7,"
                         "\"costs\":{\"macs_per_us\":1,\"weight_bytes_per_us\":2,"
                         "\"link_bytes_per_us\":3,\"message_us\":1000000}}\n";
 
@@ -67,6 +68,8 @@ Test(config, reads_every_setting)
     cr_expect_eq(c.lost_ms, 100);
     cr_expect_eq(c.request_timeout_ms, 1000);
     cr_expect_eq(c.halo, HALO_Q8);
+    cr_expect(c.conceal);
+    cr_expect_eq(c.late_ms, 7);
     cr_expect_eq(c.policy, PLAN_EXCHANGE);
     cr_expect_eq(c.queue, 4);
     cr_expect_eq(c.costs.macs_per_us, 1);
@@ -114,6 +117,8 @@ Test(config, defaults_are_those_of_the_header)
     cr_expect_eq(c.lost_ms, 300);
     cr_expect_eq(c.request_timeout_ms, 30000);
     cr_expect_eq(c.halo, HALO_AUTO);
+    cr_expect_not(c.conceal);
+    cr_expect_eq(c.late_ms, 50);
     cr_expect_eq(c.policy, PLAN_AUTO);
     cr_expect_eq(c.queue, 64);
 }
@@ -172,6 +177,9 @@ static const struct {
     { HEAD GOOD_NODES ",\"queue\":4,\"queue\":5}", "queue: set twice" },
     { HEAD GOOD_NODES ",\"halo\":\"q5\"}", "halo: expected \"f32\"" },
     { HEAD GOOD_NODES ",\"halo\":8}", "halo: expected" },
+    { HEAD GOOD_NODES ",\"late_halo\":\"drop\"}", "late_halo: expected \"wait\" or" },
+    { HEAD GOOD_NODES ",\"late_halo\":true}", "late_halo: expected" },
+    { HEAD GOOD_NODES ",\"late_halo_ms\":0}", "late_halo_ms: 0 is not a whole number in 1..10000" },
     { HEAD GOOD_NODES ",\"policy\":\"none\"}", "policy: expected \"auto\"" },
     { HEAD GOOD_NODES ",\"queue\":0}", "queue: 0 is not a whole number in 1..4096" },
     { HEAD GOOD_NODES ",\"queue\":1.5}", "queue: 1.5" },

@@ -44,8 +44,10 @@ struct rig {
     bool swallow_frames; /* FRAMEs never reach a worker */
     int fail_frames;     /* so many FRAMEs are answered with `fail_status` */
     int32_t fail_status;
-    int refuse_plans; /* so many PLANs are answered with -ENOMEM */
-    int frames;       /* that were seen */
+    int refuse_plans;   /* so many PLANs are answered with -ENOMEM */
+    uint32_t concealed; /* what every node says of its frames */
+    int fresh;          /* FRAMEs with HEADER_FRESH that were seen */
+    int frames;         /* that were seen */
 };
 
 static void answer(struct node *n, const struct header *to, enum msg_type type, const void *body,
@@ -63,6 +65,8 @@ static bool spoiled(struct node *n, const struct header *h)
 
     if (h->type == MSG_FRAME)
         r->frames++;
+    if (h->type == MSG_FRAME && h->flags & HEADER_FRESH)
+        r->fresh++;
     if (h->type == MSG_FRAME && r->swallow_frames)
         return true;
     if (h->type == MSG_FRAME && r->fail_frames > 0) {
@@ -99,11 +103,25 @@ static void on_down(void *ctx, int32_t node, const char *why)
         coordinator_down(n->rig->coordinator, node, why);
 }
 
+static void frame_done(struct rig *r, int32_t node, const struct header *h, const uint8_t *body)
+{
+    uint8_t other[FRAME_DONE_BYTES];
+    struct msg_frame_done done;
+    int32_t nevents;
+
+    cr_assert_eq(frame_done_decode(&done, &nevents, body, h->length), 0);
+    done.concealed = r->concealed;
+    frame_done_encode(&done, NULL, other);
+    coordinator_message(r->coordinator, node, h, r->concealed > 0 ? other : body);
+}
+
 static void on_message(void *ctx, int32_t node, const struct header *h, const uint8_t *body)
 {
     struct node *n = ctx;
-    if (h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE ||
-        h->type == MSG_LINKS)
+    if (h->type == MSG_FRAME_DONE)
+        frame_done(n->rig, node, h, body);
+    else if (h->type == MSG_MODEL_STATE || h->type == MSG_PLAN_ACK || h->type == MSG_FRAME_DONE ||
+             h->type == MSG_LINKS)
         coordinator_message(n->rig->coordinator, node, h, body);
     else if (!spoiled(n, h))
         worker_message(n->worker, node, h, body);
@@ -530,6 +548,29 @@ Test(coordinator, refuses_with_a_sentence, .timeout = 60)
     free(png);
 
     asks_and_is_answered(r);
+    rig_close(r);
+}
+
+/* Two frames are under way in turn, each behind the last of its own. */
+Test(coordinator, a_frame_behind_concealed_halos_stands_alone, .timeout = 60)
+{
+    static const uint32_t concealed[] = { 0, 3, 0, 0, 0, 2, 1, 0, 0, 0 };
+    struct rig *r = rig_ready(2, "\"late_halo\": \"conceal\", \"late_halo_ms\": 5000,");
+    struct coordinator_counts counts;
+    struct asked a;
+
+    for (int i = 0; i < (int)(sizeof concealed / sizeof concealed[0]); i++) {
+        r->concealed = concealed[i];
+        r->fresh = 0;
+        prepare_tensor(r, &a);
+        ask(r, &a);
+        expect_answer(&a);
+        free(a.input.values);
+        cr_expect_eq(a.r.concealed, 2 * (int32_t)concealed[i], "frame %d", i);
+        cr_expect_eq(r->fresh, i > 1 && concealed[i - 2] > 0 ? 2 : 0, "frame %d", i);
+    }
+    coordinator_counts(r->coordinator, &counts);
+    cr_expect_eq(counts.concealed, 12);
     rig_close(r);
 }
 

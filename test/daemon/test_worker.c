@@ -303,6 +303,106 @@ Test(worker, a_new_epoch_ends_the_old_one)
     cluster_close(&c);
 }
 
+/* ---- Messages that are late */
+
+static void open_impatient(int32_t late_ms)
+{
+    c.config.conceal = true;
+    c.config.late_ms = late_ms;
+    open_planned(2, 1);
+}
+
+static void run_frame(uint32_t frame, int status)
+{
+    float in[CLUSTER_IN], got[CLUSTER_OUT];
+    cluster_input(frame, in);
+    cluster_start(&c, frame);
+    cluster_feed(&c, frame, in);
+    cr_assert_eq(cluster_collect(&c, frame, got), status, "frame %u", frame);
+}
+
+/* That node 0 waits for and may miss; `*last`: the last of these transfers. */
+static int32_t halos_of_node_1(int32_t *last)
+{
+    int32_t n = 0;
+    for (int32_t t = 0; t < c.plan.ntransfers; t++)
+        if (c.plan.transfer[t].to == 0 && plan_may_miss(&c.plan, &c.plan.transfer[t])) {
+            *last = t;
+            n++;
+        }
+    return n;
+}
+
+Test(worker, lost_halos_are_concealed)
+{
+    enum { LATE_MS = 200 };
+    int32_t last;
+    open_impatient(LATE_MS);
+    const int32_t halos = halos_of_node_1(&last);
+    cr_assert_gt(halos, 0);
+    for (uint32_t frame = 1; frame <= 4; frame++) {
+        c.loses = frame % 2 == 0;
+        if (!c.loses) {
+            expect_frame(frame, frame);
+            continue;
+        }
+        const uint64_t start_ns = uv_hrtime();
+        run_frame(frame, 0);
+        cr_assert_gt(uv_hrtime() - start_ns, (uint64_t)halos * LATE_MS * 1000000);
+        cr_assert_eq(c.member[0].done[frame - 1].concealed, (uint32_t)halos);
+    }
+    cluster_close(&c);
+}
+
+Test(worker, lost_halos_are_waited_for_unless_it_is_said)
+{
+    c.config.request_timeout_ms = 300;
+    open_planned(2, 1);
+    c.loses = true;
+    run_frame(1, -ETIMEDOUT);
+    c.loses = false;
+    expect_frame(2, 2);
+    cluster_close(&c);
+}
+
+/* A message of which only the beginning comes holds up neither its frame nor the next ones. */
+Test(worker, a_late_message_holds_up_nothing)
+{
+    int32_t last;
+    open_impatient(200);
+    const int32_t halos = halos_of_node_1(&last);
+    struct header h = { .type = MSG_HALO,
+                        .epoch = 1,
+                        .plan = 1,
+                        .frame = 1,
+                        .transfer = (uint32_t)last,
+                        .length = (uint32_t)(1 + 4 * box_values(c.plan.transfer[last].box)) };
+    uint8_t *to = worker_claim(c.member[0].worker, 1, &h);
+    cr_assert(to);
+    c.loses = true;
+    run_frame(1, 0);
+    run_frame(2, 0);
+    cr_assert_eq(c.member[0].done[1].concealed, (uint32_t)halos);
+    memset(to, 0xa5, h.length);
+    worker_arrived(c.member[0].worker, 1, &h);
+    c.loses = false;
+    expect_frame(3, 3);
+
+    /* A plan stays as long as one of its messages is on the way. */
+    h.frame = 4;
+    cr_assert(worker_claim(c.member[0].worker, 1, &h));
+    c.loses = true;
+    run_frame(4, 0);
+    cluster_plan(&c, 2, 2, 1);
+    cluster_pump(&c, 200);
+    cr_assert_eq(c.member[0].plans, 0);
+    worker_failed(c.member[0].worker, 1, &h);
+    cr_assert(cluster_acked(&c));
+    c.loses = false;
+    expect_frame(5, 5);
+    cluster_close(&c);
+}
+
 /* Every message of a plan that `node` receives; returns how many claims succeeded. */
 static int claims_by(int32_t sender, int32_t node, uint32_t frame)
 {

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <criterion/criterion.h>
 
@@ -72,7 +73,23 @@ struct cluster {
     struct split_session *s;
     struct exec_stats stats[MAX_NODES];
     float answer[ROWS * COLS * OUT];
+    bool may_miss[2 * NET_MAX_OPS];
+    bool dawdles; /* node 1 is late with a message, once */
 };
+
+enum { LATE_MS = 300 };
+
+static void dawdle(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, size_t len)
+{
+    struct cluster *c = ctx;
+    (void)transfer;
+    (void)msg;
+    (void)len;
+    if (from != 1 || !c->dawdles)
+        return;
+    c->dawdles = false;
+    nanosleep(&(struct timespec){ .tv_nsec = 3 * LATE_MS * 1000000 }, NULL);
+}
 
 static void open_coded(struct cluster *c, int32_t nodes, enum halo mode, float step, bool with_mean,
                        bool mixed)
@@ -86,7 +103,12 @@ static void open_coded(struct cluster *c, int32_t nodes, enum halo mode, float s
                               .tensor_halo = c->book.tensor_halo };
     for (int32_t i = 0; i < nodes; i++)
         o.weight[i] = 1;
-    const struct local_options local = { .recipes = &c->book.recipes };
+    graph_may_miss(&c->n.g, c->may_miss);
+    o.may_miss = c->may_miss;
+    const struct local_options local = { .recipes = &c->book.recipes,
+                                         .late_ns = LATE_MS * INT64_C(1000000),
+                                         .tap = dawdle,
+                                         .tap_ctx = c };
     cr_assert_eq(session_open_graph(&c->s, &c->n.g, &o, &local, &why), 0, "%s", why.text);
 }
 
@@ -198,6 +220,32 @@ Test(coding, video_gives_what_single_frames_give)
         cluster_close(&single);
         cluster_close(&video);
     }
+}
+
+/* A message that was given up is one that later frames must not build on, at either end. */
+Test(coding, video_stands_alone_after_a_late_message)
+{
+    static struct cluster single, video;
+    float in[3 * ROWS * COLS];
+    open_coded(&single, 2, HALO_TQ, 0.25F, false, false);
+    open_coded(&video, 2, HALO_VIDEO, 0.25F, false, false);
+    int64_t first = 0;
+    for (unsigned frame = 0; frame < 6; frame++) {
+        picture(in, 0);
+        video.dawdles = frame == 2;
+        cr_assert_eq(cluster_run(&single, in), 0);
+        cr_assert_eq(cluster_run(&video, in), 0, "frame %u", frame);
+        cr_assert_eq(video.stats[0].concealed > 0, frame == 2);
+        cr_assert_eq(memcmp(single.answer, video.answer, sizeof single.answer) == 0, frame != 2,
+                     "frame %u", frame);
+        if (frame == 0 || frame == 3) /* all of it once more */
+            cr_assert(first == 0 || sent_bytes(&video) == first);
+        else if (frame != 2)
+            cr_assert_lt(sent_bytes(&video), first);
+        first = sent_bytes(&video) > first ? sent_bytes(&video) : first;
+    }
+    cluster_close(&single);
+    cluster_close(&video);
 }
 
 /* Nothing is sent, and what nobody sent reads as the recipe says: the answer is that of a network
