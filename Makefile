@@ -65,7 +65,7 @@ A = $(BUILD)/lib$(1).a
 $(BUILD)/splitd: $(call obj,daemon/main.c) $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 
-$(BUILD)/splitctl: $(call A,cli) $(call obj,daemon/config.c) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+$(BUILD)/splitctl: $(call A,cli) $(call obj,daemon/config.c daemon/secret.c daemon/tls.c) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS_cli) $(LIBS_libsplit)
 
 $(BUILD)/obj/%.o: %.c
@@ -118,13 +118,13 @@ test-$(1): $$(BUILD)/test-$(1)
 endef
 $(foreach d,tiling quant proto libsplit daemon,$(eval $(call unit,$(d))))
 
-# ---- the same as a Raspberry Pi 3, 4 and 5 would run them: cross-built, under qemu
+# ---- the same as a Raspberry Pi 3, 4 and 5 would run them: cross-built, under qemu.  QUICK=1: most
 .PHONY: test-arm64
 test-arm64:
 	@scripts/install-deps build cross
 	@scripts/sysroot build/sysroot
 	@$(MAKE) --no-print-directory CC=aarch64-linux-gnu-gcc SYSROOT=$(CURDIR)/build/sysroot BUILD=build/arm64 arm64-programs
-	@test/arm64/run.sh build/arm64 build/sysroot
+	@test/arm64/run.sh $(if $(QUICK),-q) build/arm64 build/sysroot
 .PHONY: arm64-programs
 arm64-programs: $(BUILD)/splitctl $(foreach d,$(UNITS),$(BUILD)/test-$(d))
 

@@ -1,6 +1,7 @@
 #include <argp.h>
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "cli/doctor.h"
 #include "cli/parse.h"
 #include "cli/status.h"
+#include "daemon/secret.h"
 #include "libsplit/gemm.h"
 
 enum { KEY_JSON = 300, KEY_ROOT, KEY_TIMEOUT };
@@ -81,10 +83,18 @@ static const struct {
 
 /* ---- looking */
 
+/* NULL if there is none. */
+static const char *file_of(const char *path, const char *node, char file[PATH_MAX])
+{
+    return path[0] != '\0' && secret_file(path, node, file) == 0 ? file : NULL;
+}
+
 /* The coordinator's API, as its own machine or, where it listens to more, any other reaches it. */
 static void ask_coordinator(struct doctor *d, double timeout_s)
 {
     const struct config *c = d->config;
+    const char *self = d->self >= 0 ? c->node[d->self].name : "";
+    char ca[PATH_MAX], token[PATH_MAX];
     const bool here = d->self == c->coordinator;
     const bool anywhere = strcmp(c->http_host, "0.0.0.0") == 0 || strcmp(c->http_host, "::") == 0;
     char host[CONFIG_ADDRESS_MAX + 1], url[CONFIG_ADDRESS_MAX + 40];
@@ -98,9 +108,12 @@ static void ask_coordinator(struct doctor *d, double timeout_s)
     if (!here && (strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
                   strcmp(host, "::1") == 0))
         return; /* it answers nobody but itself */
-    snprintf(url, sizeof url, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host,
-             c->http_port);
-    const struct client_options o = { .server = url, .timeout_s = timeout_s };
+    snprintf(url, sizeof url, strchr(host, ':') ? "http%s://[%s]:%u" : "http%s://%s:%u",
+             c->secure ? "s" : "", host, c->http_port);
+    const struct client_options o = { .server = url,
+                                      .timeout_s = timeout_s,
+                                      .ca = file_of(c->tls.ca, self, ca),
+                                      .token = file_of(c->http_token, self, token) };
     if (client_new(&client, &o, &d->status_why) < 0)
         return;
     if (status_get(client, &d->status, &d->status_why) < 0)
@@ -117,11 +130,14 @@ static void examine(struct doctor *d, struct config *config, const struct option
     if (config_load(config, o->config, &d->config_why) == 0) {
         d->config = config;
         d->self = config_self(config, o->node, &d->config_why);
+        if (config->secure && d->self >= 0)
+            d->tls_error = tls_open(&d->tls, config, d->self, &d->tls_why);
+        const struct greet_way way = { .secure = config->secure,
+                                       .tls = d->tls,
+                                       .timeout_ms = (int)(o->timeout_s * 1e3) };
         for (int32_t i = 0; i < config->nnodes; i++)
-            greet(&d->greeting[i], config->node[i].address, config->secure,
-                  (int)(o->timeout_s * 1e3));
-        /* With TLS it wants a certificate authority and a token, which splitctl status takes. */
-        if (!config->secure)
+            greet(&d->greeting[i], &config->node[i], &way);
+        if (!config->secure || d->tls)
             ask_coordinator(d, o->timeout_s);
     }
     doctor_find_links(d);
@@ -184,8 +200,10 @@ int cmd_doctor(int argc, char **argv)
     }
     if (!d || !config || (o.json && print_json(d) < 0))
         result = complain("memory is short");
-    if (d)
+    if (d) {
         cJSON_Delete(d->status);
+        tls_free(d->tls);
+    }
     free(config);
     free(d);
     return result;

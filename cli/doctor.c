@@ -4,14 +4,23 @@
 #include <stdio.h>
 
 const struct doctor_check doctor_checks[] = {
-    { "config", doctor_config },     { "nodes", doctor_nodes },
-    { "version", doctor_versions },  { "same-config", doctor_same_config },
-    { "clock", doctor_clocks },      { "coordinator", doctor_coordinator },
-    { "speed", doctor_speed },       { "wireless", doctor_wireless },
-    { "mtu", doctor_mtu },           { "power", doctor_power },
-    { "heat", doctor_heat },         { "governor", doctor_governor },
-    { "models", doctor_models },     { "memory", doctor_memory },
-    { "openblas", doctor_openblas }, { NULL, NULL },
+    { "config", doctor_config },
+    { "nodes", doctor_nodes },
+    { "version", doctor_versions },
+    { "same-config", doctor_same_config },
+    { "certificate", doctor_certificates },
+    { "clock", doctor_clocks },
+    { "coordinator", doctor_coordinator },
+    { "speed", doctor_speed },
+    { "wireless", doctor_wireless },
+    { "mtu", doctor_mtu },
+    { "power", doctor_power },
+    { "heat", doctor_heat },
+    { "governor", doctor_governor },
+    { "models", doctor_models },
+    { "memory", doctor_memory },
+    { "openblas", doctor_openblas },
+    { NULL, NULL },
 };
 
 void doctor_say(struct doctor *d, enum severity severity, const char *fmt, ...)

@@ -35,6 +35,11 @@ struct doctor {
     const struct config *config; /* NULL: config_why says why not */
     struct diag config_why;
     int32_t self; /* -1: config_why says why it is not known */
+    /* What this machine shows other nodes, where there is TLS; NULL: tls_error and tls_why say why
+     * it has nothing to show. */
+    struct tls *tls;
+    int tls_error;
+    struct diag tls_why;
     struct greeting greeting[CONFIG_MAX_NODES];
     cJSON *status; /* of the coordinator; NULL: it was not asked, or status_why says why */
     struct diag status_why;
@@ -70,6 +75,7 @@ void doctor_nodes(struct doctor *d);
 void doctor_versions(struct doctor *d);
 void doctor_same_config(struct doctor *d);
 void doctor_clocks(struct doctor *d);
+void doctor_certificates(struct doctor *d);
 void doctor_coordinator(struct doctor *d);
 /* Of cli/doctor_links.c: the way between them. */
 void doctor_speed(struct doctor *d);

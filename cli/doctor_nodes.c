@@ -3,12 +3,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/doctor.h"
 #include "cli/status.h"
 
 /* More than this, and certificates and logs of different nodes contradict each other. */
 enum { SKEW_MS = 2000 };
+/* Time enough to make new certificates. */
+enum { SOON_DAYS = 30 };
 
 void doctor_config(struct doctor *d)
 {
@@ -64,8 +67,7 @@ void doctor_nodes(struct doctor *d)
             break;
         case GREET_CONNECTED:
             doctor_say(d, DOCTOR_FINE,
-                       "%s takes connections; with TLS it tells nobody more, \"splitctl status\" "
-                       "says whether it is linked",
+                       "%s takes connections; without this node's key it cannot be asked more",
                        name_of(d, i));
             break;
         case GREET_OTHER_VERSION:
@@ -73,6 +75,18 @@ void doctor_nodes(struct doctor *d)
                        "%s: speaks another version of the protocol: install the same package on "
                        "all nodes",
                        name_of(d, i));
+            break;
+        case GREET_NO_TLS:
+            doctor_say(d, DOCTOR_ERROR,
+                       "%s: what is at %s %s: its cluster.json has no TLS, or its certificate is "
+                       "of another authority",
+                       name_of(d, i), d->config->node[i].address, g->problem);
+            break;
+        case GREET_STRANGER:
+            doctor_say(d, DOCTOR_ERROR,
+                       "%s: what is at %s %s: no node links with it; is the address right, and are "
+                       "the files those of splitctl pki add %s?",
+                       name_of(d, i), d->config->node[i].address, g->problem, name_of(d, i));
             break;
         case GREET_OK:
             if (strcmp(g->hello.node, name_of(d, i)) != 0)
@@ -108,6 +122,45 @@ void doctor_same_config(struct doctor *d)
                        "node, then systemctl reload splitd",
                        name_of(d, i), d->config_file);
     }
+}
+
+/* ---- certificates */
+
+static void say_until(struct doctor *d, int32_t node, int64_t until)
+{
+    const int64_t left_days = (until - (int64_t)time(NULL)) / 86400;
+    const time_t end = until;
+    char day[32];
+    struct tm tm;
+
+    strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&end, &tm));
+    if (until < (int64_t)time(NULL))
+        doctor_say(d, DOCTOR_ERROR,
+                   "the certificate of %s was valid until %s: nodes refuse new links with it; "
+                   "splitctl pki add makes another one",
+                   name_of(d, node), day);
+    else if (left_days < SOON_DAYS)
+        doctor_say(d, DOCTOR_WARNING,
+                   "the certificate of %s is valid until %s, %" PRId64 " more days: splitctl pki "
+                   "add makes another one",
+                   name_of(d, node), day, left_days);
+    else
+        doctor_say(d, DOCTOR_FINE, "the certificate of %s is valid until %s", name_of(d, node),
+                   day);
+}
+
+void doctor_certificates(struct doctor *d)
+{
+    if (!d->config || !d->config->secure || d->self < 0)
+        return;
+    if (d->tls)
+        say_until(d, d->self, d->tls->until);
+    else
+        doctor_say(d, d->tls_error == -EACCES ? DOCTOR_NOTE : DOCTOR_ERROR, "%s%s", d->tls_why.text,
+                   d->tls_error == -EACCES ? ": with sudo, doctor asks nodes as nodes do" : "");
+    for (int32_t i = 0; i < node_count(d); i++)
+        if (i != d->self && d->greeting[i].until != 0)
+            say_until(d, i, d->greeting[i].until);
 }
 
 void doctor_clocks(struct doctor *d)

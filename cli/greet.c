@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
+#include "cli/greet_tls.h"
 #include "proto/header.h"
 
 static int64_t clock_us(clockid_t clock)
@@ -80,36 +80,53 @@ static int connect_unix(const char *path, int timeout_ms)
     return connect_to((struct sockaddr *)&a, sizeof a, timeout_ms);
 }
 
-static int connect_node(const char *address, int timeout_ms)
+/* `*tcp`: whether that is how it is reached. */
+static int connect_node(const char *address, bool *tcp, int timeout_ms)
 {
     char host[CONFIG_ADDRESS_MAX + 1];
     uint16_t port;
 
-    if (config_host_port(address, host, &port))
-        return connect_tcp(host, port, timeout_ms);
-    return connect_unix(address + strlen("ipc://"), timeout_ms);
+    *tcp = config_host_port(address, host, &port);
+    return *tcp ? connect_tcp(host, port, timeout_ms)
+                : connect_unix(address + strlen("ipc://"), timeout_ms);
 }
 
 /* ---- asking */
 
-static int receive(int fd, uint8_t *to, size_t len, int timeout_ms)
+/* A connection that has to have served its purpose at some time. */
+struct line {
+    int fd;
+    struct greet_tls *tls; /* NULL: plain */
+    int64_t until_us;
+};
+
+static int wait_on(const struct line *l, short events)
+{
+    const int64_t left_us = l->until_us - clock_us(CLOCK_MONOTONIC);
+    return left_us <= 0 ? -ETIMEDOUT : wait_for(l->fd, events, (int)(left_us / 1000) + 1);
+}
+
+static int receive(const struct line *l, uint8_t *to, size_t len)
 {
     while (len > 0) {
-        const int err = wait_for(fd, POLLIN, timeout_ms);
-        if (err < 0)
-            return err;
-        const ssize_t n = recv(fd, to, len, 0);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        const ssize_t n = l->tls ? greet_tls_receive(l->tls, to, len) : recv(l->fd, to, len, 0);
+        if (n == 0)
+            return -EPIPE;
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return -errno;
+        if (n < 0) {
+            const int err = wait_on(l, POLLIN);
+            if (err < 0)
+                return err;
             continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EPIPE;
+        }
         to += n;
         len -= (size_t)n;
     }
     return 0;
 }
 
-static int send_question(int fd)
+static int send_question(const struct line *l)
 {
     const struct msg_hello hello = { 0 };
     uint8_t bytes[HEADER_BYTES + HELLO_MAX_BYTES];
@@ -118,22 +135,23 @@ static int send_question(int fd)
     header_encode(&(struct header){ .type = MSG_HELLO, .length = (uint32_t)n }, bytes);
     const size_t len = HEADER_BYTES + (size_t)n;
     /* It fits a socket's buffer that is empty. */
-    return send(fd, bytes, len, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -EPIPE;
+    const ssize_t sent =
+        l->tls ? greet_tls_send(l->tls, bytes, len) : send(l->fd, bytes, len, MSG_NOSIGNAL);
+    return sent == (ssize_t)len ? 0 : -EPIPE;
 }
 
-static enum greet_result receive_answer(int fd, struct msg_hello *hello, int timeout_ms)
+static enum greet_result receive_answer(const struct line *l, struct msg_hello *hello)
 {
     uint8_t bytes[HELLO_MAX_BYTES];
     struct header h;
 
-    if (receive(fd, bytes, HEADER_BYTES, timeout_ms) < 0)
+    if (receive(l, bytes, HEADER_BYTES) < 0)
         return GREET_SILENT;
     const int err = header_decode(&h, bytes);
     if (err == -EPROTONOSUPPORT)
         return GREET_OTHER_VERSION;
     if (err < 0 || h.type != MSG_HELLO_ACK || h.length > sizeof bytes ||
-        receive(fd, bytes, h.length, timeout_ms) < 0 ||
-        hello_ack_decode(hello, bytes, h.length) < 0)
+        receive(l, bytes, h.length) < 0 || hello_ack_decode(hello, bytes, h.length) < 0)
         return GREET_SILENT;
     return hello->status == HELLO_OTHER_VERSION ? GREET_OTHER_VERSION : GREET_OK;
 }
@@ -149,14 +167,14 @@ static void read_mss(int fd, struct greeting *g)
     g->their_mss = (int32_t)info.tcpi_snd_mss;
 }
 
-static void ask(struct greeting *g, int fd, int timeout_ms)
+static void ask(struct greeting *g, const struct line *l)
 {
     const int on = 1;
 
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    read_mss(fd, g);
+    (void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    read_mss(l->fd, g);
     const int64_t asked_us = clock_us(CLOCK_MONOTONIC);
-    g->result = send_question(fd) < 0 ? GREET_SILENT : receive_answer(fd, &g->hello, timeout_ms);
+    g->result = send_question(l) < 0 ? GREET_SILENT : receive_answer(l, &g->hello);
     g->rtt_us = clock_us(CLOCK_MONOTONIC) - asked_us;
     if (g->result == GREET_OK) {
         const int64_t then_ms = (clock_us(CLOCK_REALTIME) - g->rtt_us / 2) / 1000;
@@ -164,17 +182,45 @@ static void ask(struct greeting *g, int fd, int timeout_ms)
     }
 }
 
-void greet(struct greeting *g, const char *address, bool only_connect, int timeout_ms)
+static void ask_in_secret(struct greeting *g, struct line *l, const struct tls *tls,
+                          const char *node)
 {
+    int rc = 0;
+
+    g->result = GREET_OK;
+    if (greet_tls_new(&l->tls, l->fd, tls, node) < 0) {
+        g->result = GREET_NO_TLS;
+        snprintf(g->problem, sizeof g->problem, "cannot be asked, memory is short");
+        return;
+    }
+    while ((rc = greet_tls_shake_hands(l->tls, g)) > 0) {
+        if (wait_on(l, (short)rc) < 0) {
+            g->result = GREET_SILENT;
+            break;
+        }
+    }
+    if (rc == 0 && g->result == GREET_OK)
+        ask(g, l);
+    greet_tls_free(l->tls);
+}
+
+void greet(struct greeting *g, const struct config_node *node, const struct greet_way *way)
+{
+    bool tcp;
+
     *g = (struct greeting){ .result = GREET_UNREACHABLE };
-    const int fd = connect_node(address, timeout_ms);
+    const int fd = connect_node(node->address, &tcp, way->timeout_ms);
     if (fd < 0) {
         g->error = fd == -ENXIO ? 0 : -fd;
         return;
     }
-    if (only_connect)
-        g->result = GREET_CONNECTED;
+    struct line l = { .fd = fd,
+                      .until_us = clock_us(CLOCK_MONOTONIC) + (int64_t)way->timeout_ms * 1000 };
+    if (!tcp || !way->secure)
+        ask(g, &l);
+    else if (way->tls)
+        ask_in_secret(g, &l, way->tls, node->name);
     else
-        ask(g, fd, timeout_ms);
+        g->result = GREET_CONNECTED;
     close(fd);
 }

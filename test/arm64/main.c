@@ -1,6 +1,7 @@
 /* Runs unit tests one after the other, each in a process of its own, and says how long each took.
  *
- *   test-libsplit [SUITE/NAME]...     all, or those that fit one of these patterns of the shell */
+ *   test-libsplit [[-]SUITE/NAME]...     all, or those that fit patterns of the shell; '-': without
+ */
 #include <fnmatch.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,15 +23,20 @@ void test_fail(void) { _exit(FAILED); }
 
 void test_skip(void) { _exit(SKIPPED); }
 
+/* Whether the last pattern that fits says so; without a pattern, or with ones that only leave out,
+ * everything else is wanted. */
 static bool is_wanted(const struct test *t, char *const *patterns, int n)
 {
     char name[256];
+    bool wanted = n == 0 || patterns[0][0] == '-';
 
     snprintf(name, sizeof name, "%s/%s", t->suite, t->name);
-    for (int i = 0; i < n; i++)
-        if (fnmatch(patterns[i], name, 0) == 0)
-            return true;
-    return n == 0;
+    for (int i = 0; i < n; i++) {
+        const bool out = patterns[i][0] == '-';
+        if (fnmatch(patterns[i] + out, name, 0) == 0)
+            wanted = !out;
+    }
+    return wanted;
 }
 
 static const struct test *suite_of(const struct test *t)

@@ -2,18 +2,25 @@
 # The unit tests as a Raspberry Pi 4 runs them, under qemu; the kernels also as a 3 and a 5; and a network
 # on two nodes of one process as all three.  As many at a time as there are processors.
 #
-#   test/arm64/run.sh BUILD SYSROOT     from the project's root: programs of 64-bit ARM, its libraries
+#   test/arm64/run.sh [-q] BUILD SYSROOT     from the project's root: programs of 64-bit ARM, its libraries
+#
+# -q leaves out what takes longest: large convolutions, and most of them on the 3 and the 5.
 set -u
 
+few='' kernels='conv/* simd*/*'
+if [ "$1" = -q ]; then
+    few='-conv/large -conv/wide_rows' kernels='conv/channels conv/depthwise simd*/*'
+    shift
+fi
 build=$1 sysroot=$2
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 # Longest first.  Other things than kernels do not depend on the processor.
-jobs="cortex-a72 test-libsplit
+jobs="cortex-a72 test-libsplit $few
 cortex-a72 test-tiling
-cortex-a53 test-libsplit conv/* simd*/*
-cortex-a76 test-libsplit conv/* simd*/*
+cortex-a53 test-libsplit $kernels
+cortex-a76 test-libsplit $kernels
 cortex-a72 test-daemon
 cortex-a72 test-quant
 cortex-a72 test-proto"

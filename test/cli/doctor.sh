@@ -297,6 +297,81 @@ finds "too little memory" 4 '^ERROR +memory: the models take'
 chmod 600 "$root/models/m.onnx"
 finds "a model for its owner only" 4 '^warning +models: model m: the service may not read'
 
+# ---- doctor: nodes with TLS, which are real ones
+
+(cd "$tmp" && "$splitctl" pki init && "$splitctl" pki add pi1 && "$splitctl" pki add pi2 &&
+    "$splitctl" pki --dir others init && "$splitctl" pki --dir others add pi1) >"$tmp/out" 2>"$tmp/err" || fail "pki"
+t1=$(free_port) t2=$((t1 + 1)) api=$((t1 + 2))
+cat >"$tmp/secure.json" <<EOF
+{ "cluster": "attic", "coordinator": "pi2",
+  "nodes": [ { "name": "pi1", "address": "tcp://127.0.0.1:$t1" },
+             { "name": "pi2", "address": "tcp://127.0.0.1:$t2" } ],
+  "tls": { "ca": "$tmp/pki/ca.pem", "certificate": "$tmp/pki/{node}/node.pem", "key": "$tmp/pki/{node}/node.key" },
+  "http": { "listen": "127.0.0.1:$api" } }
+EOF
+# node NAME CONFIG: a daemon, once it listens; end: the last one.
+node() {
+    local port=$t1
+    [ "$1" = pi1 ] || port=$t2
+    "$build/splitd" --config "$2" --node "$1" --state "$tmp/$1.state" >"$tmp/$1.log" 2>&1 &
+    servers+=($!)
+    timeout 10 bash -c "until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.05; done" || cat "$tmp/$1.log"
+}
+end() {
+    kill "${servers[-1]}"
+    wait "${servers[-1]}" 2>/dev/null
+    unset 'servers[-1]'
+}
+secure=(--config "$tmp/secure.json" --timeout 5)
+# dated NAME DAYS: the node's certificate is valid so much longer.
+dated() {
+    local dir=$tmp/pki/$1
+    openssl req -new -key "$dir/node.key" -subj "/CN=$1" -out "$tmp/csr" &&
+        printf 'subjectAltName=DNS:%s.splitd\nextendedKeyUsage=serverAuth,clientAuth\n' "$1" >"$tmp/ext" &&
+        openssl x509 -req -in "$tmp/csr" -CA "$tmp/pki/ca.pem" -CAkey "$tmp/pki/ca.key" -set_serial 7 \
+            -days "$2" -extfile "$tmp/ext" -out "$dir/node.pem"
+}
+
+node pi2 "$tmp/secure.json"
+finds "a node with TLS is away" 4 '^ERROR +nodes: pi1: the machine is there, but no splitd' "${secure[@]}"
+node pi1 "$tmp/secure.json"
+timeout 10 "$splitctl" status --wait 9 --server "https://127.0.0.1:$api" --ca "$tmp/pki/ca.pem" >"$tmp/out" 2>"$tmp/err" ||
+    fail "nodes with TLS link"
+finds "nodes with TLS answer" 0 '^ok +nodes: pi1 answers in' "${secure[@]}"
+finds "all is well with TLS" 0 '^0 errors, 0 warnings, 0 notes' "${secure[@]}"
+finds "certificates of others" 0 '^ok +certificate: the certificate of pi1 is valid until 20[0-9-]+$' "${secure[@]}"
+finds "a certificate of one's own" 0 '^ok +certificate: the certificate of pi2 is valid until' "${secure[@]}"
+sed 's/"attic",/"attic", /' "$tmp/secure.json" >"$tmp/other.json"
+finds "another configuration with TLS" 3 '^warning +same-config: pi1 runs with another configuration' \
+    "${secure[@]}" --config "$tmp/other.json"
+cp "$tmp/pki/pi2/node.pem" "$tmp/kept.pem"
+dated pi2 10 2>/dev/null || fail "openssl"
+finds "a certificate that soon ends" 3 '^warning +certificate: the certificate of pi2 .*, (9|10) more days' "${secure[@]}"
+cp "$tmp/kept.pem" "$tmp/pki/pi2/node.pem"
+sed -e "s|$tmp/pki/{node}|$tmp/pki/none|" "$tmp/secure.json" >"$tmp/other.json"
+finds "no certificate" 4 '^ERROR +certificate: tls.certificate: .*none/node.pem: .*No such file' "${secure[@]}" --config "$tmp/other.json"
+finds "without a certificate nodes are not asked" 4 '^ok +nodes: pi1 takes connections; without this node' \
+    "${secure[@]}" --config "$tmp/other.json"
+end
+sed "s|$tmp/pki/|$tmp/others/|g" "$tmp/secure.json" >"$tmp/other.json"
+node pi1 "$tmp/other.json"
+finds "another authority" 4 '^ERROR +nodes: pi1: what is at .* (shows a certificate that is not of the authority|does not take this machine.s certificate|hangs up when TLS begins)' "${secure[@]}"
+end
+sed -e 's|"tls": .*},$|"insecure": true,|' "$tmp/secure.json" >"$tmp/other.json"
+node pi1 "$tmp/other.json"
+finds "a node without TLS" 4 '^ERROR +nodes: pi1: what is at .*: its cluster.json has no TLS' "${secure[@]}"
+end
+sed -e "s|:$t1\"|:$t2\"|; s|:$t2\" } ],|:$t1\" } ],|" "$tmp/secure.json" >"$tmp/other.json"
+finds "the certificate of another node" 4 '^ERROR +nodes: pi1: what is at .* shows the certificate of another node' \
+    "${secure[@]}" --config "$tmp/other.json"
+# No daemon starts with a certificate that is over: something else has to show it.
+dated pi1 -1 2>/dev/null || fail "openssl"
+openssl s_server -accept "127.0.0.1:$t1" -cert "$tmp/pki/pi1/node.pem" -key "$tmp/pki/pi1/node.key" -quiet \
+    </dev/zero >/dev/null 2>&1 &
+servers+=($!)
+timeout 10 bash -c "until (: </dev/tcp/127.0.0.1/$t1) 2>/dev/null; do sleep 0.05; done"
+finds "a certificate that is over" 4 '^ERROR +certificate: the certificate of pi1 was valid until 20' "${secure[@]}"
+
 line="$passed passed, $failed failed"
 echo "$line"
 [ $failed = 0 ]
