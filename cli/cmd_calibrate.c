@@ -104,8 +104,8 @@ static const struct argp_option options[] = {
       "What may be lost: points of accuracy (without labels: of answers that change; for other "
       "tasks "
       "per cent of relative error) such as 0.5% (the default), or dB such as 0.1dB (the default "
-      "for "
-      "pictures; without --labels of a picture that has 35 dB)",
+      "for pictures, beside the seams, the rest of them being exact; without --labels of a picture "
+      "that has 35 dB)",
       0 },
     { "held-out", KEY_HELD_OUT, "SHARE", 0,
       "Share of the pictures to verify by, not to choose by (default 50%)", 0 },

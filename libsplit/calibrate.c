@@ -6,15 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libsplit/clock.h"
 #include "quant/fit.h"
 #include "quant/tq.h"
 
 /* Steps, in standard deviations of the tensor.  Errors are measured at the anchors. */
-enum { ANCHORS = 5, STEPS = 29 };
-static const double ANCHOR[ANCHORS] = { 0.25, 0.6, 1.4, 2.8, 5.6 };
-static const double LEAST_STEP = 0.0625; /* the first of STEPS; each is larger by STEP_RATIO */
-static const double STEP_RATIO = 1.189;  /* fourth root of 2 */
+enum { ANCHORS = 5, STEPS = 33 };
+static const double ANCHOR[ANCHORS] = { 0.06, 0.3, 1, 2.5, 5.6 };
+static const double LEAST_STEP = 0.03125; /* the first of STEPS; each is larger by STEP_RATIO */
+static const double STEP_RATIO = 1.189;   /* fourth root of 2 */
 
 static const double THRESHOLD = 0.6; /* of a step */
 static const double MOST_GAIN = 2;
@@ -22,8 +21,9 @@ static const double MOST_GAIN = 2;
 enum {
     SAMPLE_PLACES = 16000, /* of a tensor, to learn from */
     RATE_PLACES = 3000,    /* the same, to tell how many bytes a step takes */
-    MEASURE_INPUTS = 100,  /* at most, to measure single tensors by */
-    MEASURE_SECONDS = 120, /* at most, about */
+    MEASURE_INPUTS = 100,  /* at most, to measure single tensors by; */
+    LEAST_INPUTS = 12,     /* at least, */
+    MEASURE_FRAMES = 2500, /* and so many frames for all of them, about */
     SEARCHES = 8,
     VIDEO_FRAMES = 24,
 };
@@ -55,7 +55,6 @@ struct bench {
     struct judge *judge;
     int32_t nsubjects;
     struct subject *subject;
-    double frame_ns;    /* of a run, as measured */
     double done, total; /* runs, for the bar */
     struct diag *why;
 };
@@ -332,13 +331,14 @@ static double interpolate(const double anchor[ANCHORS], double deviations)
     return exp(low + along * (high - low));
 }
 
-/* How many inputs single tensors are measured by. */
+/* How many inputs single tensors are measured by: a number that hangs on no clock, so that a
+ * calibration always comes to the same. */
 static int32_t measure_inputs(const struct bench *b, int32_t known)
 {
-    const double runs = MEASURE_SECONDS * 1e9 / fmax(1, b->frame_ns);
-    const double most = fmax(8, runs / (b->nsubjects * (ANCHORS + 1.0)));
-    const double n = fmin(fmin(most, MEASURE_INPUTS), known);
-    return (int32_t)n;
+    int32_t n = MEASURE_FRAMES / (b->nsubjects * (ANCHORS + 1));
+    n = n > LEAST_INPUTS ? n : LEAST_INPUTS;
+    n = n < MEASURE_INPUTS ? n : MEASURE_INPUTS;
+    return n < known ? n : known;
 }
 
 /* The error from one tensor alone. */
@@ -583,7 +583,6 @@ static int32_t count_known(const struct bench *b)
 static int refer(struct bench *b, double *dense_bytes)
 {
     double sum = 0;
-    const int64_t begin = clock_ns();
     lab_keep(b->lab, SAMPLE_PLACES, count_known(b));
     for (int pass = 0; pass < 2; pass++) { /* samples of those that are held out are none */
         for (int32_t i = 0; i < b->n; i++) {
@@ -600,7 +599,6 @@ static int refer(struct bench *b, double *dense_bytes)
         lab_stop(b->lab);
     }
     *dense_bytes = sum / b->n;
-    b->frame_ns = (double)(clock_ns() - begin) / b->n;
     return 0;
 }
 

@@ -7,14 +7,21 @@
 
 enum {
     MAX_SIGNAL = 1 << 16, /* values that are compared, of an input */
-    RIVALS = 8            /* classes whose errors tell how far an answer sways */
+    RIVALS = 8            /* classes that may become the best */
 };
+
+/* As far as what is seen may differ from what is expected by chance. */
+static const double DEVIATIONS = 2;
+
+/* Of the peak: what changes less was not reached by any halo. */
+static const double ROUNDING = 1e-5;
+/* What pictures have that nobody knows better. */
+static const double UNKNOWN_DB = 35;
 
 /* What is remembered of a reference. */
 struct reference {
     double size;          /* of the signal, squared */
     int32_t best[RIVALS]; /* the largest of the signal, largest first */
-    double margin;        /* between the first two */
     double mse;           /* to the picture that is wanted */
 };
 
@@ -22,10 +29,9 @@ struct reference {
 struct tally {
     int32_t inputs, agree;
     double error, size;        /* sums of squares */
-    double expected;           /* loss, summed */
+    double expected;           /* loss, or of pictures the dB where they changed; summed */
     double lost, lost_squared; /* points or dB, and their squares */
     int32_t known;             /* inputs whose truth is known */
-    double mse;                /* mean square error of pictures, summed */
 };
 
 struct judge {
@@ -34,8 +40,9 @@ struct judge {
     struct judge_truth *truth; /* [n] */
     double peak;
     bool is_softmax;
-    size_t signal; /* values of one */
-    float *kept;   /* [n][signal] */
+    size_t signal;  /* values of one */
+    int32_t rivals; /* at most RIVALS */
+    float *kept;    /* [n][signal] */
     struct reference *reference;
     float *now; /* [signal] */
     struct tally tally;
@@ -140,7 +147,6 @@ void judge_refer(struct judge *j, int32_t i, const struct lab *l)
     take_signal(j, l, z);
     r->size = square_sum(z, NULL, j->signal);
     list_best(z, j->signal, r->best);
-    r->margin = (double)z[r->best[0]] - (double)z[r->best[1]];
     r->mse = want_of(j, i) ? mse_to(want_of(j, i), l) : 0;
 }
 
@@ -157,17 +163,51 @@ static void add_lost(struct tally *t, double lost)
     t->known++;
 }
 
-/* How much the lead of the best class over its rivals sways, as a standard deviation. */
+/* How much the value of one of the best classes sways beside the others, as a standard deviation.
+ */
 static double sway_of(const struct judge *j, const struct reference *r, const float *z)
 {
-    const int32_t rivals = j->signal < RIVALS ? (int32_t)j->signal : RIVALS;
-    double sum = 0;
-    for (int32_t k = 1; k < rivals; k++) {
-        const double rival = (double)j->now[r->best[k]] - (double)z[r->best[k]];
-        const double best = (double)j->now[r->best[0]] - (double)z[r->best[0]];
-        sum += (rival - best) * (rival - best);
+    double mean = 0, sum = 0;
+    for (int32_t k = 0; k < j->rivals; k++)
+        mean += ((double)j->now[r->best[k]] - (double)z[r->best[k]]) / j->rivals;
+    for (int32_t k = 0; k < j->rivals; k++) {
+        const double off = (double)j->now[r->best[k]] - (double)z[r->best[k]] - mean;
+        sum += off * off;
     }
-    return rivals > 1 ? sqrt(sum / (rivals - 1)) : 0;
+    return j->rivals > 1 ? sqrt(sum / (j->rivals - 1)) : 0;
+}
+
+/* The chance that the class of rank `k` is the best, when all of them sway so. */
+static double chance_of(const struct judge *j, const struct reference *r, const float *z, int32_t k,
+                        double sway)
+{
+    static const double reach = 4, width = 0.25; /* of the integral over its own error */
+    double chance = 0;
+    if (sway <= 0)
+        return k == 0;
+    for (double own = -reach; own <= reach; own += width) {
+        double wins = exp(-own * own / 2) / sqrt(2 * M_PI) * width;
+        for (int32_t i = 0; i < j->rivals; i++) {
+            const double lead = (double)z[r->best[k]] - (double)z[r->best[i]];
+            wins *= i == k ? 1 : 0.5 * erfc(-(lead / sway + own) / M_SQRT2);
+        }
+        chance += wins;
+    }
+    return chance;
+}
+
+/* Points that errors of the size that is seen cost on average; see judge.h. */
+static double expected_loss(const struct judge *j, const struct reference *r, const float *z,
+                            int32_t label)
+{
+    const double sway = sway_of(j, r, z);
+    if (label < 0)
+        return 100 * (1 - chance_of(j, r, z, 0, sway));
+    double right = 0;
+    for (int32_t k = 0; k < j->rivals; k++)
+        if (r->best[k] == label)
+            right = chance_of(j, r, z, k, sway);
+    return 100 * ((r->best[0] == label) - right);
 }
 
 static void add_class(struct judge *j, int32_t i)
@@ -176,22 +216,39 @@ static void add_class(struct judge *j, int32_t i)
     const struct reference *r = &j->reference[i];
     const float *z = j->kept + (size_t)i * j->signal;
     const int32_t label = label_of(j, i);
-    const double sway = sway_of(j, r, z);
     int32_t now[RIVALS];
     list_best(j->now, j->signal, now);
     t->agree += now[0] == r->best[0];
     if (label >= 0)
         add_lost(t, 100.0 * ((r->best[0] == label) - (now[0] == label)));
-    const double flips = sway > 0 ? 0.5 * erfc(r->margin / sway / M_SQRT2) : 0;
-    const double worth = label < 0 ? 1 : (r->best[0] == label) - (r->best[1] == label);
-    t->expected += 100 * flips * worth;
+    t->expected += expected_loss(j, r, z, label);
 }
 
 static double db(double peak, double mse) { return 10 * log10(peak * peak / fmax(mse, 1e-30)); }
 
+/* dB that the values lost that changed.  What no halo reaches is exact, and would dilute seams. */
+static double local_loss(const struct judge *j, int32_t i, const struct lab *l)
+{
+    const float *want = want_of(j, i), *reference = j->kept + (size_t)i * j->signal;
+    const size_t all = values_of(lab_graph(l), j->goal);
+    double before = 0, after = 0;
+    for (size_t k = 0; k < j->signal; k++) {
+        const double change = (double)j->now[k] - (double)reference[k];
+        if (fabs(change) <= ROUNDING * j->peak)
+            continue;
+        const double off =
+            want ? (double)reference[k] - (double)want[place_of(k, j->signal, all)] : 0;
+        before += want ? off * off : j->peak * j->peak * pow(10, -UNKNOWN_DB / 10);
+        after += want ? (off + change) * (off + change) : change * change;
+    }
+    after += want ? 0 : before;
+    return before > 0 && after > 0 ? 10 * log10(after / before) : 0;
+}
+
 static void add_picture(struct judge *j, int32_t i, const struct lab *l)
 {
     const float *want = want_of(j, i);
+    j->tally.expected += local_loss(j, i, l);
     if (want)
         add_lost(&j->tally, db(j->peak, j->reference[i].mse) - db(j->peak, mse_to(want, l)));
 }
@@ -203,7 +260,6 @@ void judge_add(struct judge *j, int32_t i, const struct lab *l)
     const double error = square_sum(j->now, j->kept + (size_t)i * j->signal, j->signal);
     t->error += error;
     t->size += j->reference[i].size;
-    t->mse += error / (double)j->signal;
     t->inputs++;
     if (j->goal == GOAL_CLASSES)
         add_class(j, i);
@@ -213,18 +269,16 @@ void judge_add(struct judge *j, int32_t i, const struct lab *l)
 
 /* ---- Verdict */
 
-/* Points that were lost. */
-static double seen_loss(const struct verdict *v)
+/* Points lost: what is expected, or what was seen where that is more than chance explains. */
+static double class_loss(const struct judge *j, const struct verdict *v)
 {
-    return isfinite(v->drop) ? v->drop : 100 * (1 - v->agreement);
-}
-
-/* What a picture of 35 dB loses to the error that was seen. */
-static double picture_loss(const struct judge *j)
-{
-    const struct tally *t = &j->tally;
-    const double own = j->peak * j->peak * pow(10, -3.5);
-    return t->known > 0 ? t->lost / t->known : 10 * log10(1 + t->mse / t->inputs / own);
+    const double expected = j->tally.expected / v->inputs;
+    const double flips = 1 - v->agreement;
+    const bool has_truth = isfinite(v->drop);
+    const double seen = has_truth ? v->drop : 100 * flips;
+    const double deviation =
+        has_truth ? v->drop_error : 100 * sqrt(flips * (1 - flips) / v->inputs);
+    return fmax(expected, seen - DEVIATIONS * deviation);
 }
 
 struct verdict judge_end(const struct judge *j)
@@ -242,8 +296,8 @@ struct verdict judge_end(const struct judge *j)
         v.drop = mean;
         v.drop_error = sqrt(variance / t->known);
     }
-    v.loss = j->goal == GOAL_CLASSES   ? fmax(t->expected / t->inputs, seen_loss(&v))
-             : j->goal == GOAL_PICTURE ? picture_loss(j)
+    v.loss = j->goal == GOAL_CLASSES   ? class_loss(j, &v)
+             : j->goal == GOAL_PICTURE ? t->expected / t->inputs
                                        : 100 * v.error;
     return v;
 }
@@ -262,6 +316,7 @@ int judge_new(struct judge **to, enum judge_goal goal, const struct graph *g, in
                          .peak = peak,
                          .is_softmax = ends_in_softmax(g),
                          .signal = all < MAX_SIGNAL ? all : MAX_SIGNAL };
+    j->rivals = j->signal < RIVALS ? (int32_t)j->signal : RIVALS;
     j->kept = calloc((size_t)n * j->signal + 1, sizeof *j->kept);
     j->now = calloc(j->signal + 1, sizeof *j->now);
     j->reference = calloc((size_t)n + 1, sizeof *j->reference);

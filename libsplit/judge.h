@@ -8,9 +8,11 @@
  *
  * relative to the reference.  What the user asked for is a loss: points of accuracy (without
  * labels: of answers that change), dB, or per cent of that relative error.  A hundred inputs cannot
- * tell half a point, so the loss of a classifier is an expectation, if that is more than what was
- * seen: how often an error of the size that was seen crosses the margin between the best two
- * classes, and what that does to the accuracy. */
+ * tell half a point, so the loss of a classifier is an expectation: were the values of the eight
+ * best classes to sway independently and as far as was seen, how often would another class
+ * be the best, and is it the right one?  What was really lost counts where it is more than that by
+ * two standard errors.  dB are those of the values that halos reach: the rest of a picture is
+ * exact, and would hide its seams. */
 #ifndef LIBSPLIT_JUDGE_H
 #define LIBSPLIT_JUDGE_H
 
