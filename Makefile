@@ -181,7 +181,7 @@ test-all: all $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) $(CLUSTER_PROGRAMS) $(BUILD)/c
 	@rm -f $(BUILD)/asan.*
 	@$(SAN_ENV) scripts/run-tests $(UNIT_PROGRAMS) $(THREAD_PROGRAMS) "test/cli/run.sh $(BUILD)" "test/cli/docs.sh $(BUILD)" "test/cli/doctor.sh $(BUILD)" "test/cluster/run.sh $(BUILD)" \
 	    "test/train/run.sh $(BUILD)" \
-	    "test/cluster/faults.sh -q -b $(BUILD)" \
+	    "test/cluster/faults.sh -q -b $(BUILD)" "test/cluster/late.sh $(BUILD)" \
 	    $(if $(wildcard $(ONNX_DATA)),"$(CONFORMANCE)")
 
 # ---- everything that may happen to a cluster under load, 10 to 50 times each: a quarter of an hour

@@ -328,6 +328,14 @@ static int read_output(struct client_output *o, const cJSON *json, const uint8_t
     return 0;
 }
 
+/* A parameter of the answer, 0 where there is none. */
+static double number_of(const cJSON *json, const char *name)
+{
+    const cJSON *p = cJSON_GetObjectItemCaseSensitive(json, "parameters");
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(p, name);
+    return cJSON_IsNumber(n) ? n->valuedouble : 0;
+}
+
 static int read_answer(const struct client *c, struct client_answer *a, cJSON *json,
                        const struct http_reply *r, struct diag *why)
 {
@@ -335,8 +343,11 @@ static int read_answer(const struct client *c, struct client_answer *a, cJSON *j
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, "outputs"), *o;
     int rc = cJSON_IsArray(list) ? 0 : -EPROTO;
 
-    *a = (struct client_answer){ .trace = cJSON_DetachItemFromObjectCaseSensitive(json,
-                                                                                  "splitd_trace") };
+    *a = (struct client_answer){
+        .trace = cJSON_DetachItemFromObjectCaseSensitive(json, "splitd_trace"),
+        .answer_bytes = number_of(json, "splitd_answer_bytes"),
+        .concealed = number_of(json, "splitd_concealed"),
+    };
     cJSON_ArrayForEach(o, list) {
         if (rc == 0)
             rc = a->n < CLIENT_MAX_OUTPUTS ? read_output(&a->output[a->n], o, &at, end) : -EPROTO;

@@ -72,6 +72,9 @@ struct client_answer {
     int32_t n;
     struct client_output output[CLIENT_MAX_OUTPUTS];
     cJSON *trace; /* libsplit/trace_write.h, NULL if none came */
+    /* What the server says about it, 0 where it does not: */
+    double answer_bytes; /* that nodes sent the coordinator */
+    double concealed;    /* halos that were late, so that the answer is not exact */
 };
 
 /* What is asked of a model. */

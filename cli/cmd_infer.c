@@ -361,7 +361,11 @@ static int infer_one(const struct session *s, const char *file, const struct pro
         diag(why, rc, "%s: %s", file, reason.text);
         goto out;
     }
-    const struct result r = { .file = file, .ms = (double)(clock_ns() - start) / 1e6 };
+    const struct result r = { .file = file,
+                              .ms = (double)(clock_ns() - start) / 1e6,
+                              .from_cluster = true,
+                              .answer_bytes = a.answer_bytes,
+                              .concealed = a.concealed };
     progress_hide(p);
     rc = give(s, &a, r, why);
 out:

@@ -213,6 +213,10 @@ static int print_json(const struct result *r, FILE *to, struct diag *why)
     if (r->picture)
         cJSON_AddStringToObject(o, "picture", r->picture);
     cJSON_AddNumberToObject(o, "ms", r->ms);
+    if (r->from_cluster) {
+        cJSON_AddNumberToObject(o, "answer_bytes", r->answer_bytes);
+        cJSON_AddNumberToObject(o, "concealed", r->concealed);
+    }
     if (r->nnodes > 0)
         cJSON_AddItemToObject(o, "nodes", nodes_json(r));
 

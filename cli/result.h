@@ -41,7 +41,9 @@ struct result {
     const char *picture;   /* the file it was written to, NULL if there is none */
     const char *class_map; /* the same of a segmentation's map */
     double ms;
-    int32_t nnodes; /* > 0: what each of them did */
+    bool from_cluster;              /* which says of the next two: */
+    double answer_bytes, concealed; /* see struct client_answer */
+    int32_t nnodes;                 /* > 0: what each of them did */
     const struct exec_stats *node;
 };
 

@@ -13,10 +13,11 @@
  *                     "models": [ { "model", "rows": [first, end, of], "compute_ms", "wait_ms",
  *                                   "pack_ms", "send_ms", "sent_bytes", "received_bytes",
  *                                   "halo_bytes", "sent_messages", "received_messages",
- *                                   "arena_bytes", "weight_bytes" } ] } ],
+ *                                   "concealed", "arena_bytes", "weight_bytes" } ] } ],
  *       "models": [ { "name", "ready", "problem": "" if none, "task": null while it loads } ],
  *       "queue": { "waiting", "running", "limit" },
- *       "counters": { "answered", "answered_ms", "refused", "failed", "frames", "repeated" } }
+ *       "counters": { "answered", "answered_ms", "refused", "failed", "frames", "repeated",
+ *                     "concealed" } }
  *
  * rows are those of the first tensor that is cut, 0 0 0 if there is none.
  * /v2/models/{m}/versions/1 is another name of /v2/models/{m}.  Errors are {"error": "..."}
