@@ -283,7 +283,7 @@ static int64_t coded_bytes(const struct bench *b, const struct lab_sample *s,
     uint8_t *to = malloc(most);
     void *scratch = malloc(context_scratch_bytes(&l));
     if (to && scratch) {
-        const size_t len = x ? context_put(to, most - 1, &l, x, s->first, NULL, NULL, scratch)
+        const size_t len = x ? context_put(to, most - 1, &l, x, s->first, NULL, scratch)
                              : tq_put(to, most - 1, &l, q->with_sign);
         bytes = (int64_t)(len == SIZE_MAX ? most : len + 1);
     }

@@ -14,7 +14,7 @@ struct coding {
     struct codec_pixels pixels;
     void *scratch;            /* of the largest message by a recipe */
     struct recipe_past *past; /* [pr->nsteps]; NULL where nothing is HALO_VIDEO */
-    int8_t *sizes;            /* theirs */
+    int16_t *levels;          /* theirs */
 };
 
 /* ---- Where the values of a step lie */
@@ -207,7 +207,7 @@ static size_t scratch_bytes(const struct coding *c)
 }
 
 /* Gives every message of HALO_VIDEO room for two frames; with `to` NULL only counts it. */
-static size_t share_sizes(const struct coding *c, int8_t *to)
+static size_t share_levels(const struct coding *c, int16_t *to)
 {
     size_t at = 0;
     for (int32_t i = 0; i < c->pr->nsteps; i++) {
@@ -217,7 +217,7 @@ static size_t share_sizes(const struct coding *c, int8_t *to)
         const struct grid g = grid_of(c, s);
         for (int frame = 0; frame < 2; frame++) {
             if (to)
-                c->past[i].size[frame] = to + at;
+                c->past[i].level[frame] = to + at / sizeof *to;
             at += recipe_past_bytes(&g);
         }
     }
@@ -227,19 +227,19 @@ static size_t share_sizes(const struct coding *c, int8_t *to)
 int64_t coding_bytes(const struct program *pr, const struct geometry *geo)
 {
     const struct coding c = { .pr = pr, .geo = geo };
-    return (int64_t)(scratch_bytes(&c) + share_sizes(&c, NULL));
+    return (int64_t)(scratch_bytes(&c) + share_levels(&c, NULL));
 }
 
 static bool give_past(struct coding *c)
 {
-    const size_t bytes = share_sizes(c, NULL);
+    const size_t bytes = share_levels(c, NULL);
     if (bytes == 0)
         return true;
     c->past = calloc((size_t)c->pr->nsteps, sizeof(*c->past));
-    c->sizes = malloc(bytes);
-    if (!c->past || !c->sizes)
+    c->levels = malloc(bytes);
+    if (!c->past || !c->levels)
         return false;
-    share_sizes(c, c->sizes);
+    share_levels(c, c->levels);
     return true;
 }
 
@@ -268,6 +268,6 @@ void coding_free(struct coding *c)
         return;
     free(c->scratch);
     free(c->past);
-    free(c->sizes);
+    free(c->levels);
     free(c);
 }

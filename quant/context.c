@@ -53,12 +53,12 @@ size_t context_scratch_bytes(const struct levels *l)
 }
 
 static struct coder coder_of(const struct levels *l, const struct context *x, size_t first,
-                             const int8_t *before, int8_t *after, void *scratch)
+                             const int8_t *before, void *scratch)
 {
     struct coder k = { .l = l, .x = x, .first = first, .plane = levels_plane(l), .before = before };
     int8_t *planes = (int8_t *)scratch + k.plane * sizeof(*k.sum);
     k.sum = scratch;
-    k.size = after ? after : planes;
+    k.size = planes;
     k.magnitude = x->with_sign ? planes + k.plane * l->channels : k.size;
     return k;
 }
@@ -221,9 +221,9 @@ static inline void code_all(struct coder *k)
 }
 
 size_t context_put(uint8_t *to, size_t cap, const struct levels *l, const struct context *x,
-                   size_t first, const int8_t *before, int8_t *after, void *scratch)
+                   size_t first, const int8_t *before, void *scratch)
 {
-    struct coder k = coder_of(l, x, first, before, after, scratch);
+    struct coder k = coder_of(l, x, first, before, scratch);
     k.w = range_writer_of(to, cap);
     code_all(&k);
     const uint8_t *end = range_writer_end(&k.w, to);
@@ -231,9 +231,9 @@ size_t context_put(uint8_t *to, size_t cap, const struct levels *l, const struct
 }
 
 int context_get(const struct levels *l, const struct context *x, size_t first, const int8_t *before,
-                int8_t *after, void *scratch, const uint8_t *from, size_t len)
+                void *scratch, const uint8_t *from, size_t len)
 {
-    struct coder k = coder_of(l, x, first, before, after, scratch);
+    struct coder k = coder_of(l, x, first, before, scratch);
     k.decodes = true;
     k.r = range_reader_of(from, len);
     code_all(&k);
@@ -343,7 +343,7 @@ int context_read(struct context *to, int32_t channels, bool with_sign, const uin
         from[0] > FLAG_BEFORE || (len - HEAD_BYTES) / 3 < (size_t)channels)
         return -EBADMSG;
     struct context x = { .channels = channels,
-                         .with_sign = with_sign,
+                         .with_sign = with_sign || from[0] == FLAG_BEFORE,
                          .with_before = from[0] == FLAG_BEFORE };
     for (int k = 0; k < CONTEXT_RANKS; k++)
         x.rank[k] = get_i16(from + 1 + 2 * k);

@@ -8,8 +8,8 @@
  *
  * Weights are small whole numbers and sums are exact, so that every machine finds the same
  * chances.  They are part of the plan, not of the message: messages are decodable alone and
- * losing one harms no other.  With `before`, the previous frame's levels of the same message count
- * too (CODEC_VIDEO).
+ * losing one harms no other.  With `before`, sizes of the previous frame's levels of the same
+ * message count too (CODEC_VIDEO, which codes the differences to those levels: always with signs).
  *
  * What a level counts as is context_size(): 0, 2, 3 or 4.  A sum is in 1/32 of the logarithm of the
  * odds. */
@@ -55,7 +55,7 @@ enum context_question { ASK_ZERO, ASK_MORE, ASK_SIGN, CONTEXT_QUESTIONS };
 struct context {
     int32_t channels; /* of the tensor, at most CONTEXT_MAX_CHANNELS */
     bool with_sign;
-    bool with_before;            /* the previous frame's levels have weights */
+    bool with_before;            /* sizes of the previous frame's levels have weights */
     int16_t rank[CONTEXT_RANKS]; /* rank[k] is added when the question is "more than k?", k > 0 */
     struct predictor *predictor; /* [channels][CONTEXT_QUESTIONS] */
 };
@@ -74,21 +74,20 @@ size_t context_scratch_bytes(const struct levels *l);
 
 /* Codes the levels of channels [first, first + l->channels) of the tensor into `to`.  `before` is
  * NULL or the sizes of the previous frame's levels ([channels][plane], context_size() with the sign
- * of the level); `after` is NULL or where those of this frame are stored.  Returns the length,
- * which may be 0, or SIZE_MAX when `cap` bytes are too few. */
+ * of the level).  Returns the length, which may be 0, or SIZE_MAX when `cap` bytes are too few. */
 size_t context_put(uint8_t *to, size_t cap, const struct levels *l, const struct context *x,
-                   size_t first, const int8_t *before, int8_t *after, void *scratch);
+                   size_t first, const int8_t *before, void *scratch);
 
 /* Decodes any bytes.  Returns 0 or -EBADMSG. */
 int context_get(const struct levels *l, const struct context *x, size_t first, const int8_t *before,
-                int8_t *after, void *scratch, const uint8_t *from, size_t len);
+                void *scratch, const uint8_t *from, size_t len);
 
 /* ---- As bytes, for plans and files */
 
 size_t context_bytes(const struct context *x);
 void context_write(uint8_t *to, const struct context *x);
-/* Reads any bytes for a tensor of `channels`; `*used` is how many it took.  Returns 0, -EBADMSG or
- * -ENOMEM; context_done() frees. */
+/* Reads any bytes for a tensor of `channels`, whose levels have signs or not; `*used` is how many
+ * it took.  Returns 0, -EBADMSG or -ENOMEM; context_done() frees. */
 int context_read(struct context *x, int32_t channels, bool with_sign, const uint8_t *from,
                  size_t len, size_t *used);
 void context_done(struct context *x);

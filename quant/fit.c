@@ -44,20 +44,22 @@ void fit_samples_done(struct fit_samples *s)
     *s = (struct fit_samples){ 0 };
 }
 
-static int8_t clamped(int16_t level)
+static int8_t clamped(int32_t level)
 {
     return (int8_t)(level > FIT_MAX_LEVEL    ? FIT_MAX_LEVEL
                     : level < -FIT_MAX_LEVEL ? -FIT_MAX_LEVEL
                                              : level);
 }
 
-static void add_line(struct fit_samples *s, int8_t *to, const struct levels *l, size_t first,
-                     size_t line)
+/* `less` is NULL or what is taken off. */
+static void add_line(struct fit_samples *s, int8_t *to, const struct levels *l,
+                     const struct levels *less, size_t first, size_t line)
 {
     for (size_t c = 0; c < l->channels; c++) {
-        const int16_t *from = l->level + c * levels_plane(l) + levels_line(l, line);
+        const size_t at = c * levels_plane(l) + levels_line(l, line);
         for (size_t x = 0; x < l->cols; x++)
-            to[(first + c) * s->cap + s->places + x] = clamped(from[x]);
+            to[(first + c) * s->cap + s->places + x] =
+                clamped(l->level[at + x] - (less ? less->level[at + x] : 0));
     }
 }
 
@@ -65,9 +67,9 @@ void fit_samples_add(struct fit_samples *s, const struct levels *l, size_t first
                      const struct levels *before)
 {
     for (size_t line = 0; line < l->lines && s->places + l->cols + 1 < s->cap; line++) {
-        add_line(s, s->level, l, first, line);
+        add_line(s, s->level, l, s->before ? before : NULL, first, line);
         if (s->before && before)
-            add_line(s, s->before, before, first, line);
+            add_line(s, s->before, before, NULL, first, line);
         for (size_t x = 0; x < l->cols; x++) {
             s->holds[s->places + x] = true;
             s->above[s->places + x] = line > 0 ? (uint32_t)(s->places + x - l->cols - 1) : 0;
@@ -447,7 +449,7 @@ int context_fit(struct context *to, const struct fit_samples *s, bool with_sign)
 {
     struct workshop w;
     struct context x = { .channels = (int32_t)s->channels,
-                         .with_sign = with_sign,
+                         .with_sign = with_sign || s->before,
                          .with_before = s->before != NULL };
     int err = workshop_init(&w, s);
     if (!err) {

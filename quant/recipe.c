@@ -22,26 +22,36 @@ static size_t level_bytes(const struct levels *l)
 size_t recipe_scratch_bytes(const struct grid *g)
 {
     const struct levels l = levels_of(g, NULL);
-    return level_bytes(&l) + context_scratch_bytes(&l);
+    return 2 * level_bytes(&l) + l.channels * levels_plane(&l) + context_scratch_bytes(&l);
 }
 
 size_t recipe_past_bytes(const struct grid *g)
 {
     const struct levels l = levels_of(g, NULL);
-    return l.channels * levels_plane(&l);
+    return level_bytes(&l);
 }
 
-/* The levels of a message, and behind them what a coder works with. */
+/* The levels of a message, and behind them what coders work with. */
 struct work {
     struct levels levels;
+    struct levels change; /* to the levels of the previous frame */
     void *coder;
+    int8_t *before; /* sizes of the previous frame's levels */
 };
 
 static struct work work_in(void *scratch, const struct grid *g)
 {
     struct work w = { .levels = levels_of(g, scratch) };
-    w.coder = (uint8_t *)scratch + level_bytes(&w.levels);
+    const size_t bytes = level_bytes(&w.levels);
+    w.change = levels_of(g, (int16_t *)scratch + bytes / sizeof(int16_t));
+    w.coder = (uint8_t *)scratch + 2 * bytes;
+    w.before = (int8_t *)w.coder + context_scratch_bytes(&w.levels);
     return w;
+}
+
+static size_t places_of(const struct work *w)
+{
+    return w->levels.channels * levels_plane(&w->levels);
 }
 
 static bool is_video(const struct recipe *r, const struct recipe_past *past)
@@ -49,36 +59,62 @@ static bool is_video(const struct recipe *r, const struct recipe_past *past)
     return past && r->context && r->video;
 }
 
-static int8_t *last_frame(const struct recipe_past *past) { return past->size[past->frames % 2]; }
-static int8_t *next_frame(const struct recipe_past *past)
+static const int16_t *last_frame(const struct recipe_past *past)
 {
-    return past->size[(past->frames + 1) % 2];
+    return past->level[past->frames % 2];
+}
+
+/* The levels of frame `frames` are those in `w`. */
+static void keep_frame(struct recipe_past *past, uint32_t frames, const struct work *w)
+{
+    past->frames = frames;
+    memcpy(past->level[frames % 2], w->levels.level, level_bytes(&w->levels));
+}
+
+static void find_before(const struct work *w, const int16_t *last)
+{
+    for (size_t i = 0; i < places_of(w); i++) {
+        const int8_t size = context_size(last[i]);
+        w->before[i] = last[i] < 0 ? (int8_t)-size : size;
+    }
 }
 
 /* ---- Encoding; each returns the length, SIZE_MAX where `cap` bytes are too few */
 
 static size_t put_alone(uint8_t *to, size_t cap, const struct work *w, const struct recipe *r,
-                        size_t first, int8_t *after)
+                        size_t first)
 {
     size_t len;
     if (r->context)
-        len = context_put(to + HEAD, cap - HEAD, &w->levels, r->context, first, NULL, after,
-                          w->coder);
+        len = context_put(to + HEAD, cap - HEAD, &w->levels, r->context, first, NULL, w->coder);
     else
         len = tq_put(to + HEAD, cap - HEAD, &w->levels, r->quantizer.with_sign);
     to[0] = r->context ? CODEC_CTX : CODEC_TQ;
     return len == SIZE_MAX ? len : HEAD + len;
 }
 
+/* False where a change is no level. */
+static bool find_change(const struct work *w, const int16_t *last)
+{
+    bool holds = true;
+    for (size_t i = 0; i < places_of(w); i++) {
+        const int32_t change = w->levels.level[i] - last[i];
+        holds = holds && change >= -LEVEL_MAX && change <= LEVEL_MAX;
+        w->change.level[i] = (int16_t)change;
+    }
+    return holds;
+}
+
 static size_t put_on_past(uint8_t *to, size_t cap, const struct work *w, const struct recipe *r,
                           size_t first, const struct recipe_past *past)
 {
-    if (past->frames == 0)
+    if (past->frames == 0 || !find_change(w, last_frame(past)))
         return SIZE_MAX;
+    find_before(w, last_frame(past));
     to[0] = CODEC_VIDEO;
     to[1] = (uint8_t)past->frames;
-    const size_t len = context_put(to + VIDEO_HEAD, cap - VIDEO_HEAD, &w->levels, r->video, first,
-                                   last_frame(past), next_frame(past), w->coder);
+    const size_t len = context_put(to + VIDEO_HEAD, cap - VIDEO_HEAD, &w->change, r->video, first,
+                                   w->before, w->coder);
     return len == SIZE_MAX ? len : VIDEO_HEAD + len;
 }
 
@@ -88,16 +124,15 @@ static size_t put_video(uint8_t *to, size_t cap, const struct work *w, const str
 {
     uint8_t *alone = to + cap / 2;
     const size_t on_past = put_on_past(to, cap / 2, w, r, first, past);
-    /* Frame 1 lies in size[1]; if that was the last one, it has been read by now. */
-    const size_t len = put_alone(alone, cap / 2, w, r, first, past->size[1]);
+    const size_t len = put_alone(alone, cap / 2, w, r, first);
     if (on_past < len) {
-        past->frames++;
+        keep_frame(past, past->frames + 1, w);
         return on_past;
     }
     if (len == SIZE_MAX)
         return SIZE_MAX;
     memmove(to, alone, len);
-    past->frames = 1;
+    keep_frame(past, 1, w);
     return len;
 }
 
@@ -106,7 +141,7 @@ static size_t put_levels(uint8_t *to, size_t cap, const struct work *w, const st
 {
     if (is_video(r, past))
         return put_video(to, cap, w, r, first, past);
-    return put_alone(to, cap, w, r, first, NULL);
+    return put_alone(to, cap, w, r, first);
 }
 
 size_t recipe_put(uint8_t *to, const struct recipe *r, size_t first, const float *values,
@@ -137,14 +172,27 @@ bool recipe_is_message(const uint8_t *msg, size_t len)
 static int get_alone(const struct work *w, const struct recipe *r, size_t first,
                      struct recipe_past *past, const uint8_t *msg, size_t len)
 {
+    const int err =
+        context_get(&w->levels, r->context, first, NULL, w->coder, msg + HEAD, len - HEAD);
     if (!is_video(r, past))
-        return context_get(&w->levels, r->context, first, NULL, NULL, w->coder, msg + HEAD,
-                           len - HEAD);
+        return err;
     past->frames = 0;
-    const int err = context_get(&w->levels, r->context, first, NULL, past->size[1], w->coder,
-                                msg + HEAD, len - HEAD);
-    past->frames = err ? 0 : 1;
+    if (!err)
+        keep_frame(past, 1, w);
     return err;
+}
+
+/* Returns 0, or -EBADMSG where a sum is no level. */
+static int add_change(const struct work *w, const struct recipe *r, const int16_t *last)
+{
+    const int32_t least = r->quantizer.with_sign ? -LEVEL_MAX : 0;
+    for (size_t i = 0; i < places_of(w); i++) {
+        const int32_t level = last[i] + w->change.level[i];
+        if (level < least || level > LEVEL_MAX)
+            return -EBADMSG;
+        w->levels.level[i] = (int16_t)level;
+    }
+    return 0;
 }
 
 static int get_on_past(const struct work *w, const struct recipe *r, size_t first,
@@ -154,9 +202,15 @@ static int get_on_past(const struct work *w, const struct recipe *r, size_t firs
         return -EBADMSG;
     if (past->frames == 0 || msg[1] != (uint8_t)past->frames)
         return -ESTALE;
-    const int err = context_get(&w->levels, r->video, first, last_frame(past), next_frame(past),
-                                w->coder, msg + VIDEO_HEAD, len - VIDEO_HEAD);
-    past->frames = err ? 0 : past->frames + 1;
+    find_before(w, last_frame(past));
+    int err = context_get(&w->change, r->video, first, w->before, w->coder, msg + VIDEO_HEAD,
+                          len - VIDEO_HEAD);
+    if (!err)
+        err = add_change(w, r, last_frame(past));
+    if (err)
+        past->frames = 0;
+    else
+        keep_frame(past, past->frames + 1, w);
     return err;
 }
 

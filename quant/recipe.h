@@ -1,11 +1,12 @@
 /* quant/recipe.h - how the values of one tensor travel: what calibration chose.
  *
  * A plan's recipes are the same on all nodes, so a message is one mode byte and the coded levels:
- * CODEC_TQ where the recipe has no contexts, else CODEC_CTX, or CODEC_VIDEO with the previous
- * frame's levels as contexts too.  A message says nothing else: who reads it has the recipe.
+ * CODEC_TQ where the recipe has no contexts, else CODEC_CTX, or CODEC_VIDEO: differences to the
+ * previous frame's levels, which are contexts too.  A message says nothing else: who reads it has
+ * the recipe.
  *
  * CODEC_VIDEO has a byte more behind the mode: how many frames stand, modulo 256, since levels were
- * last coded without `before`.  A reader that has other ones says so (-ESTALE). */
+ * last coded by themselves.  A reader that has other ones says so (-ESTALE). */
 #ifndef QUANT_RECIPE_H
 #define QUANT_RECIPE_H
 
@@ -20,7 +21,7 @@ struct recipe {
     struct quantizer quantizer;
     float *rest;             /* [channels]: see quant/levels.h; NULL: zeros */
     struct context *context; /* NULL: CODEC_TQ */
-    struct context *video;   /* the same with `before`; NULL: none */
+    struct context *video;   /* with `before`, for differences; NULL: none */
 };
 void recipe_done(struct recipe *r);
 
@@ -33,8 +34,8 @@ size_t recipe_scratch_bytes(const struct grid *g);
 /* What both ends keep of a message until the next frame, for CODEC_VIDEO; zeroed before the
  * first.  After a frame that did not end well on all nodes, `frames` is 0 again on all. */
 struct recipe_past {
-    uint32_t frames; /* whose levels are kept, 0: none are */
-    int8_t *size[2]; /* [recipe_past_bytes()] each; that of the last frame is size[frames % 2] */
+    uint32_t frames;   /* that stand since levels were coded by themselves, 0: none are kept */
+    int16_t *level[2]; /* recipe_past_bytes() each; that of the last frame is level[frames % 2] */
 };
 size_t recipe_past_bytes(const struct grid *g);
 

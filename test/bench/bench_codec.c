@@ -208,17 +208,17 @@ int main(int argc, char **argv)
     b.scratch = malloc(recipe_scratch_bytes(&b.g));
     bool holds = b.values && b.decoded && b.message && b.scratch;
     for (int i = 0; i < 2; i++) {
-        b.sender.size[i] = malloc(recipe_past_bytes(&b.g));
-        b.receiver.size[i] = malloc(recipe_past_bytes(&b.g));
-        holds = holds && b.sender.size[i] && b.receiver.size[i];
+        b.sender.level[i] = malloc(recipe_past_bytes(&b.g));
+        b.receiver.level[i] = malloc(recipe_past_bytes(&b.g));
+        holds = holds && b.sender.level[i] && b.receiver.level[i];
     }
     if (holds) {
         print(&b, false);
         print(&b, true);
     }
     for (int i = 0; i < 2; i++) {
-        free(b.sender.size[i]);
-        free(b.receiver.size[i]);
+        free(b.sender.level[i]);
+        free(b.receiver.level[i]);
     }
     recipe_done(&b.recipe);
     free(b.values);

@@ -38,8 +38,8 @@ static bool room_init(struct room *m, const struct grid *g, size_t n)
                         .scratch = malloc(recipe_scratch_bytes(g)) };
     bool holds = m->values && m->decoded && m->msg && m->scratch;
     for (int i = 0; i < 4; i++) {
-        m->past[i / 2].size[i % 2] = calloc(recipe_past_bytes(g), 1);
-        holds = holds && m->past[i / 2].size[i % 2];
+        m->past[i / 2].level[i % 2] = calloc(recipe_past_bytes(g), 1);
+        holds = holds && m->past[i / 2].level[i % 2];
     }
     return holds;
 }
@@ -51,7 +51,7 @@ static void room_done(struct room *m)
     free(m->msg);
     free(m->scratch);
     for (int i = 0; i < 4; i++)
-        free(m->past[i / 2].size[i % 2]);
+        free(m->past[i / 2].level[i % 2]);
 }
 
 static void check_finite(const float *values, size_t n)

@@ -80,12 +80,14 @@ static void random_predictor(struct predictor *p, uint32_t *state, int32_t chann
 struct context test_context(unsigned seed, int32_t channels, bool with_sign, bool with_before)
 {
     uint32_t state = seeded(seed + 7);
-    struct context x = { .channels = channels, .with_sign = with_sign, .with_before = with_before };
+    struct context x = { .channels = channels,
+                         .with_sign = with_sign || with_before, /* of differences */
+                         .with_before = with_before };
     for (int k = 0; k < CONTEXT_RANKS; k++)
         x.rank[k] = (int16_t)(below(&state, 200) - 100);
     x.predictor = calloc((size_t)channels * CONTEXT_QUESTIONS, sizeof *x.predictor);
     for (int32_t c = 0; c < channels; c++)
-        for (int q = 0; q < (with_sign ? CONTEXT_QUESTIONS : ASK_SIGN); q++)
+        for (int q = 0; q < (x.with_sign ? CONTEXT_QUESTIONS : ASK_SIGN); q++)
             random_predictor(&x.predictor[c * CONTEXT_QUESTIONS + q], &state, c, with_before);
     return x;
 }

@@ -80,11 +80,11 @@ Test(context, chances_rise_with_the_sum)
 
 /* A message, in exactly the memory that it takes. */
 static uint8_t *encode(const struct levels *l, const struct context *x, size_t first,
-                       const int8_t *before, int8_t *after, size_t *len)
+                       const int8_t *before, size_t *len)
 {
     uint8_t *room = malloc(MOST);
     void *scratch = malloc(context_scratch_bytes(l));
-    *len = context_put(room, MOST, l, x, first, before, after, scratch);
+    *len = context_put(room, MOST, l, x, first, before, scratch);
     cr_assert_neq(*len, SIZE_MAX);
     uint8_t *exact = malloc(*len + 1);
     memcpy(exact, room, *len);
@@ -94,10 +94,10 @@ static uint8_t *encode(const struct levels *l, const struct context *x, size_t f
 }
 
 static int decode(const struct levels *l, const struct context *x, size_t first,
-                  const int8_t *before, int8_t *after, const uint8_t *msg, size_t len)
+                  const int8_t *before, const uint8_t *msg, size_t len)
 {
     void *scratch = malloc(context_scratch_bytes(l));
-    const int err = context_get(l, x, first, before, after, scratch, msg, len);
+    const int err = context_get(l, x, first, before, scratch, msg, len);
     free(scratch);
     return err;
 }
@@ -115,21 +115,18 @@ Test(context, decode_of_encode_is_the_same)
 {
     for (unsigned seed = 0; seed < 600; seed++) {
         const bool with_sign = seed % 2, with_before = seed % 3 == 0;
-        struct levels in = test_levels(seed, with_sign), out = test_levels_like(&in);
+        struct levels in = test_levels(seed, with_sign || with_before);
+        struct levels out = test_levels_like(&in);
         const size_t first = seed % 5, sizes = in.channels * levels_plane(&in);
         struct context x =
             test_context(seed, (int32_t)(first + in.channels), with_sign, with_before);
         int8_t *before = with_before ? random_sizes(sizes, with_sign) : NULL;
-        int8_t *sent = malloc(sizes), *got = malloc(sizes);
         size_t len;
-        uint8_t *msg = encode(&in, &x, first, before, sent, &len);
-        cr_assert_eq(decode(&out, &x, first, before, got, msg, len), 0, "seed %u", seed);
+        uint8_t *msg = encode(&in, &x, first, before, &len);
+        cr_assert_eq(decode(&out, &x, first, before, msg, len), 0, "seed %u", seed);
         cr_assert(test_levels_equal(&in, &out), "seed %u", seed);
-        cr_assert(memcmp(sent, got, sizes) == 0, "both ends keep the same: seed %u", seed);
         free(msg);
         free(before);
-        free(sent);
-        free(got);
         context_done(&x);
         free(in.level);
         free(out.level);
@@ -142,24 +139,24 @@ Test(context, survives_every_change)
         struct levels in = test_levels(seed, seed % 2), out = test_levels_like(&in);
         struct context x = test_context(seed, (int32_t)in.channels, seed % 2, false);
         size_t len;
-        uint8_t *msg = encode(&in, &x, 0, NULL, NULL, &len);
+        uint8_t *msg = encode(&in, &x, 0, NULL, &len);
         for (size_t bit = 0; bit < 8 * len && bit < 1000; bit++) {
             msg[bit / 8] ^= (uint8_t)(1U << bit % 8);
-            if (decode(&out, &x, 0, NULL, NULL, msg, len) == 0)
+            if (decode(&out, &x, 0, NULL, msg, len) == 0)
                 cr_assert(test_levels_in_range(&out), "bit %zu", bit);
             msg[bit / 8] ^= (uint8_t)(1U << bit % 8);
         }
         for (size_t cut = 0; cut < len && cut < 200; cut++) {
             uint8_t *exact = malloc(cut + 1);
             memcpy(exact, msg, cut);
-            decode(&out, &x, 0, NULL, NULL, exact, cut);
+            decode(&out, &x, 0, NULL, exact, cut);
             free(exact);
         }
         /* No message has so many bytes, however likely the zeros at its end. */
         const size_t most = 64 + 4 * in.channels * levels_plane(&in);
         uint8_t *longer = calloc(most, 1);
         memcpy(longer, msg, len);
-        cr_assert_eq(decode(&out, &x, 0, NULL, NULL, longer, most), -EBADMSG);
+        cr_assert_eq(decode(&out, &x, 0, NULL, longer, most), -EBADMSG);
         free(longer);
         free(msg);
         context_done(&x);
@@ -235,8 +232,8 @@ Test(fit, finds_who_follows_whom)
     none.predictor[0].bias = none.predictor[CONTEXT_QUESTIONS].bias = -22;
     struct levels l = follower(1000);
     size_t with, without;
-    free(encode(&l, &x, 0, NULL, NULL, &with));
-    free(encode(&l, &none, 0, NULL, NULL, &without));
+    free(encode(&l, &x, 0, NULL, &with));
+    free(encode(&l, &none, 0, NULL, &without));
     cr_assert_lt(with, 3 * without / 4, "%zu and %zu bytes", with, without);
     free(l.level);
     context_done(&x);
@@ -260,8 +257,8 @@ Test(fit, takes_any_samples)
         context_write(bytes, &x);
         cr_assert_eq(context_read(&again, x.channels, with_sign, bytes, context_bytes(&x), &used),
                      0);
-        uint8_t *msg = encode(&l, &again, 0, NULL, NULL, &len);
-        cr_assert_eq(decode(&out, &x, 0, NULL, NULL, msg, len), 0);
+        uint8_t *msg = encode(&l, &again, 0, NULL, &len);
+        cr_assert_eq(decode(&out, &x, 0, NULL, msg, len), 0);
         cr_assert(test_levels_equal(&l, &out));
         free(msg);
         free(bytes);

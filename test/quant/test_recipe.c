@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 
+#include "quant/fit.h"
 #include "test/quant/levels.h"
 #include "test/quant/values.h"
 
@@ -50,14 +51,14 @@ struct trip {
 
 static void give_past(struct recipe_past *p, const struct grid *g)
 {
-    p->size[0] = malloc(recipe_past_bytes(g));
-    p->size[1] = malloc(recipe_past_bytes(g));
+    p->level[0] = malloc(recipe_past_bytes(g));
+    p->level[1] = malloc(recipe_past_bytes(g));
 }
 
 static void take_past(struct recipe_past *p)
 {
-    free(p->size[0]);
-    free(p->size[1]);
+    free(p->level[0]);
+    free(p->level[1]);
 }
 
 static struct trip trip_of(unsigned seed)
@@ -160,6 +161,68 @@ Test(recipe, video_follows_frame_after_frame)
         trip_done(&t);
     }
     cr_assert_gt(on_past, 100);
+}
+
+/* A scene of many levels, of which a few are another one in the second frame. */
+static void film(float *values, size_t n, unsigned scene, int frame)
+{
+    srand(scene);
+    for (size_t i = 0; i < n; i++) {
+        const int level = rand() % 3 ? rand() % 40 : 0, moves = rand() % 20 == 0;
+        values[i] = (float)(level + moves * frame);
+    }
+}
+
+static struct context *learn(const struct grid *g, const struct quantizer *q, float *values,
+                             bool video)
+{
+    enum { SCENES = 40 };
+    struct levels l[2] = { levels_of(g, NULL), levels_of(g, NULL) };
+    const size_t n = g->images * g->image_stride, plane = levels_plane(&l[0]);
+    struct fit_samples s;
+    struct context *x = malloc(sizeof *x);
+    for (int frame = 0; frame < 2; frame++)
+        l[frame].level = calloc(l[frame].channels * plane, sizeof *l[frame].level);
+    cr_assert_eq(fit_samples_init(&s, g->channels, SCENES * plane, video), 0);
+    for (unsigned scene = 0; scene < SCENES; scene++) {
+        for (int frame = 0; frame < 2; frame++) {
+            film(values, n, scene, frame);
+            levels_of_values(&l[frame], values, g, q);
+        }
+        fit_samples_add(&s, &l[1], 0, video ? &l[0] : NULL);
+    }
+    cr_assert_eq(context_fit(x, &s, q->with_sign), 0);
+    fit_samples_done(&s);
+    free(l[0].level);
+    free(l[1].level);
+    return x;
+}
+
+/* However many levels there are, only the few that change are paid for. */
+Test(recipe, video_costs_what_changes)
+{
+    const struct grid g = { 1, 2, 20, 8, 320, 160, 8 };
+    float values[320];
+    struct recipe r = { .channels = 8, .quantizer = { .step = 1, .threshold = 0.5F, .gain = 1 } };
+    r.context = learn(&g, &r.quantizer, values, false);
+    r.video = learn(&g, &r.quantizer, values, true);
+    struct recipe_past past = { .frames = 0 };
+    give_past(&past, &g);
+    uint8_t *room = malloc(codec_bound(320));
+    void *scratch = malloc(recipe_scratch_bytes(&g));
+    size_t len[2];
+    for (int frame = 0; frame < 2; frame++) {
+        struct codec_range range = { 0 };
+        film(values, 320, 1000, frame);
+        codec_range_add(&range, values, 320);
+        len[frame] = recipe_put(room, &r, 0, values, &g, &range, &past, scratch);
+    }
+    cr_assert_eq(room[0], CODEC_VIDEO);
+    cr_assert_lt(4 * len[1], len[0], "%zu bytes behind %zu", len[1], len[0]);
+    free(room);
+    free(scratch);
+    take_past(&past);
+    recipe_done(&r);
 }
 
 /* A receiver that missed a frame says so, and takes the next message that stands alone. */
