@@ -199,7 +199,7 @@ fuzz:
 	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang SAN=address,undefined,fuzzer-no-link fuzz-programs
 	@scripts/fuzz build/fuzz $(SECONDS) $(FUZZERS)
 fuzz-programs: $(addprefix $(BUILD)/,$(FUZZERS))
-$(BUILD)/fuzz_%: $(BUILD)/obj/test/fuzz/fuzz_%.o $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
+$(BUILD)/fuzz_%: $(BUILD)/obj/test/fuzz/fuzz_%.o $(call A,cli) $(call A,daemon) $(call A,libsplit) $(call A,proto) $(call A,quant) $(call A,tiling)
 	$(Q)$(CC) -fsanitize=address,undefined,fuzzer $(LDFLAGS) -o $@ $^ $(LIBS_daemon) $(LIBS_libsplit)
 
 # ---- benchmarks: programs, not timed tests.  BENCH_ARGS: --quick, --layers, --only NAME

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/discover.h"
 #include "cli/parse.h"
+#include "cli/pki.h"
 #include "daemon/config.h"
 #include "libsplit/file.h"
 #include "libsplit/sidecar.h"
@@ -17,9 +19,21 @@
 /* Where the models of the service are, and its configuration: debian/splitd.service. */
 #define MODEL_DIR "/var/lib/splitd/models"
 #define CONFIG_DIR "/etc/splitd"
+#define TLS_DIR CONFIG_DIR "/tls"
+/* Where the certificates are made, as splitctl pki does by itself. */
+#define PKI_DIR "pki"
 
-enum { KEY_CLUSTER = 300, KEY_COORDINATOR, KEY_FORCE, KEY_LISTEN, KEY_PORT, KEY_USER };
-enum { DEFAULT_PORT = 7070, MAX_FILES = 4 };
+enum {
+    KEY_CLUSTER = 300,
+    KEY_COORDINATOR,
+    KEY_DISCOVER,
+    KEY_FORCE,
+    KEY_LISTEN,
+    KEY_PORT,
+    KEY_TLS,
+    KEY_USER
+};
+enum { DEFAULT_PORT = 7070, MAX_FILES = 4, DISCOVER_MS = 5000 };
 
 struct node {
     char *name, *host; /* the host with its brackets, if it is an IPv6 address */
@@ -36,7 +50,7 @@ struct options {
     const char *cluster, *coordinator, *listen, *output, *user;
     char *nodes; /* cut up by take_nodes() */
     int32_t port;
-    bool force;
+    bool discover, force, tls;
     int32_t nnodes, nmodels;
     struct node node[CONFIG_MAX_NODES];
     const char *model_file[CONFIG_MAX_MODELS];
@@ -73,15 +87,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!parse_int(arg, 1, 65535, &o->port))
             argp_error(state, "--port: '%s' is not a number from 1 to 65535", arg);
         return 0;
+    case KEY_DISCOVER:
+        o->discover = true;
+        return 0;
     case KEY_FORCE:
         o->force = true;
+        return 0;
+    case KEY_TLS:
+        o->tls = true;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "'%s' is too much", arg);
         return EINVAL;
     case ARGP_KEY_END:
-        if (!o->nodes)
-            argp_error(state, "--nodes is missing");
+        if (!o->nodes == !o->discover)
+            argp_error(state, o->nodes ? "--discover goes without --nodes" : "--nodes is missing");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -93,6 +113,10 @@ static const struct argp_option options[] = {
       "The nodes and their addresses, such as pi1=10.0.0.11,pi2=10.0.0.12; a NAME alone is also "
       "its host",
       0 },
+    { "discover", KEY_DISCOVER, NULL, 0,
+      "List the nodes that announce themselves on this network, as --nodes takes them, and write "
+      "nothing",
+      0 },
     { "model", 'm', "FILE", 0, "An ONNX file; may be given several times", 0 },
     { "cluster", KEY_CLUSTER, "NAME", 0, "The cluster's name (default: home)", 0 },
     { "coordinator", KEY_COORDINATOR, "NAME", 0, "Whom clients talk to (default: the first node)",
@@ -100,6 +124,10 @@ static const struct argp_option options[] = {
     { "listen", KEY_LISTEN, "HOST:PORT", 0,
       "Where the coordinator takes requests (default: 127.0.0.1:8080, itself only)", 0 },
     { "port", KEY_PORT, "N", 0, "Where nodes take messages of each other (default: 7070)", 0 },
+    { "tls", KEY_TLS, NULL, 0,
+      "Encrypt links and API: make keys and certificates in " PKI_DIR
+      "/, and say how to bring them",
+      0 },
     { "user", KEY_USER, "NAME", 0, "Who to be on the nodes, in the commands that are printed", 0 },
     { "output", 'o', "FILE", 0, "What to write (default: cluster.json)", 0 },
     { "force", KEY_FORCE, NULL, 0, "Replace the file if it is there", 0 },
@@ -133,15 +161,23 @@ static int take_nodes(struct options *o, struct diag *why)
     return 0;
 }
 
-/* What ssh and scp take: without an IPv6 address's brackets, with the user. */
-static void put_host(const struct options *o, const struct node *n, bool brackets)
+/* Without the brackets of an IPv6 address. */
+static void bare_host(const struct node *n, char *host, size_t cap)
 {
     const size_t len = strlen(n->host);
-    const bool bare = !brackets && n->host[0] == '[' && n->host[len - 1] == ']';
+    const bool brackets = n->host[0] == '[' && n->host[len - 1] == ']';
+    snprintf(host, cap, "%.*s", (int)(brackets ? len - 2 : len), n->host + brackets);
+}
 
+/* What ssh, or scp (`brackets`), takes: with the user. */
+static void put_host(const struct options *o, const struct node *n, bool brackets)
+{
+    char host[CONFIG_ADDRESS_MAX + 1];
+
+    bare_host(n, host, sizeof host);
     if (o->user)
         printf("%s@", o->user);
-    printf("%.*s", (int)(bare ? len - 2 : len), bare ? n->host + 1 : n->host);
+    fputs(brackets ? n->host : host, stdout);
 }
 
 /* ---- models */
@@ -311,8 +347,13 @@ static void put_models(FILE *to, const struct model *m, int32_t n)
     fputs(n > 0 ? "\n  ],\n" : "],\n", to);
 }
 
-/* free() it; NULL when memory is short. */
-static char *config_text(const struct options *o, const struct model *m, bool insecure)
+static const char tls_end[] = ",\n  \"tls\": { \"ca\": \"" TLS_DIR "/ca.pem\",\n"
+                              "           \"certificate\": \"" TLS_DIR "/node.pem\",\n"
+                              "           \"key\": \"" TLS_DIR "/node.key\" }";
+static const char insecure_end[] = ",\n  \"insecure\": true";
+
+/* `end`: what it says about encryption.  free() it; NULL when memory is short. */
+static char *config_text(const struct options *o, const struct model *m, const char *end)
 {
     char *text = NULL;
     size_t len;
@@ -329,27 +370,45 @@ static char *config_text(const struct options *o, const struct model *m, bool in
     put_models(to, m, o->nmodels);
     fputs("  \"http\": { \"listen\": ", to);
     put_text(to, o->listen);
-    fprintf(to, " }%s }\n", insecure ? ",\n  \"insecure\": true" : "");
+    fprintf(to, " }%s }\n", end);
     if (fclose(to) == 0)
         return text;
     free(text);
     return NULL;
 }
 
-/* As splitd will read it.  Links beyond this machine are plain TCP, which has to be said. */
+/* As splitd will read it.  Links beyond this machine are plain TCP if nobody wants it otherwise,
+ * which has to be said. */
 static int make_config(const struct options *o, const struct model *m, struct config *c,
-                       char **text, bool *insecure, struct diag *why)
+                       char **text, struct diag *why)
 {
-    struct diag ignored = { "" };
+    const char *const ends[] = { o->tls ? tls_end : "", o->tls ? tls_end : insecure_end };
     int rc = -EINVAL;
 
-    for (int plain = 0; rc < 0 && plain < 2; plain++) {
+    for (int i = 0; rc < 0 && i < 2; i++) {
         free(*text);
-        *insecure = plain;
-        *text = config_text(o, m, *insecure);
+        *text = config_text(o, m, ends[i]);
         if (!*text)
             return diag(why, -ENOMEM, "memory is short");
-        rc = config_parse(c, *text, strlen(*text), o->output, plain ? why : &ignored);
+        rc = config_parse(c, *text, strlen(*text), o->output, why);
+    }
+    return rc;
+}
+
+/* ---- certificates */
+
+/* What is there already, of an earlier init, stays. */
+static int make_certificates(const struct options *o, const struct config *c, struct diag *why)
+{
+    char path[sizeof PKI_DIR + CONFIG_NAME_MAX + 16], host[CONFIG_ADDRESS_MAX + 1];
+    int rc = access(PKI_DIR "/ca.pem", F_OK) == 0 ? 0 : pki_init(PKI_DIR, c->cluster, why);
+
+    for (int32_t i = 0; rc == 0 && i < c->nnodes; i++) {
+        const char *hosts[] = { host };
+        bare_host(&o->node[i], host, sizeof host);
+        snprintf(path, sizeof path, PKI_DIR "/%s/ca.pem", c->node[i].name);
+        if (access(path, F_OK) != 0)
+            rc = pki_add(PKI_DIR, c->node[i].name, hosts, 1, why);
     }
     return rc;
 }
@@ -376,36 +435,65 @@ static void print_node_commands(const struct options *o, const struct node *n)
 {
     const char *base = base_of(o->output);
 
-    printf("    scp %s ", o->output);
+    if (o->tls)
+        printf("    scp -r %s " PKI_DIR "/%s ", o->output, n->name);
+    else
+        printf("    scp %s ", o->output);
     put_host(o, n, true);
     printf(":\n    ssh -t ");
     put_host(o, n, false);
-    printf(" 'sudo install -m 644 %s " CONFIG_DIR
-           "/cluster.json && sudo systemctl restart splitd'\n",
+    printf(" '");
+    if (o->tls)
+        printf("sudo install -m 600 -t " TLS_DIR " %s/* && rm -r %s && ", n->name, n->name);
+    printf("sudo install -m 644 %s " CONFIG_DIR "/cluster.json && sudo systemctl restart splitd'\n",
            base);
 }
 
-static void print_commands(const struct options *o, const struct model *m, const struct config *c,
-                           bool insecure)
+/* Where the coordinator takes requests, as options of splitctl on its machine. */
+static void print_server(const struct config *c)
+{
+    const bool anywhere = strcmp(c->http_host, "0.0.0.0") == 0 || strcmp(c->http_host, "::") == 0;
+    const char *host = anywhere ? "127.0.0.1" : c->http_host;
+
+    if (!c->secure && strcmp(host, "127.0.0.1") == 0 && c->http_port == 8080)
+        return;
+    printf(strchr(host, ':') ? " --server http%s://[%s]:%u" : " --server http%s://%s:%u",
+           c->secure ? "s" : "", host, c->http_port);
+    if (c->secure)
+        printf(" --ca " TLS_DIR "/ca.pem");
+}
+
+static void print_commands(const struct options *o, const struct model *m, const struct config *c)
 {
     const struct node *coordinator = &o->node[c->coordinator];
+    const char *sudo = c->secure ? "sudo " : "", *terminal = c->secure ? "-t " : "";
 
     printf("%s: cluster %s, %d nodes, coordinator %s, %d models.\n", o->output, c->cluster,
            c->nnodes, coordinator->name, c->nmodels);
-    if (insecure)
-        printf("Links between nodes are not encrypted: use it where you trust every machine.\n");
+    if (c->insecure)
+        printf("Links between nodes are not encrypted: use it where you trust every machine, or "
+               "say --tls.\n");
     if (o->nmodels > 0)
         printf("\nBring the models to %s:\n\n", coordinator->name);
     for (int32_t i = 0; i < o->nmodels; i++)
         print_model_commands(o, coordinator, &m[i]);
-    printf("\nBring the file to every node:\n\n");
+    printf("\nBring the file%s to every node:\n\n", o->tls ? ", and its key and certificate," : "");
     for (int32_t i = 0; i < o->nnodes; i++)
         print_node_commands(o, &o->node[i]);
-    printf("\nThen see whether they found each other:\n\n    ssh ");
+    printf("\nThen see whether they found each other:\n\n    ssh %s", terminal);
     put_host(o, coordinator, false);
-    printf(" splitctl status --wait 60\n    ssh ");
+    printf(" %ssplitctl status --wait 60", sudo);
+    print_server(c);
+    printf("\n    ssh %s", terminal);
     put_host(o, coordinator, false);
-    printf(" splitctl doctor\n");
+    printf(" %ssplitctl doctor\n", sudo);
+    if (o->tls) {
+        printf("\nThe keys are not needed here any more; whoever has " PKI_DIR
+               "/ca.key can add nodes:\n\n    rm -r");
+        for (int32_t i = 0; i < o->nnodes; i++)
+            printf(" " PKI_DIR "/%s", o->node[i].name);
+        printf("\n");
+    }
 }
 
 /* The file's name goes into commands too, and nobody's work is lost. */
@@ -419,21 +507,64 @@ static int check_output(const struct options *o, struct diag *why)
 static int init(struct options *o, struct model *m, struct config *c, struct diag *why)
 {
     char *text = NULL;
-    bool insecure;
 
     int rc = take_nodes(o, why);
     for (int32_t i = 0; rc == 0 && i < o->nmodels; i++)
         rc = find_model(&m[i], o->model_file[i], why);
     if (rc == 0)
-        rc = make_config(o, m, c, &text, &insecure, why);
+        rc = make_config(o, m, c, &text, why);
     if (rc == 0)
         rc = check_output(o, why);
+    if (rc == 0 && o->tls)
+        rc = make_certificates(o, c, why);
     if (rc == 0)
         rc = file_write(o->output, text, strlen(text), why);
     if (rc == 0)
-        print_commands(o, m, c, insecure);
+        print_commands(o, m, c);
     free(text);
     return rc;
+}
+
+/* ---- who is there */
+
+/* Two machines of one name: mDNS calls the second one NAME-2, but itself it is called NAME. */
+static bool is_second(const struct discovery *d, const char *name)
+{
+    const char *dash = strrchr(name, '-');
+
+    if (!dash || dash[1] == '\0' || dash[1 + strspn(dash + 1, "0123456789")] != '\0')
+        return false;
+    for (int32_t i = 0; i < d->n; i++)
+        if (strlen(d->node[i].name) == (size_t)(dash - name) &&
+            strncmp(d->node[i].name, name, (size_t)(dash - name)) == 0)
+            return true;
+    return false;
+}
+
+static int list_nodes(struct diag *why)
+{
+    struct discovery d;
+    const int rc = discover(&d, DISCOVER_MS, why);
+
+    if (rc < 0)
+        return rc;
+    if (d.ignored > 0)
+        fprintf(stderr, "splitctl: %d announcements that no node of ours makes, or too many\n",
+                d.ignored);
+    if (d.n == 0)
+        return diag(why, -ENOENT,
+                    "no node announces itself on this network; how they are made to: man splitd");
+    for (int32_t i = 0; i < d.n; i++)
+        printf("%-15s %s%s\n", d.node[i].name, d.node[i].host,
+               is_second(&d, d.node[i].name)
+                   ? "    (called like another one: sudo hostnamectl hostname ...)"
+                   : "");
+    printf("\nAnybody on this network can announce a node.  If these are your machines:\n\n"
+           "    splitctl init --nodes ");
+    for (int32_t i = 0; i < d.n; i++)
+        printf("%s%s=%s", i > 0 ? "," : "", d.node[i].name, d.node[i].host);
+    printf(" --model FILE\n");
+    return 0;
 }
 
 int cmd_init(int argc, char **argv)
@@ -446,6 +577,8 @@ int cmd_init(int argc, char **argv)
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return RESULT_USAGE;
+    if (o.discover)
+        return list_nodes(&why) < 0 ? complain("%s", why.text) : RESULT_OK;
     struct model *m = calloc((size_t)o.nmodels + 1, sizeof *m);
     struct config *c = calloc(1, sizeof *c);
     const int rc = m && c ? init(&o, m, c, &why) : diag(&why, -ENOMEM, "memory is short");

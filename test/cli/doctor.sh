@@ -85,6 +85,87 @@ refuses "a name for no shell" 1 'rename it' --nodes $pis --model "models/a b.onn
 refuses "seventeen nodes" 1 'more than 16' --nodes "$(seq -s, -f 'n%g' 17)"
 [ -e "$tmp/cluster.json" ] && fail "init: a file was written though something was refused"
 
+# ---- init --tls
+
+# holds NAME CODE: 0 is well.
+holds() { if [ "$2" = 0 ]; then pass; else fail "init: $1"; fi; }
+writes "TLS" '"key": "/etc/splitd/tls/node.key" } }' --nodes $pis --tls
+writes "keys are brought along" '^    scp -r cluster.json pki/pi2 10.0.0.12:$' --nodes $pis --tls
+writes "keys are for root only" "^    ssh -t 10.0.0.12 'sudo install -m 600 -t /etc/splitd/tls pi2/\* && rm -r pi2 && " \
+    --nodes $pis --tls
+writes "the API is asked over TLS" 'sudo splitctl status --wait 60 --server https://127.0.0.1:8080 --ca /etc/splitd/tls/ca.pem$' \
+    --nodes $pis --tls
+# What an earlier init made stays, and a node may come.
+cp "$tmp/pki/pi1/node.key" "$tmp/earlier.key"
+writes "another node" 'pki/pi3' --nodes $pis,pi3=10.0.0.13 --tls
+for node in pi1 pi2 pi3; do
+    openssl verify -CAfile "$tmp/pki/ca.pem" -verify_ip 10.0.0.1${node#pi} "$tmp/pki/$node/node.pem" >"$tmp/out" 2>"$tmp/err" &&
+        openssl verify -CAfile "$tmp/pki/ca.pem" -verify_hostname $node.splitd "$tmp/pki/$node/node.pem" >"$tmp/out" 2>"$tmp/err" &&
+        [ "$(stat -c %a "$tmp/pki/$node") $(stat -c %a "$tmp/pki/$node/node.key")" = "700 600" ]
+    holds "the certificate of $node" $?
+done
+cmp "$tmp/earlier.key" "$tmp/pki/pi1/node.key" >"$tmp/out" 2>"$tmp/err"
+holds "keys stay" $?
+rm -f "$tmp/cluster.json"
+refuses "a name that goes into commands" 1 'expected letters, digits' --nodes 'pi1;reboot=10.0.0.11' --tls
+[ -e "$tmp/cluster.json" ] && fail "init: a file was written though something was refused"
+rm -r "$tmp/pki"
+
+# ---- init --discover, with an avahi-browse of our own
+
+mkdir "$tmp/bin"
+# announces TEXT: what it prints.
+announces() {
+    printf '%s\n' '#!/bin/sh' "echo \"\$@\" >$tmp/asked" "$1" >"$tmp/bin/avahi-browse"
+    chmod +x "$tmp/bin/avahi-browse"
+}
+# lists NAME CODE REGEX [PATH]: --discover ends so and says such a line, and never what a terminal obeys.
+lists() {
+    local got begin=$SECONDS
+    PATH=${4:-$tmp/bin:$PATH} "$splitctl" init --discover >"$tmp/out" 2>"$tmp/err" </dev/null
+    got=$?
+    if [ $got = "$2" ] && cat "$tmp/out" "$tmp/err" | grep -qE -- "$3" && [ $((SECONDS - begin)) -lt 15 ] &&
+        ! cat "$tmp/out" "$tmp/err" | grep -qP '[^\x20-\x7e\n]'; then
+        pass
+    else
+        fail "init --discover: $1: code $got"
+    fi
+}
+here='_splitd._tcp;local;raspberrypi.local'
+announces "cat <<'EOF'
++;eth0;IPv4;pi2;_splitd._tcp;local
+=;eth0;IPv6;pi2;$here;fe80::1;7070;
+=;eth0;IPv6;pi2;$here;fd00::2;7070;
+=;eth0;IPv4;pi2;$here;10.0.0.12;7070;\"a\" \"b;c\"
+=;wlan0;IPv4;pi2;$here;10.9.9.9;7070;
+=;eth0;IPv6;pi3;$here;fd00::3;7070;
+=;eth0;IPv4;pi10;$here;10.0.0.20;7070;
+EOF"
+lists "nodes" 0 '^    splitctl init --nodes pi2=10.0.0.12,pi3=\[fd00::3\],pi10=10.0.0.20 --model FILE$'
+lists "a node" 0 '^pi3 +\[fd00::3\]$'
+grep -qx -- '-rpt _splitd._tcp' "$tmp/asked"
+holds "how avahi-browse is called" $?
+[ -e "$tmp/cluster.json" ] && fail "init: --discover wrote a file"
+announces "printf '=;eth0;IPv4;\\033[2Jpi1;$here;10.0.0.11;7070;\\n=;eth0;IPv4;pi\\\\\\\\0321;$here;10.0.0.11;7070;\\n'
+printf '=;eth0;IPv4;pi1;$here;10.0.0.11\$(reboot);7070;\\n=;eth0;IPv4;-o;$here;10.0.0.11;7070;\\n=;eth0;IPv4\\n=\\n\\0;;;;\\n'
+printf '=;eth0;IPv4;pi7;$here;10.0.0.17;7070;'"
+lists "only what may be a node" 0 '^    splitctl init --nodes pi7=10.0.0.17 --model FILE$'
+lists "what cannot be one is counted" 0 '^splitctl: 6 announcements'
+announces "printf '=;eth0;IPv4;pi;$here;10.0.0.11;7070;\\n=;eth0;IPv4;pi-2;$here;10.0.0.12;7070;\\n'"
+lists "two machines of one name" 0 '^pi-2 +10.0.0.12 +\(called like another one'
+announces "i=0; while [ \$i -lt 40 ]; do echo '=;eth0;IPv4;n'\$i';$here;10.0.1.'\$i';7070;'; i=\$((i + 1)); done"
+lists "no more than a cluster has" 0 '^splitctl: 24 announcements'
+announces "yes '=;eth0;IPv4;pi1;$here;10.0.0.11;7070;'"
+lists "no end" 0 'pi1=10.0.0.11 --model'
+announces "echo '=;eth0;IPv4;pi1;$here;10.0.0.11;7070;'; exec sleep 60"
+lists "a time limit" 0 'pi1=10.0.0.11 --model'
+announces "exit 0"
+lists "nobody" 1 '^splitctl: no node announces itself'
+announces "echo 'Failed to create client object: Daemon not running' >&2; exit 1"
+lists "no avahi-daemon" 1 '^splitctl: avahi-browse fails: does avahi-daemon run'
+lists "no avahi-browse" 1 '^splitctl: avahi-browse is not installed: apt install avahi-utils' "$tmp"
+refuses "two ways to say who" 2 '--discover goes without --nodes' --discover --nodes $pis
+
 # ---- doctor: other nodes
 
 # u8..u64 NUMBER, text TEXT: as printf escapes, little-endian.
