@@ -56,13 +56,14 @@ cluster_write() {
     } >"$file"
 }
 
-# cluster_start_node FILE NAME: (re)starts one node; its cache and log lie beside FILE.
+# cluster_start_node FILE NAME: (re)starts one node; its cache and log lie beside FILE.  It does not outlive
+# the script.
 cluster_start_node() {
     local file=$1 name=$2 dir i
     dir=$(dirname "$file")
     i=$((${name#n} - 1))
     cluster_log[i]=$dir/$name.log
-    "$cluster_build/splitd" --config "$file" --node "$name" --state "$dir/$name.state" \
+    setpriv --pdeathsig KILL "$cluster_build/splitd" --config "$file" --node "$name" --state "$dir/$name.state" \
         >>"${cluster_log[i]}" 2>&1 </dev/null &
     cluster_pid[i]=$!
 }

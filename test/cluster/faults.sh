@@ -91,6 +91,7 @@ for fault in "$@"; do
         exit 2
     fi
 done
+table_is_strict
 cluster_up
 if [ $# -gt 0 ]; then
     for fault in "$@"; do

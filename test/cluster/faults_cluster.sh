@@ -41,12 +41,14 @@ write_config() {
     } >"$tmp/cluster.json"
 }
 
-# start_node I: its cache and log stay from one start to the next.
+# start_node I: its cache and log stay from one start to the next.  It does not outlive this script, however
+# that ends, nor do the descriptors that it inherits.
 start_node() {
     local name=n$(($1 + 1))
     (
         trap - EXIT
-        emulate_exec "$1" "$build/splitd" --config "$tmp/cluster.json" --node $name --state "$tmp/$name.state"
+        emulate_exec "$1" setpriv --pdeathsig KILL \
+            "$build/splitd" --config "$tmp/cluster.json" --node $name --state "$tmp/$name.state"
     ) >>"$tmp/$name.log" 2>&1 </dev/null &
     pids[$1]=$!
 }
@@ -147,6 +149,24 @@ random_worker() { echo $((1 + RANDOM % (nodes - 1))); }
 
 # ---- the verdict
 
+# judged VERDICT BEGIN END WHAT: the verdict on a fault from 100 to 110 s that may delay answers by 1 s, after a
+# calm second, when beside it a request took from BEGIN to END and was right, lost or wrong.
+judged() {
+    printf '%s\n' "10 11 2 (none)" "100 110 1.0 a fault" >"$tmp/judged.runs"
+    printf '%s\n' "10.10 10.20 right m" "10.30 10.40 right m" "$2 $3 $4 m" >"$tmp/judged.log"
+    "$here/faults_table.awk" "$tmp/judged.runs" "$tmp/judged.log" | grep -q "^= $1 a fault: "
+}
+
+# Who judges is judged first.
+table_is_strict() {
+    if judged pass 101 102 right && judged fail 101 102.2 right && judged fail 101 101.5 lost &&
+        judged fail 101 101.5 wrong && judged fail 20 21 right; then
+        pass
+    else
+        fail "faults_table.awk takes what it must not, or does not take what it must"
+    fi
+}
+
 cluster_verdict() {
     local line
     kill -TERM "$load_pid"
@@ -156,6 +176,8 @@ cluster_verdict() {
     "$here/faults_table.awk" "$tmp/runs" "$tmp/load.log" >"$tmp/table"
     sed '/^=/d' "$tmp/table"
     echo "load: $line"
+    # Between two faults, too.
+    if [[ $line == *" 0 lost, 0 wrong" ]]; then pass; else fail "load: $line"; fi
     while read -r _ verdict text; do
         if [ "$verdict" = pass ]; then pass; else fail "$text"; fi
     done < <(grep '^=' "$tmp/table")
