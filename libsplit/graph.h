@@ -319,6 +319,7 @@ struct tensor {
         dim[AXES]; /* rows, columns, channels; rows of an OP_PARTIAL output: one per node, 0 here */
     int32_t batch;
     int32_t op; /* producer, GEO_NO_OP for an input */
+    bool whole; /* ONNX calls its numbers integers or bools */
 };
 
 /* A named end of the network. */
@@ -369,6 +370,10 @@ int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo);
 /* Fills plan_options.may_miss, [g->ntensors]: false of tensors that hold places rather than values,
  * or that are computed from such. */
 void graph_may_miss(const struct graph *g, bool *may_miss);
+
+/* Fills `exact`, [g->ntensors]: true of tensors whose values are worth nothing unless they are
+ * exact: integers, bools, places, and what is computed from places. */
+void graph_exact(const struct graph *g, bool *exact);
 
 /* Lets the kernels lay out the weights of every operator that `pr` runs (NULL: all), for the
  * output channels that it computes.  May be called again with another program; what is packed

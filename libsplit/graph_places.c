@@ -44,3 +44,10 @@ void graph_may_miss(const struct graph *g, bool *may_miss)
             may_miss[op->output] = false;
     }
 }
+
+void graph_exact(const struct graph *g, bool *exact)
+{
+    graph_may_miss(g, exact);
+    for (int32_t t = 0; t < g->ntensors; t++)
+        exact[t] = !exact[t] || g->tensor[t].whole;
+}

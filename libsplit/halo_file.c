@@ -573,7 +573,7 @@ int halo_file_save(const struct halo_file *f, const char *file, struct diag *why
 /* ---- Choosing */
 
 static int choose_tensor(struct halo_choice *c, const struct halo_tensor *t, const struct graph *g,
-                         enum halo mode, struct diag *why)
+                         enum halo mode, const bool *exact, struct diag *why)
 {
     const struct tensor *found = t->tensor < g->ntensors ? &g->tensor[t->tensor] : NULL;
     if (!found || found->op == GEO_NO_OP || strcmp(g->op[found->op].name, t->name) != 0 ||
@@ -582,6 +582,12 @@ static int choose_tensor(struct halo_choice *c, const struct halo_tensor *t, con
                     "the halo file was made by another version of splitd: tensor %d is not the "
                     "%d channels of \"%s\"; run splitctl calibrate again, or say --halo f32",
                     t->tensor, t->recipe.channels, t->name);
+    if (exact[t->tensor])
+        return diag(
+            why, -ESTALE,
+            "the halo file was made by another version of splitd: the values of \"%s\" must "
+            "be exact; run splitctl calibrate again, or say --halo f32",
+            t->name);
     c->recipes.of[t->tensor] = &t->recipe;
     if (mode != HALO_DROP)
         c->tensor_halo[t->tensor] =
@@ -589,15 +595,39 @@ static int choose_tensor(struct halo_choice *c, const struct halo_tensor *t, con
     return 0;
 }
 
-enum halo halo_plain(const struct graph *g, int32_t tensor, enum halo mode)
+static enum halo plain(const struct graph *g, const struct tensor *t, enum halo mode)
 {
-    const struct tensor *t = &g->tensor[tensor];
-    if (t->op == GEO_NO_OP)
-        return HALO_F32;
     if (mode == HALO_TQ || mode == HALO_VIDEO)
         return HALO_F16;
     /* Errors of sums add up, and a tensor of one row is no border but all there is. */
     return t->dim[ROW] > 1 && g->op[t->op].type != OP_PARTIAL ? mode : HALO_F32;
+}
+
+static void plain_all(const struct graph *g, enum halo mode, const bool *exact, uint8_t *to)
+{
+    for (int32_t i = 0; i < g->ntensors; i++) {
+        const struct tensor *t = &g->tensor[i];
+        to[i] = (uint8_t)(t->op == GEO_NO_OP || exact[i] ? HALO_F32 : plain(g, t, mode));
+    }
+}
+
+/* graph_exact() of `g`; free() it. */
+static bool *exact_of(const struct graph *g)
+{
+    bool *exact = malloc(((size_t)g->ntensors + 1) * sizeof *exact);
+    if (exact)
+        graph_exact(g, exact);
+    return exact;
+}
+
+int halo_plain(const struct graph *g, enum halo mode, uint8_t *tensor_halo)
+{
+    bool *exact = exact_of(g);
+    if (!exact)
+        return -ENOMEM;
+    plain_all(g, mode, exact, tensor_halo);
+    free(exact);
+    return 0;
 }
 
 int halo_choose(struct halo_choice *to, const struct halo_file *f, const struct graph *g,
@@ -605,20 +635,20 @@ int halo_choose(struct halo_choice *to, const struct halo_file *f, const struct 
 {
     const enum halo mode = wanted != HALO_AUTO ? wanted : f ? HALO_TQ : HALO_F32;
     const bool by_file = mode == HALO_TQ || mode == HALO_VIDEO;
-    struct halo_choice c = { .mode = mode, .tensor_halo = calloc((size_t)g->ntensors + 1, 1) };
-    if (by_file && !f) {
-        free(c.tensor_halo);
+    if (by_file && !f)
         return diag(why, -EINVAL,
                     "halos of mode %s need a calibrated model: run splitctl calibrate first",
                     halo_name(mode));
-    }
-    int err = c.tensor_halo ? recipes_init(&c.recipes, g->ntensors) : -ENOMEM;
-    if (err)
-        diag(why, err, "out of memory for the recipes of %d tensors", g->ntensors);
-    for (int32_t t = 0; t < g->ntensors && !err; t++)
-        c.tensor_halo[t] = (uint8_t)halo_plain(g, t, mode);
+    struct halo_choice c = { .mode = mode, .tensor_halo = calloc((size_t)g->ntensors + 1, 1) };
+    bool *exact = exact_of(g);
+    int err = 0;
+    if (!exact || !c.tensor_halo || recipes_init(&c.recipes, g->ntensors))
+        err = diag(why, -ENOMEM, "out of memory for the halos' modes");
+    else
+        plain_all(g, mode, exact, c.tensor_halo);
     for (int32_t i = 0; f && (by_file || mode == HALO_DROP) && i < f->ntensors && !err; i++)
-        err = choose_tensor(&c, &f->tensor[i], g, mode, why);
+        err = choose_tensor(&c, &f->tensor[i], g, mode, exact, why);
+    free(exact);
     if (err)
         halo_choice_done(&c);
     else

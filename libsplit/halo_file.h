@@ -85,16 +85,17 @@ struct halo_choice {
     uint8_t *tensor_halo;   /* [ntensors] enum halo, for plan_options */
 };
 
-/* How a tensor without a recipe travels when the others do by `mode`: exactly if it is an input of
- * the network, as halves beside recipes, so that a plan costs the same whatever was chosen to have
- * one, else by `mode` if it is a halo. */
-enum halo halo_plain(const struct graph *g, int32_t tensor, enum halo mode);
+/* How tensors without a recipe travel when the others do by `mode`: exactly if they are inputs of
+ * the network or graph_exact(), which have no recipes ever; as halves beside recipes, so that a
+ * plan costs the same whatever was chosen to have one; else by `mode` if they are halos.  Fills
+ * `tensor_halo`, [g->ntensors].  Returns 0 or -ENOMEM. */
+int halo_plain(const struct graph *g, enum halo mode, uint8_t *tensor_halo);
 
 /* Chooses by `mode`, where HALO_AUTO is HALO_TQ with a file and HALO_F32 without: HALO_TQ and
  * HALO_VIDEO need a file; what it does not name travels by halo_plain().  Of the other modes
  * HALO_DROP takes from the file, if there is one, what a dropped halo reads as. `f` may be NULL and
- * stays borrowed.  Returns 0, -EINVAL (no file), -ESTALE (a tensor is not what the file says:
- * another version) or -ENOMEM; halo_choice_done() of zeros is fine. */
+ * stays borrowed.  Returns 0, -EINVAL (no file), -ESTALE (a tensor is not what the file says, or
+ * graph_exact(): another version) or -ENOMEM; halo_choice_done() of zeros is fine. */
 int halo_choose(struct halo_choice *c, const struct halo_file *f, const struct graph *g,
                 enum halo mode, struct diag *why);
 void halo_choice_done(struct halo_choice *c);

@@ -23,6 +23,7 @@ struct value {
     int32_t tensor;
     struct shape shape; /* also of a constant, with the usual axes */
     bool integer;       /* ONNX calls its numbers integers: divisions round towards 0 */
+    bool truth;         /* ONNX calls it bool */
     int32_t found;      /* ONNX axis 0 counts what operator found-1 finds, a NonMaxSuppression; 0:
                          * it is an axis like others */
 };

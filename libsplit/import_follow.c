@@ -1,5 +1,5 @@
-/* What the outputs of an operator inherit from its inputs: that they are integers, and that
- * NonMaxSuppression decides how many rows there are. */
+/* What the outputs of an operator inherit from its inputs: that they are integers or bools, and
+ * that NonMaxSuppression decides how many rows there are. */
 #include "libsplit/import.h"
 
 #include <errno.h>
@@ -28,17 +28,40 @@ static bool yields_integers(const struct onnx_node *n, int32_t i)
     return false;
 }
 
+static bool yields_truths(const struct onnx_node *n)
+{
+    static const char *const tests[] = { "And",   "Equal", "Greater", "GreaterOrEqual",
+                                         "IsInf", "IsNaN", "Less",    "LessOrEqual",
+                                         "Not",   "Or",    "Xor" };
+    for (size_t k = 0; k < sizeof tests / sizeof tests[0]; k++)
+        if (strcmp(tests[k], n->op_type) == 0)
+            return true;
+    return false;
+}
+
 /* ONNX gives most operators' outputs the type of their inputs. */
-static bool inherits_integers(const struct import *im)
+static void inherit_type(const struct import *im, struct value *out)
 {
     const char *op_type = im->node->op_type;
-    if (strcmp(op_type, "Cast") == 0) {
-        const enum onnx_type to = (enum onnx_type)onnx_attr_int(im->node, "to", ONNX_FLOAT);
-        return !onnx_type_is_float(to) && to != ONNX_BOOL;
-    }
     const bool second = strcmp(op_type, "Where") == 0 || strcmp(op_type, "CastLike") == 0;
     const struct value *v = import_input(im, second);
-    return v && import_is_integer(v);
+    if (strcmp(op_type, "Cast") == 0) {
+        const enum onnx_type to = (enum onnx_type)onnx_attr_int(im->node, "to", ONNX_FLOAT);
+        out->integer = !onnx_type_is_float(to) && to != ONNX_BOOL;
+        out->truth = to == ONNX_BOOL;
+    } else if (v) {
+        out->integer = import_is_integer(v);
+        out->truth = v->constant ? v->constant->type == ONNX_BOOL : v->truth;
+    }
+}
+
+static void find_type(const struct import *im, int32_t i, struct value *out)
+{
+    inherit_type(im, out);
+    out->integer = out->integer || yields_integers(im->node, i);
+    out->truth = out->truth || yields_truths(im->node);
+    if (out->integer || out->truth)
+        im->graph->tensor[out->tensor].whole = true;
 }
 
 /* ---- boxes that were found */
@@ -164,7 +187,7 @@ int import_check_found(struct import *im)
 static int follow(struct import *im, int32_t i, struct value *out)
 {
     const int32_t found = found_by(im);
-    out->integer = yields_integers(im->node, i) || inherits_integers(im);
+    find_type(im, i, out);
     if (!found)
         return 0;
     const struct op *nms = &im->graph->op[found - 1];

@@ -1,6 +1,7 @@
 #include "libsplit/lab.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,7 @@
 struct shelf {
     struct lab_sample *sample;
     int32_t count, cap;
-    double share; /* of all messages, 0..1 */
-    int64_t seen; /* messages */
+    double share; /* of the messages of every transfer, 0..1 */
 };
 
 struct lab {
@@ -40,12 +40,29 @@ struct lab {
 
 /* ---- Messages */
 
+/* Which frames of a transfer are kept hangs on nothing that differs from run to run; transfers
+ * begin at different ones. */
+static bool is_kept(const struct lab *l, const struct shelf *s, int32_t transfer)
+{
+    static const double golden = 0.6180339887498949;
+    const double at = s->share * l->frames + golden * transfer;
+    return floor(at + s->share) > floor(at);
+}
+
+/* Room for a sample where it belongs: by frame, then by transfer, whichever thread came first. */
+static struct lab_sample *place_sample(struct shelf *s, int32_t frame, int32_t transfer)
+{
+    int32_t at = s->count++;
+    for (; at > 0 && s->sample[at - 1].frame == frame && s->sample[at - 1].source > transfer; at--)
+        s->sample[at] = s->sample[at - 1];
+    return &s->sample[at];
+}
+
 static bool keep(struct lab *l, int32_t transfer, const struct plan_transfer *m, const uint8_t *msg,
                  size_t len)
 {
     struct shelf *s = &l->shelf[l->number[m->tensor]];
-    const int64_t before = (int64_t)(s->share * (double)s->seen);
-    if ((int64_t)(s->share * (double)++s->seen) == before)
+    if (!is_kept(l, s, transfer))
         return true;
     if (s->count == s->cap) {
         const int32_t cap = s->cap > 0 ? 2 * s->cap : 16;
@@ -64,7 +81,7 @@ static bool keep(struct lab *l, int32_t transfer, const struct plan_transfer *m,
         free(values);
         return false;
     }
-    s->sample[s->count++] =
+    *place_sample(s, l->frames, transfer) =
         (struct lab_sample){ .grid = { images, rows, cols, channels, rows * cols * channels,
                                        cols * channels, channels },
                              .first = (size_t)m->box.lo[CHAN],
@@ -84,7 +101,7 @@ static void see(void *ctx, int32_t from, int32_t transfer, const uint8_t *msg, s
         return;
     pthread_mutex_lock(&l->lock);
     l->bytes += (int64_t)len + l->head_bytes;
-    if (l->keeps && !l->full)
+    if (l->keeps && !l->full && l->number[m->tensor] >= 0)
         l->full = !keep(l, transfer, m, msg, len);
     pthread_mutex_unlock(&l->lock);
 }
@@ -193,11 +210,11 @@ static int give_blanks(struct lab *l, bool video)
     const struct graph *g = &l->graph;
     l->tensor_halo = calloc((size_t)g->ntensors + 1, 1);
     l->blank = calloc((size_t)g->ntensors + 1, sizeof *l->blank);
-    if (!l->tensor_halo || !l->blank || recipes_init(&l->recipes, g->ntensors))
+    if (!l->tensor_halo || !l->blank || recipes_init(&l->recipes, g->ntensors) ||
+        halo_plain(g, HALO_TQ, l->tensor_halo))
         return -ENOMEM;
     for (int32_t t = 0; t < g->ntensors; t++) {
-        l->tensor_halo[t] = (uint8_t)halo_plain(g, t, HALO_TQ);
-        if (g->tensor[t].op == GEO_NO_OP || g->tensor[t].dim[CHAN] > RECIPE_MAX_CHANNELS)
+        if (l->tensor_halo[t] == HALO_F32 || g->tensor[t].dim[CHAN] > RECIPE_MAX_CHANNELS)
             continue;
         l->tensor_halo[t] = video ? HALO_VIDEO : HALO_TQ;
         l->blank[t].channels = g->tensor[t].dim[CHAN];

@@ -11,13 +11,17 @@
 
 #include "libsplit/file.h"
 #include "net.h"
+#include "onnx_writer.h"
 
 static const uint8_t model[HALO_SHA_BYTES] = { 1, 2, 3, 250 };
 
 static struct context *some_context(int32_t channels, bool with_before)
 {
     struct context *x = calloc(1, sizeof *x);
-    *x = (struct context){ .channels = channels, .with_before = with_before, .rank = { 0, 0, -7 } };
+    *x = (struct context){ .channels = channels,
+                           .with_sign = with_before, /* of differences */
+                           .with_before = with_before,
+                           .rank = { 0, 0, -7 } };
     x->predictor = calloc((size_t)channels * CONTEXT_QUESTIONS, sizeof *x->predictor);
     for (int32_t c = 1; c < channels; c++)
         x->predictor[c * CONTEXT_QUESTIONS] =
@@ -249,4 +253,76 @@ Test(halo_file, decides_how_tensors_travel)
     f.ntensors = 3;
     halo_file_done(&f);
     net_done(&n);
+}
+
+/* What a node yields, if it became several operators the last one's. */
+static int32_t tensor_of(const struct graph *g, const char *name)
+{
+    for (int32_t t = g->ntensors - 1; t >= 0; t--)
+        if (strcmp(g->tensor[t].name, name) == 0)
+            return t;
+    cr_assert_fail("no tensor is called %s", name);
+    return -1;
+}
+
+/* Which channel is the largest, where one is above a half, and what is computed from both. */
+static struct model_writer places_and_truths(void)
+{
+    struct model_writer m;
+    model_begin(&m, 13);
+    model_input(&m, "x", 4, (const int64_t[]){ 1, 3, 8, 8 });
+    model_floats(&m, "half", 0, NULL, (const float[]){ 0.5F });
+    model_floats(&m, "nothing", 0, NULL, (const float[]){ 0 });
+    model_node(&m, "Sin", "x", "wave");
+    model_node(&m, "ArgMax", "wave", "place");
+    attr_int(&m, "axis", 1);
+    model_node(&m, "Greater", "wave half", "mask");
+    model_node(&m, "Not", "mask", "flat");
+    model_node(&m, "Where", "flat wave nothing", "kept");
+    model_node(&m, "Cast", "wave", "whole");
+    attr_int(&m, "to", ONNX_INT64);
+    model_node(&m, "Neg", "whole", "less");
+    model_node(&m, "Cast", "place", "number");
+    attr_int(&m, "to", ONNX_FLOAT);
+    model_node(&m, "Cast", "less", "float");
+    attr_int(&m, "to", ONNX_FLOAT);
+    model_node(&m, "Add", "number kept", "sum");
+    model_node(&m, "Add", "sum float", "y");
+    model_output(&m, "y");
+    return m;
+}
+
+Test(halo_file, places_and_truths_are_exact_whatever_is_asked_for)
+{
+    static const char *const exact[] = { "x", "place", "flat", "whole", "less", "sum" };
+    static const char *const others[] = { "wave", "kept" };
+    struct model_writer m = places_and_truths();
+    struct onnx_model o;
+    struct graph g;
+    struct diag why = { "" };
+    uint8_t halo[64];
+    cr_assert_eq(model_build(&m, &o, &g, &why), 0, "%s", why.text);
+    cr_assert_leq(g.ntensors, 64);
+    for (int mode = HALO_F16; mode < HALO_MODES; mode++) {
+        cr_assert_eq(halo_plain(&g, (enum halo)mode, halo), 0);
+        for (size_t i = 0; i < sizeof exact / sizeof exact[0]; i++)
+            cr_expect_eq(halo[tensor_of(&g, exact[i])], HALO_F32, "%s by %s", exact[i],
+                         halo_name((enum halo)mode));
+        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+            cr_expect_neq(halo[tensor_of(&g, others[i])], HALO_F32, "%s by %s", others[i],
+                          halo_name((enum halo)mode));
+    }
+
+    const int32_t flat = tensor_of(&g, "flat");
+    struct halo_tensor t = { .tensor = flat,
+                             .name = strdup(g.op[g.tensor[flat].op].name),
+                             .recipe = { .channels = g.tensor[flat].dim[CHAN] } };
+    const struct halo_file f = { .ntensors = 1, .tensor = &t };
+    struct halo_choice c;
+    cr_assert_eq(halo_choose(&c, &f, &g, HALO_TQ, &why), -ESTALE);
+    cr_expect(strstr(why.text, "must be exact"), "%s", why.text);
+    free(t.name);
+    graph_done(&g);
+    onnx_close(&o);
+    model_free(&m);
 }
