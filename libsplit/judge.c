@@ -181,11 +181,13 @@ static double sway_of(const struct judge *j, const struct reference *r, const fl
 static double chance_of(const struct judge *j, const struct reference *r, const float *z, int32_t k,
                         double sway)
 {
-    static const double reach = 4, width = 0.25; /* of the integral over its own error */
+    enum { REACH = 16 }; /* of the integral over its own error, in steps */
+    static const double width = 0.25;
     double chance = 0;
     if (sway <= 0)
         return k == 0;
-    for (double own = -reach; own <= reach; own += width) {
+    for (int at = -REACH; at <= REACH; at++) {
+        const double own = at * width;
         double wins = exp(-own * own / 2) / sqrt(2 * M_PI) * width;
         for (int32_t i = 0; i < j->rivals; i++) {
             const double lead = (double)z[r->best[k]] - (double)z[r->best[i]];
