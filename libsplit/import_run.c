@@ -188,7 +188,7 @@ int fold_by_running(struct import *im, import_fn run)
     if (rc == 0)
         rc = run_graph(im, &w);
     if (rc == 0)
-        rc = import_follow(im);
+        rc = import_follow(&inner);
     for (int32_t i = first; i < im->nvalues && rc == 0; i++)
         if (!im->value[i].constant)
             rc = make_constant(im, &w, &im->value[i]);
