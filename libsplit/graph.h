@@ -367,13 +367,11 @@ bool graph_knows(const struct onnx_node *n);
 /* The geometry of `g` on `nodes` nodes; geometry_done() frees. Returns 0 or -ENOMEM. */
 int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo);
 
-/* Fills plan_options.may_miss, [g->ntensors]: false of tensors that hold places rather than values,
- * or that are computed from such. */
-void graph_may_miss(const struct graph *g, bool *may_miss);
-
 /* Fills `exact`, [g->ntensors]: true of tensors whose values are worth nothing unless they are
  * exact: integers, bools, places, and what is computed from places. */
 void graph_exact(const struct graph *g, bool *exact);
+/* Fills plan_options.may_miss with the others. */
+void graph_may_miss(const struct graph *g, bool *may_miss);
 
 /* Lets the kernels lay out the weights of every operator that `pr` runs (NULL: all), for the
  * output channels that it computes.  May be called again with another program; what is packed

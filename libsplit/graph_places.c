@@ -27,27 +27,34 @@ static bool reads_places(const struct op *op, int32_t i)
                       op->type == OP_GRID_SAMPLE || op->type == OP_ROI_ALIGN);
 }
 
-void graph_may_miss(const struct graph *g, bool *may_miss)
+static void mark_places(const struct graph *g, bool *places)
 {
     for (int32_t t = 0; t < g->ntensors; t++)
-        may_miss[t] = true;
+        places[t] = false;
     for (int32_t o = 0; o < g->nops; o++) {
         const struct op *op = &g->op[o];
-        bool values = !yields_places(op);
+        bool from_places = yields_places(op);
         for (int32_t i = 0; i < op->ninputs; i++) {
             if (reads_places(op, i))
-                may_miss[op->input[i]] = false;
+                places[op->input[i]] = true;
             else
-                values = values && may_miss[op->input[i]];
+                from_places = from_places || places[op->input[i]];
         }
-        if (!values)
-            may_miss[op->output] = false;
+        if (from_places)
+            places[op->output] = true;
     }
 }
 
 void graph_exact(const struct graph *g, bool *exact)
 {
-    graph_may_miss(g, exact);
+    mark_places(g, exact);
     for (int32_t t = 0; t < g->ntensors; t++)
-        exact[t] = !exact[t] || g->tensor[t].whole;
+        exact[t] = exact[t] || g->tensor[t].whole;
+}
+
+void graph_may_miss(const struct graph *g, bool *may_miss)
+{
+    graph_exact(g, may_miss);
+    for (int32_t t = 0; t < g->ntensors; t++)
+        may_miss[t] = !may_miss[t];
 }
