@@ -48,6 +48,7 @@ for i in 1 2; do
     ip -n "$space-pi$i" link set lo up
     cp -a "$place/bookworm" "$tmp/pi$i"
     echo raspberrypi >"$tmp/pi$i/etc/hostname"
+    echo "127.0.1.1 raspberrypi" >>"$tmp/pi$i/etc/hosts"
     install -d -m 700 "$tmp/pi$i/root/.ssh"
     cp "$tmp/key.pub" "$tmp/pi$i/root/.ssh/authorized_keys"
     container_boot "$tmp/pi$i" --network-namespace-path="/run/netns/$space-pi$i" --hostname=raspberrypi &
@@ -119,7 +120,7 @@ step "the picture is what it should be" \
 step "top" "ssh 10.0.0.11 splitctl top --count 1"
 step "the other node's doctor" "ssh 10.0.0.12 splitctl doctor"
 step "its status" "ssh 10.0.0.11 systemctl status splitd --no-pager --lines 0 | grep Status"
-step "uninstall" "ssh 10.0.0.12 'apt purge -y splitd splitctl 2>&1 | tail -2; test ! -e /etc/splitd -a ! -e /var/lib/splitd'"
+step "uninstall" "ssh 10.0.0.12 'apt purge -y splitd splitctl 2>&1 | tail -1; test ! -e /etc/splitd -a ! -e /var/lib/splitd'"
 echo "$((SECONDS - start)) s in all" >>"$transcript"
 for i in 1 2; do
     ip netns exec "$space-user" "$tmp/bin/ssh" "10.0.0.1$i" poweroff >/dev/null 2>&1
