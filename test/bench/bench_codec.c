@@ -83,11 +83,22 @@ static void fill(struct bench *b, unsigned seed)
         }
 }
 
+/* The next frame of a camera that stands still: one value in twenty is another one. */
+static void stir(struct bench *b, float step)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        const float moved = b->values[i] + (uniform() < 0.05F ? step * bell() : 0);
+        b->values[i] = b->with_sign ? moved : fmaxf(0, moved);
+    }
+}
+
 /* ---- Coding */
 
 static void encode(struct bench *b, const struct way *w)
 {
     struct codec_range range = { 0 };
+    if (w->mode == CODEC_VIDEO && b->sender.frames > 0)
+        b->sender.frames = 1; /* always against the first frame, which stays where it is */
     if (w->step > 0) {
         codec_range_add(&range, b->values, b->n);
         b->len = recipe_put(b->message, &b->recipe, 0, b->values, &b->g, &range,
@@ -134,14 +145,19 @@ static struct context *learn(struct bench *b, bool with_before)
     struct fit_samples samples;
     struct context *x = calloc(1, sizeof *x);
     const struct levels l = levels_of(&b->g, b->scratch);
+    const struct levels before = levels_of(&b->g, malloc(recipe_past_bytes(&b->g)));
     const size_t places = SAMPLES * levels_plane(&l);
-    if (!x || fit_samples_init(&samples, CHANNELS, places, with_before))
+    if (!x || !before.level || fit_samples_init(&samples, CHANNELS, places, with_before))
         abort();
     for (unsigned seed = 1; seed <= SAMPLES; seed++) {
         fill(b, seed);
+        levels_of_values(&before, b->values, &b->g, &b->recipe.quantizer);
+        if (with_before)
+            stir(b, b->recipe.quantizer.step);
         levels_of_values(&l, b->values, &b->g, &b->recipe.quantizer);
-        fit_samples_add(&samples, &l, 0, with_before ? &l : NULL);
+        fit_samples_add(&samples, &l, 0, with_before ? &before : NULL);
     }
+    free(before.level);
     if (context_fit(x, &samples, b->with_sign))
         abort();
     fit_samples_done(&samples);
@@ -164,8 +180,10 @@ static void prepare(struct bench *b, const struct way *w)
     b->sender.frames = b->receiver.frames = 0;
     for (int frame = 0; frame < 2 && w->mode == CODEC_VIDEO; frame++) {
         encode(b, w);
-        if (frame == 0)
+        if (frame == 0) {
             decode(b, &(struct way){ .mode = CODEC_VIDEO, .step = 1 });
+            stir(b, w->step);
+        }
     }
 }
 
