@@ -199,14 +199,15 @@ static int choose_answers(struct deployment *d)
     return 0;
 }
 
-/* How the coordinator computes each operator, so that all nodes do. */
-static int put_ways(const struct graph *g, struct msg_plan *msg, struct diag *why)
+/* How each operator is computed, the same on all nodes. */
+static int put_ways(const struct graph *g, const struct plan *p, struct msg_plan *msg,
+                    struct diag *why)
 {
     msg->ways = malloc((size_t)g->nops + 1);
     if (!msg->ways)
         return diag(why, -ENOMEM, "out of memory for the ways of %d operators", g->nops);
     msg->nways = (uint32_t)g->nops;
-    graph_ways(g, msg->ways);
+    graph_ways_of_plan(g, p, msg->ways);
     return 0;
 }
 
@@ -238,7 +239,7 @@ static int encode_program(struct deployment *d, int32_t node, struct diag *why)
 
     rc = encode_recipes(d, &msg, why);
     if (rc == 0)
-        rc = put_ways(&d->network->graph, &msg, why);
+        rc = put_ways(&d->network->graph, &d->plan, &msg, why);
     if (rc < 0)
         goto out;
     put_answers(d, &msg);

@@ -27,6 +27,37 @@ void graph_ways(const struct graph *g, uint8_t *ways)
         ways[i] = g->op[i].type == OP_CONV ? g->op[i].u.conv.way : CONV_BY_COST;
 }
 
+/* The most rows of tensor `t` that a node computes. */
+static int32_t most_rows(const struct plan *p, int32_t t)
+{
+    int32_t most = 0;
+    for (int32_t n = 0; n < p->nodes; n++) {
+        const int32_t rows = box_len(plan_share(p, t, n)->run, ROW);
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+void graph_ways_of_plan(const struct graph *g, const struct plan *p, uint8_t *ways)
+{
+    const struct simd *simd = simd_best();
+    graph_ways(g, ways);
+    for (int32_t i = 0; i < g->nops; i++) {
+        if (g->op[i].type != OP_CONV)
+            continue;
+        struct conv c = conv_of(g, &g->op[i]);
+        const int32_t rows = most_rows(p, g->op[i].output);
+        if (!conv_is_free(&c, simd) || rows == 0 || rows == c.out[ROW])
+            continue;
+        c.out[ROW] = rows;
+        /* Tiles of 4, 2 and 1 rows: what those of a way respect, those before it do, too. */
+        const enum conv_way chosen = (enum conv_way)ways[i];
+        for (enum conv_way way = CONV_DIRECT; way < chosen; way++)
+            if (MARGIN * conv_cost(&c, simd, way) < conv_cost(&c, simd, (enum conv_way)ways[i]))
+                ways[i] = (uint8_t)way;
+    }
+}
+
 int graph_set_ways(struct graph *g, const uint8_t *ways, int32_t n)
 {
     if (n != g->nops)

@@ -7,6 +7,7 @@
 #define LIBSPLIT_TUNE_H
 
 #include "libsplit/graph.h"
+#include "tiling/plan.h"
 
 struct tune_options {
     int64_t limit_ms; /* no measurement begins later than this; what is left stays as it was */
@@ -23,6 +24,10 @@ int graph_tune(struct graph *g, const struct tune_options *o);
 
 /* ways[i] is the way of operator `i` of g->nops, an enum conv_way, 0 where there is no choice. */
 void graph_ways(const struct graph *g, uint8_t *ways);
+/* The ways for nodes that compute as plan `p` says.  On a band of rows, weights are read for fewer
+ * products: a way that reads less of them may cost less than the one that is best for the whole
+ * map.  Only ways whose tiles all cuts of `p` respect, too. */
+void graph_ways_of_plan(const struct graph *g, const struct plan *p, uint8_t *ways);
 /* Takes the ways of another machine, before anything else is done with `g`.  Returns 0, -EPROTO
  * (there are not g->nops of them, or one is none) or -ENOMEM. */
 int graph_set_ways(struct graph *g, const uint8_t *ways, int32_t n);

@@ -124,3 +124,38 @@ Test(tune, ways_of_others_are_checked)
     cr_assert_eq(graph_set_ways(&n.g, ways, OPS), -EPROTO);
     net_done(&n);
 }
+
+/* The ways of a convolution of `rows` rows, planned for `nodes` nodes. */
+static enum conv_way way_in_bands(int32_t rows, int32_t nodes)
+{
+    const struct window same = { { 3, 3 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 } };
+    struct net n;
+    struct geometry geo;
+    struct plan plan;
+    uint8_t ways[1];
+    net_init(&n, 1);
+    net_output(&n, net_conv(&n, net_input(&n, rows, rows, 256, 1), 256, 1, same));
+    cr_assert_eq(conv_choose_all(&n.g, NULL, conv_budget()), 0);
+    cr_assert_eq(graph_geometry(&n.g, nodes, &geo), 0);
+    struct plan_options o = { .placement = PLAN_ROWS, .nodes = nodes };
+    for (int32_t i = 0; i < nodes; i++)
+        o.weight[i] = 1;
+    cr_assert_eq(plan_build(&plan, &geo, &o), 0);
+    graph_ways_of_plan(&n.g, &plan, ways);
+    if (nodes == 1)
+        cr_assert_eq(ways[0], n.g.op[0].u.conv.way);
+    plan_done(&plan);
+    geometry_done(&geo);
+    net_done(&n);
+    return (enum conv_way)ways[0];
+}
+
+/* Sixteen tiles share the reading of the largest kernels; four of them do not pay for it. */
+Test(tune, bands_are_computed_with_fewer_weights)
+{
+    const enum conv_way alone = way_in_bands(14, 1), fourth = way_in_bands(14, 4);
+    cr_assert_leq(fourth, alone);
+    if (alone == CONV_WINOGRAD4)
+        cr_assert_lt(fourth, alone);
+    cr_assert_eq(way_in_bands(112, 4), way_in_bands(112, 1), "bands of 28 rows are large enough");
+}
