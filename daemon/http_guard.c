@@ -17,7 +17,7 @@ static void set_phase(struct visitor *v, enum visit_phase phase, uint64_t now_ms
 
 const char *visitor_remote(const struct visitor *v, char to[VISITOR_REMOTE_BYTES])
 {
-    struct sockaddr_storage at;
+    struct sockaddr_storage at = { 0 };
     socklen_t len = sizeof at;
     char host[64] = "?", port[8] = "?";
 
