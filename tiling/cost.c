@@ -88,8 +88,6 @@ static double travel_us(const struct cost *c, const struct plan *p, int32_t tens
         for (int32_t i = 0; i < count; i++) {
             struct traffic *sender = &traffic[m[i].from], *receiver = &traffic[to];
             const double bytes = message_bytes(c, p, &m[i]);
-            if (plan_halo(p, &m[i]) == HALO_DROP)
-                continue; /* is never sent */
             receiver->in += bytes;
             receiver->messages_in++;
             if (m[i].from == p->nodes)
