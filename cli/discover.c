@@ -129,11 +129,12 @@ void discover_parse(struct discovery *d, const char *text, size_t len)
 
 extern char **environ;
 
-/* Its errors are in other words than ours: they go nowhere. */
-static int start(pid_t *pid, int *from, struct diag *why)
+/* Its errors are in other words than ours: they go nowhere.  Returns the process, or an error. */
+static pid_t start(int *from, struct diag *why)
 {
     static char *const argv[] = { "avahi-browse", "-rpt", "_splitd._tcp", NULL };
     posix_spawn_file_actions_t actions;
+    pid_t pid = -1;
     int ends[2];
 
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -146,13 +147,13 @@ static int start(pid_t *pid, int *from, struct diag *why)
         if (err == 0)
             err = posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
         if (err == 0)
-            err = posix_spawnp(pid, argv[0], &actions, NULL, argv, environ);
+            err = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
         posix_spawn_file_actions_destroy(&actions);
     }
     close(ends[1]);
     if (err == 0) {
         *from = ends[0];
-        return 0;
+        return pid;
     }
     close(ends[0]);
     if (err == ENOENT)
@@ -183,14 +184,15 @@ static size_t read_all(int fd, char *text, size_t cap, int64_t until_ns)
 int discover(struct discovery *d, int timeout_ms, struct diag *why)
 {
     char *text = malloc(MAX_BYTES);
-    pid_t pid;
-    int fd = -1, status = 0;
+    int fd = -1, status = 0, rc = 0;
 
     if (!text)
         return diag(why, -ENOMEM, "memory is short");
-    int rc = start(&pid, &fd, why);
-    if (rc < 0)
+    const pid_t pid = start(&fd, why);
+    if (pid < 0) {
+        rc = pid;
         goto out;
+    }
     const int64_t until_ns = clock_ns() + (int64_t)timeout_ms * 1000000;
     const size_t len = read_all(fd, text, MAX_BYTES, until_ns);
     close(fd);
