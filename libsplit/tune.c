@@ -50,6 +50,8 @@ void graph_ways_of_plan(const struct graph *g, const struct plan *p, uint8_t *wa
         if (!conv_is_free(&c, simd) || rows == 0 || rows == c.out[ROW])
             continue;
         c.out[ROW] = rows;
+        if (conv_cost(&c, simd, (enum conv_way)ways[i]) < LEAST_COST)
+            continue; /* the bits of one node are worth more */
         /* Tiles of 4, 2 and 1 rows: what those of a way respect, those before it do, too. */
         const enum conv_way chosen = (enum conv_way)ways[i];
         for (enum conv_way way = CONV_DIRECT; way < chosen; way++)
@@ -207,7 +209,7 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 static void processor(char *to, size_t cap)
 {
     char line[KEY_BYTES];
-    FILE *f = fopen("/proc/cpuinfo", "r");
+    FILE *f = fopen("/proc/cpuinfo", "re");
     to[0] = '\0';
     while (f && fgets(line, sizeof line, f)) {
         /* x86; ARM, where the part's number is all there is */
@@ -248,7 +250,7 @@ static void make_key(const struct graph *g, char key[KEY_BYTES])
 static bool load_ways(const char *file, const char *key, uint8_t *ways, int32_t n)
 {
     char line[KEY_BYTES + 1];
-    FILE *f = fopen(file, "r");
+    FILE *f = fopen(file, "re");
     bool sound = f && fgets(line, sizeof line, f) != NULL;
     if (sound)
         line[strcspn(line, "\n")] = '\0';
@@ -265,7 +267,7 @@ static bool load_ways(const char *file, const char *key, uint8_t *ways, int32_t 
 
 static void save_ways(const char *file, const char *key, const uint8_t *ways, int32_t n)
 {
-    FILE *f = fopen(file, "w");
+    FILE *f = fopen(file, "we");
     if (!f)
         return;
     fprintf(f, "%s\n", key);

@@ -26,7 +26,8 @@ int graph_tune(struct graph *g, const struct tune_options *o);
 void graph_ways(const struct graph *g, uint8_t *ways);
 /* The ways for nodes that compute as plan `p` says.  On a band of rows, weights are read for fewer
  * products: a way that reads less of them may cost less than the one that is best for the whole
- * map.  Only ways whose tiles all cuts of `p` respect, too. */
+ * map.  Only ways whose tiles all cuts of `p` respect, too, and only where that is much: the last
+ * bits are then no longer those of one node. */
 void graph_ways_of_plan(const struct graph *g, const struct plan *p, uint8_t *ways);
 /* Takes the ways of another machine, before anything else is done with `g`.  Returns 0, -EPROTO
  * (there are not g->nops of them, or one is none) or -ENOMEM. */
