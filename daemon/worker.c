@@ -462,6 +462,15 @@ static void reap(struct worker *w)
 
 static void on_reap(uv_timer_t *timer) { reap(timer->data); }
 
+/* The coordinator needs the plan no more. */
+static void forget_plan(struct worker *w, const struct header *h)
+{
+    for (struct session *s = w->sessions; s; s = s->next)
+        if (!s->closed && s->epoch == h->epoch && s->number == h->plan)
+            close_session(w, s);
+    reap(w);
+}
+
 /* Pool thread: touches nothing but the session and the load_ fields. */
 static void load_work(uv_work_t *req)
 {
@@ -749,7 +758,10 @@ void worker_message(struct worker *w, int32_t node, const struct header *h, cons
         start_frame(w, h);
         return;
     case MSG_CANCEL:
-        cancel_frame(w, h);
+        if (h->frame == 0)
+            forget_plan(w, h);
+        else
+            cancel_frame(w, h);
         return;
     default:
         log_event(LOG_WARN, "message-dropped", "node=%s type=%d reason=\"not for a worker\"",

@@ -33,7 +33,7 @@ enum msg_type {
     MSG_FRAME = 10,      /* empty; coordinator to node: run `frame` of `plan` */
     MSG_HALO = 11,       /* a message of quant/codec.h, or of libsplit/answer.h; any to any node */
     MSG_FRAME_DONE = 12, /* proto/frame.h; node to coordinator */
-    MSG_CANCEL = 13,     /* empty; coordinator to node: forget `frame` */
+    MSG_CANCEL = 13,     /* empty; coordinator to node: forget `frame`; 0: all of `plan` */
     MSG_LINKS = 14,      /* proto/links.h; node to coordinator */
     MSG_HEALTH = 15,     /* proto/health.h; node to coordinator, now and then */
     MSG_TYPES

@@ -259,6 +259,22 @@ Test(worker, a_cancelled_frame_ends_and_the_next_one_runs)
     cluster_close(&c);
 }
 
+Test(worker, a_plan_that_is_withdrawn_is_forgotten)
+{
+    open_planned(2, 1);
+    expect_frame(1, 7);
+    for (int32_t i = 0; i < 2; i++)
+        cluster_send(&c, i, MSG_CANCEL, 0);
+    for (int32_t i = 0; i < 2; i++)
+        cluster_send(&c, i, MSG_CANCEL, 0); /* of a plan that nobody knows */
+    cluster_start(&c, 2);
+    await_ends(0, 2);
+    await_ends(1, 2);
+    for (int32_t i = 0; i < 2; i++)
+        cr_expect_eq(c.member[i].done[1].status, -ESTALE);
+    cluster_close(&c);
+}
+
 /* Half of the inputs of a cancelled frame, then the next frame: nothing of the old one is used. */
 Test(worker, the_inputs_of_a_cancelled_frame_are_forgotten)
 {
