@@ -360,6 +360,9 @@ static void print_result(const struct options *o, const struct halo_file *f, con
     if (isfinite(m->drop))
         printf("%+.3f +- %.3f %s lost, ", m->drop, m->drop_error, o->decibels ? "dB" : "points");
     printf("relative error %.4f\n", m->error);
+    printf("q8 %s the budget there, q4 %s it\n",
+           f->within & halo_bit(HALO_Q8) ? "keeps to" : "exceeds",
+           f->within & halo_bit(HALO_Q4) ? "keeps to" : "exceeds");
 }
 
 static enum judge_goal goal_of(const struct sidecar *s)

@@ -627,7 +627,7 @@ static int measure(struct bench *b)
     const int32_t known = count_known(b), inputs = measure_inputs(b, known);
     const double film_runs = b->o->video ? 2 * VIDEO_FRAMES : 0;
     b->total = 2.0 * b->n + (double)b->nsubjects * (ANCHORS + 1) * inputs +
-               (double)SEARCHES * known + film_runs;
+               (double)SEARCHES * known + film_runs + 3.0 * (known < b->n ? b->n - known : known);
     for (int32_t i = 0; i < b->nsubjects; i++) {
         const int err = measure_subject(b, &b->subject[i], inputs);
         if (err)
@@ -660,6 +660,25 @@ static int write_file(struct bench *b, struct halo_file *f)
     return 0;
 }
 
+/* Would the inputs that verify lose no more with all halos of a plain mode? */
+static int verify_plain(struct bench *b, bool held_out, enum halo mode, uint32_t *within)
+{
+    struct lab_options o = b->o->lab;
+    struct lab *by_recipes = b->lab;
+    struct verdict v;
+    double bytes;
+    o.plain = mode;
+    b->lab = NULL;
+    int err = lab_open(&b->lab, &o, b->why);
+    if (!err)
+        err = judge_all(b, held_out, &v, &bytes);
+    if (!err && v.loss <= b->o->budget)
+        *within |= halo_bit(mode);
+    lab_close(b->lab);
+    b->lab = by_recipes;
+    return err;
+}
+
 static int calibrate_all(struct bench *b, struct halo_file *f)
 {
     struct verdict v;
@@ -675,6 +694,10 @@ static int calibrate_all(struct bench *b, struct halo_file *f)
         err = learn_all(b);
     if (!err)
         err = judge_all(b, verifies, &v, &f->measured.bytes);
+    if (!err)
+        err = verify_plain(b, verifies, HALO_Q8, &f->within);
+    if (!err)
+        err = verify_plain(b, verifies, HALO_Q4, &f->within);
     if (err)
         return err;
     f->measured.inputs = v.inputs;

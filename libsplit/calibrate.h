@@ -5,7 +5,8 @@
  * is measured alone at a few steps, what lies between is interpolated, and a Lagrange multiplier
  * decides between bytes and error for all of them; the multiplier follows from the loss, which is
  * measured with all tensors coarse at once.  Contexts are learned from samples at the end, and
- * inputs that nothing was chosen by say what it really costs.
+ * inputs that nothing was chosen by say what it really costs, and whether q8 and q4 would cost no
+ * more than the budget, which a cluster with a fast network prefers.
  *
  * Steps are multiples of a tensor's standard deviation, thresholds 0.6 of a step. */
 #ifndef LIBSPLIT_CALIBRATE_H

@@ -366,6 +366,23 @@ static int get_measured(struct parse *p, const cJSON *root, struct halo_measure 
     return err;
 }
 
+static int get_within(const struct parse *p, const cJSON *root, uint32_t *within)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "within"), *v;
+    *within = 0;
+    if (!list) /* of a version that did not look */
+        return 0;
+    if (!cJSON_IsArray(list))
+        return wrong(p, "within", "is no list");
+    cJSON_ArrayForEach(v, list) {
+        const int mode = cJSON_IsString(v) ? halo_parse(v->valuestring) : -EINVAL;
+        if (mode != HALO_Q8 && mode != HALO_Q4)
+            return wrong(p, "within", "has an entry that is neither \"q8\" nor \"q4\"");
+        *within |= halo_bit((enum halo)mode);
+    }
+    return 0;
+}
+
 static int check_sums(const struct parse *p, const cJSON *root, struct halo_file *f,
                       const uint8_t sha[HALO_SHA_BYTES])
 {
@@ -391,8 +408,8 @@ static int check_sums(const struct parse *p, const cJSON *root, struct halo_file
 static int parse_root(struct parse *p, const cJSON *root, struct halo_file *f,
                       const uint8_t sha[HALO_SHA_BYTES])
 {
-    static const char *const keys[] = { "model",    "recipes", "nodes", "budget",
-                                        "measured", "tensors", NULL };
+    static const char *const keys[] = { "model",    "recipes", "nodes",   "budget",
+                                        "measured", "within",  "tensors", NULL };
     const char *budget = "";
     int err = check_keys(p, root, keys);
     if (!err)
@@ -402,6 +419,8 @@ static int parse_root(struct parse *p, const cJSON *root, struct halo_file *f,
     snprintf(f->budget, sizeof f->budget, "%s", budget);
     if (!err)
         err = get_measured(p, root, &f->measured);
+    if (!err)
+        err = get_within(p, root, &f->within);
     if (!err)
         err = get_tensors(p, root, f);
     return err ? err : check_sums(p, root, f, sha);
@@ -468,6 +487,15 @@ static cJSON *measured_json(const struct halo_measure *m)
     add_number(o, "drop", m->drop);
     add_number(o, "drop_error", m->drop_error);
     return o;
+}
+
+static cJSON *within_json(uint32_t within)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int h = 0; h < HALO_MODES; h++)
+        if (within & halo_bit((enum halo)h))
+            cJSON_AddItemToArray(list, cJSON_CreateString(halo_name((enum halo)h)));
+    return list;
 }
 
 static cJSON *rest_json(const struct recipe *r)
@@ -547,6 +575,7 @@ static cJSON *file_json(const struct halo_file *f)
     add_number(root, "nodes", f->nodes);
     cJSON_AddStringToObject(root, "budget", f->budget);
     holds = add_item(root, "measured", measured_json(&f->measured)) && holds;
+    holds = add_item(root, "within", within_json(f->within)) && holds;
     for (int32_t i = 0; i < f->ntensors; i++) {
         cJSON *o = tensor_json(&f->tensor[i]);
         holds = o && cJSON_AddItemToArray(list, o) && holds;

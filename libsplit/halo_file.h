@@ -12,6 +12,8 @@
  *       "agreement": 0.97,         answers that stayed the same; null where there are no classes
  *       "drop": 0.3,               points of accuracy (pictures: dB) lost; null without labels
  *       "drop_error": 0.2 },       its standard error
+ *     "within": ["q8"],            of "q8" and "q4" what costs these inputs no more than the budget
+ *                                  either; files without it: unknown, so none
  *     "tensors": [ {
  *       "tensor": 12,              in the network as this version of splitd reads it
  *       "operator": "conv1",       that yields it
@@ -58,6 +60,7 @@ struct halo_file {
     int32_t nodes;
     char budget[HALO_BUDGET_MAX + 1];
     struct halo_measure measured;
+    uint32_t within; /* halo_bit() of HALO_Q8, HALO_Q4 */
     int32_t ntensors;
     struct halo_tensor *tensor; /* owned */
 };

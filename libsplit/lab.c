@@ -205,15 +205,16 @@ void lab_forget(struct lab *l) { split_forget(l->session); }
 /* ---- Life */
 
 /* Every tensor that a recipe may be for gets one that nobody uses. */
-static int give_blanks(struct lab *l, bool video)
+static int give_blanks(struct lab *l, bool video, enum halo plain)
 {
     const struct graph *g = &l->graph;
+    const bool by_recipes = plain == HALO_F32;
     l->tensor_halo = calloc((size_t)g->ntensors + 1, 1);
     l->blank = calloc((size_t)g->ntensors + 1, sizeof *l->blank);
     if (!l->tensor_halo || !l->blank || recipes_init(&l->recipes, g->ntensors) ||
-        halo_plain(g, HALO_TQ, l->tensor_halo))
+        halo_plain(g, by_recipes ? HALO_TQ : plain, l->tensor_halo))
         return -ENOMEM;
-    for (int32_t t = 0; t < g->ntensors; t++) {
+    for (int32_t t = 0; t < g->ntensors && by_recipes; t++) {
         if (l->tensor_halo[t] == HALO_F32 || g->tensor[t].dim[CHAN] > RECIPE_MAX_CHANNELS)
             continue;
         l->tensor_halo[t] = video ? HALO_VIDEO : HALO_TQ;
@@ -245,7 +246,7 @@ static int open_all(struct lab *l, const struct lab_options *o, struct diag *why
     if (err)
         return err;
     l->has_graph = true;
-    if (give_blanks(l, o->video))
+    if (give_blanks(l, o->video, o->plain))
         return diag(why, -ENOMEM, "out of memory for a calibration");
     l->options = (struct plan_options){ .placement = PLAN_MIXED,
                                         .nodes = o->nodes,

@@ -22,6 +22,7 @@ struct lab_options {
     enum plan_policy policy;
     int32_t head_bytes; /* of a message, to be counted with it */
     bool video;         /* messages may build on those of the frame before */
+    enum halo plain;    /* but HALO_F32: everything travels so, and no tensor takes a recipe */
 };
 
 /* Returns 0 or a negative errno with `*why`. */

@@ -18,8 +18,11 @@ enum halo {
     HALO_DROP,  /* nothing is sent: what a node misses reads as zero, or as the recipe says */
     HALO_MODES,
     HALO_AUTO = HALO_MODES /* of options, not of messages: HALO_TQ where a model is calibrated, else
-                            * HALO_F32 */
+                            * HALO_F32; daemons measure, see daemon/trial.h */
 };
+
+/* Of a set. */
+static inline uint32_t halo_bit(enum halo h) { return UINT32_C(1) << h; }
 
 /* "f32", "f16", "q8", "q4", "tq", "video" or "drop"; HALO_AUTO: "auto". */
 const char *halo_name(enum halo h);

@@ -358,6 +358,11 @@ calibrating() {
     succeeds "calibrate" "on 5 held out: .* points lost" calibrate "$dir/fashion.onnx" --local 2 --video \
         --images conf/demo/fashion --labels "$dir/labels.tsv" --budget 5%
     printed "what it saves" "bytes a frame between 2 nodes in place of [0-9]+ "
+    printed "what plain modes cost" "^q8 keeps to the budget there, q4 (keeps to|exceeds) it$"
+    holds "the file vouches for q8" grep -q '"within":.*"q8"' "$dir/fashion.halo.json"
+    succeeds "calibrate for almost no loss" "^q8 exceeds the budget there, q4 exceeds it$" \
+        calibrate "$dir/fashion.onnx" --local 4 --images conf/demo/fashion --budget 0.0001% --gamma -o "$tmp/strict.json"
+    holds "then the file vouches for nothing" grep -q '"within":.*\[\]' "$tmp/strict.json"
     for halo in tq video drop f32; do
         succeeds "run with halos of $halo" "ankle boot" run "$dir/fashion.onnx" $boot --local 2 --halo $halo
     done

@@ -44,6 +44,7 @@ static struct halo_file sample(void)
                                          .agreement = 0.97,
                                          .drop = NAN,
                                          .drop_error = NAN },
+                           .within = halo_bit(HALO_Q8),
                            .ntensors = 3 };
     memcpy(f.model, model, sizeof model);
     f.tensor = calloc(3, sizeof *f.tensor);
@@ -89,6 +90,7 @@ static void expect_same(const struct halo_file *a, const struct halo_file *b)
     cr_assert_eq(a->measured.bytes, b->measured.bytes);
     cr_assert_eq(a->measured.error, b->measured.error);
     cr_assert_eq(isnan(a->measured.drop), isnan(b->measured.drop));
+    cr_assert_eq(a->within, b->within);
     cr_assert_eq(a->ntensors, b->ntensors);
     for (int32_t i = 0; i < a->ntensors; i++) {
         const struct halo_tensor *s = &a->tensor[i], *t = &b->tensor[i];
@@ -113,6 +115,23 @@ Test(halo_file, what_is_written_is_read)
     char *text = text_of(&f, &len);
     cr_assert_eq(halo_file_parse(&again, text, len, "x.halo.json", model, &why), 0, "%s", why.text);
     expect_same(&f, &again);
+    halo_file_done(&again);
+    halo_file_done(&f);
+    free(text);
+}
+
+/* Of a version that did not look which plain modes keep to the budget. */
+Test(halo_file, an_older_file_vouches_for_no_plain_mode)
+{
+    struct halo_file f = sample(), again;
+    struct diag why = { "" };
+    size_t len;
+    char *text = text_of(&f, &len), *key = strstr(text, "\"within\"");
+    cr_assert_not_null(key);
+    char *rest = strstr(key, "],") + 2;
+    memmove(key, rest, strlen(rest) + 1);
+    cr_assert_eq(halo_file_parse(&again, text, strlen(text), "x", model, &why), 0, "%s", why.text);
+    cr_expect_eq(again.within, 0);
     halo_file_done(&again);
     halo_file_done(&f);
     free(text);
@@ -173,6 +192,12 @@ Test(halo_file, damage_is_told)
         { "\"model\":\t\"0102", "\"model\":\t\"x", -EINVAL, "model is no SHA-256" },
         { "\"recipes\":\t\"", "\"recipes\":\t\"0", -EINVAL, "recipes is no text" },
         { "\"drop\":\tnull", "\"drop\":\tfalse", -EINVAL, "measured.drop is no number" },
+        { "[\"q8\"]", "[\"q8\", \"q4\"]", 0, "" },
+        { "[\"q8\"]", "[]", 0, "" },
+        { "[\"q8\"]", "[\"q5\"]", -EINVAL, "within has an entry that is neither" },
+        { "[\"q8\"]", "[\"f32\"]", -EINVAL, "within has an entry that is neither" },
+        { "[\"q8\"]", "[8]", -EINVAL, "within has an entry that is neither" },
+        { "[\"q8\"]", "\"q8\"", -EINVAL, "within is no list" },
         { "{", "[", -EINVAL, "is no JSON" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
