@@ -121,10 +121,27 @@ static int print_shares(const cJSON *status, const char *model)
     return rc;
 }
 
+/* How halos travel, and what the ways took that were tried. */
+static void print_halo(const cJSON *model)
+{
+    const cJSON *time, *times = cJSON_GetObjectItemCaseSensitive(model, "halo_ms");
+    const char *before = " (measured: ";
+
+    if (!cJSON_IsString(cJSON_GetObjectItemCaseSensitive(model, "halo")))
+        return;
+    printf("halos by %s", status_text(model, "halo"));
+    cJSON_ArrayForEach(time, times) {
+        printf("%s%s %.2f ms", before, time->string, time->valuedouble);
+        before = ", ";
+    }
+    printf("%s\n", cJSON_GetArraySize(times) > 0 ? ")" : "");
+}
+
 static int print_model(const cJSON *status, const cJSON *model)
 {
     printf("\nmodel %s (%s): %s\n", status_text(model, "name"), status_text(model, "task"),
            status_of_model(model));
+    print_halo(model);
     return status_text(model, "problem")[0] != '\0'
                ? 0
                : print_shares(status, status_text(model, "name"));

@@ -258,6 +258,17 @@ static void add_node(const struct api *a, cJSON *list, int32_t node)
     cJSON_AddItemToArray(list, json);
 }
 
+/* What each way to send halos took, as far as it is known. */
+static void add_trial(cJSON *json, const struct trial *t)
+{
+    cJSON *times = cJSON_AddObjectToObject(json, "halo_ms");
+
+    for (int32_t i = 0; t && i < t->n; i++)
+        if (trial_median(t, i) > 0)
+            cJSON_AddNumberToObject(times, halo_name(t->way[i].halo),
+                                    ms((uint64_t)trial_median(t, i)));
+}
+
 static void add_model(const struct api *a, cJSON *list, int32_t i)
 {
     struct model_info m;
@@ -271,6 +282,11 @@ static void add_model(const struct api *a, cJSON *list, int32_t i)
         cJSON_AddStringToObject(json, "task", sidecar_task_name(m.sidecar->task));
     else
         cJSON_AddNullToObject(json, "task");
+    if (m.halo)
+        cJSON_AddStringToObject(json, "halo", m.halo);
+    else
+        cJSON_AddNullToObject(json, "halo");
+    add_trial(json, m.trial);
     cJSON_AddItemToArray(list, json);
 }
 

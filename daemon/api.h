@@ -14,7 +14,9 @@
  *                                   "pack_ms", "send_ms", "sent_bytes", "received_bytes",
  *                                   "halo_bytes", "sent_messages", "received_messages",
  *                                   "concealed", "arena_bytes", "weight_bytes" } ] } ],
- *       "models": [ { "name", "ready", "problem": "" if none, "task": null while it loads } ],
+ *       "models": [ { "name", "ready", "problem": "" if none, "task": null while it loads,
+ *                     "halo": how values travel between nodes, null without a plan,
+ *                     "halo_ms": { "tq": 20.5, ... } what the ways took that were tried } ],
  *       "queue": { "waiting", "running", "limit" },
  *       "counters": { "answered", "answered_ms", "refused", "failed", "frames", "repeated",
  *                     "concealed" } }

@@ -110,7 +110,8 @@ static int set_size(const struct place *p, const struct key *k, const cJSON *v, 
 
 static int set_halo(const struct place *p, const struct key *k, const cJSON *v, void *object)
 {
-    const int mode = cJSON_IsString(v) ? halo_parse(v->valuestring) : -EINVAL;
+    const char *text = cJSON_IsString(v) ? v->valuestring : "";
+    const int mode = strcmp(text, halo_name(HALO_AUTO)) == 0 ? HALO_AUTO : halo_parse(text);
     if (mode < 0)
         return fail(p, k->name, "expected %s", k->meaning);
     const enum halo halo = (enum halo)mode;
@@ -423,7 +424,7 @@ static const struct key top_keys[] = {
     { "request_timeout_ms", set_int, FIELD(config, request_timeout_ms), 100, 600000, false,
       "milliseconds" },
     { "halo", set_halo, FIELD(config, halo), 0, 0, false,
-      "\"f32\", \"f16\", \"q8\", \"q4\", \"tq\", \"video\" or \"drop\"" },
+      "\"f32\", \"f16\", \"q8\", \"q4\", \"tq\", \"video\", \"drop\" or \"auto\"" },
     { "late_halo", set_late_halo, FIELD(config, conceal), 0, 0, false, "\"wait\" or \"conceal\"" },
     { "late_halo_ms", set_int, FIELD(config, late_ms), 1, PLAN_MAX_LATE_MS, false, "milliseconds" },
     { "policy", set_policy, FIELD(config, policy), 0, 0, false,

@@ -21,8 +21,10 @@
  *     "request_timeout_ms": 30000,             100..600000
  *     "halo": "f32",                           between nodes: f32 (exact), f16, q8 or q4; tq, or
  *                                              video for a still camera: as the model's halo file
- *                                              says (splitctl calibrate); drop: nothing.  Default:
- *                                              tq where a model has a halo file, else f32
+ *                                              says (splitctl calibrate); drop: nothing; auto, the
+ *                                              default: f32 where a model has no halo file, else
+ *                                              the fastest of tq, f32, f16 and what the file
+ *                                              vouches for, by measuring (daemon/trial.h)
  *     "late_halo": "wait",                     what nodes do about halos that are late: wait, or
  *                                              conceal: put their own border rows in their place.
  *                                              Answers say how many were ("splitd_concealed")

@@ -413,14 +413,19 @@ static bool model_ready(const struct model *m)
 void coordinator_model(const struct coordinator *c, int32_t i, struct model_info *info)
 {
     const struct model *m = &c->model[i];
+    const struct network *n = m->networks;
+    const struct deployment *d = n ? n->current : NULL;
 
-    *info = (struct model_info){ .name = m->config->name,
-                                 .ready = model_ready(m),
-                                 .problem = m->problem.text,
-                                 .onnx = m->state == MODEL_LOADED ? &m->onnx : NULL,
-                                 .graph =
-                                     m->state == MODEL_LOADED && m->fixed ? &m->fixed->graph : NULL,
-                                 .sidecar = m->state == MODEL_LOADED ? &m->sidecar : NULL };
+    *info =
+        (struct model_info){ .name = m->config->name,
+                             .ready = model_ready(m),
+                             .problem = m->problem.text,
+                             .onnx = m->state == MODEL_LOADED ? &m->onnx : NULL,
+                             .graph =
+                                 m->state == MODEL_LOADED && m->fixed ? &m->fixed->graph : NULL,
+                             .sidecar = m->state == MODEL_LOADED ? &m->sidecar : NULL,
+                             .halo = d && d->state == DEPLOY_READY ? halo_name(d->halo.mode) : NULL,
+                             .trial = n && n->trial.n > 0 ? &n->trial : NULL };
 }
 
 bool coordinator_ready(const struct coordinator *c)

@@ -11,6 +11,7 @@
 
 #include "daemon/config.h"
 #include "daemon/mesh.h"
+#include "daemon/trial.h"
 #include "libsplit/graph.h"
 #include "libsplit/sidecar.h"
 #include "proto/frame.h"
@@ -98,6 +99,9 @@ struct model_info {
     const struct onnx_model *onnx; /* NULL while it loads */
     const struct graph *graph;     /* NULL where the input's size is open */
     const struct sidecar *sidecar;
+    /* Of the network that is fixed, or was asked for last: */
+    const char *halo;          /* how values travel between nodes; NULL without a plan */
+    const struct trial *trial; /* of the ways to choose from; NULL: nothing was measured */
 };
 int32_t coordinator_models(const struct coordinator *c);
 void coordinator_model(const struct coordinator *c, int32_t i, struct model_info *info);

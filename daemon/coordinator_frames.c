@@ -86,6 +86,17 @@ static void maybe_free(struct flight *f)
         f->state = FLIGHT_FREE;
 }
 
+bool flights_landed(struct deployment *d)
+{
+    bool landed = true;
+
+    for (int32_t i = 0; i < DEPTH; i++) {
+        maybe_free(&d->flight[i]);
+        landed = landed && d->flight[i].state == FLIGHT_FREE;
+    }
+    return landed;
+}
+
 static void send_to_nodes(const struct flight *f, enum msg_type type)
 {
     const struct deployment *d = f->deployment;
@@ -215,11 +226,22 @@ static void after_pack(uv_work_t *work, int status)
     uv_async_send(&d->c->wake);
 }
 
+/* Nothing that anybody waits for is under way. */
+static bool all_quiet(const struct coordinator *c)
+{
+    for (const struct deployment *d = c->deployments; d; d = d->next)
+        for (int32_t i = 0; i < DEPTH; i++)
+            if (d->flight[i].job)
+                return false;
+    return true;
+}
+
 static void start(struct flight *f, struct job *j)
 {
     struct deployment *d = f->deployment;
     struct coordinator *c = d->c;
 
+    f->alone = d->tried && all_quiet(c);
     f->state = FLIGHT_PACKING;
     f->job = j;
     f->frame = d->next_frame++;
@@ -229,7 +251,7 @@ static void start(struct flight *f, struct job *j)
     f->work.data = f;
     f->working = true;
     mailbox_clear(f->inbox);
-    c->counts.frames++;
+    f->started = ++c->counts.frames;
     c->counts.repeated += j->flew;
     j->flew = true;
     j->flight = f;
@@ -243,15 +265,19 @@ static void start(struct flight *f, struct job *j)
 
 bool flights_dispatch(struct network *n)
 {
-    struct deployment *d = n->current;
     const uint64_t now = uv_now(n->model->c->loop);
 
+    if (n->heir && n->heir->state == DEPLOY_READY && flights_landed(n->current))
+        network_switch(n);
+    else if (n->heir && n->heir->state == DEPLOY_READY)
+        return n->waiting != NULL; /* it takes over soon */
+    struct deployment *d = n->current;
     while (d && d->state == DEPLOY_READY && n->waiting && n->waiting->not_before_ms <= now) {
         struct flight *f = &d->flight[d->next_frame % DEPTH];
         struct job *j = n->waiting;
         maybe_free(f);
-        if (f->state != FLIGHT_FREE)
-            break; /* frames start in order */
+        if (f->state != FLIGHT_FREE || (d->tried && !flights_landed(d)))
+            break; /* frames start in order, those that are timed one at a time */
         job_unwait(j);
         start(f, j);
     }
@@ -326,6 +352,13 @@ static void after_collect(uv_work_t *work, int status)
     uv_async_send(&d->c->wake);
 }
 
+/* From the first message to the last, if no other frame was in the way. */
+static int64_t flown_ns(const struct flight *f)
+{
+    const bool alone = f->alone && f->started == f->deployment->c->counts.frames;
+    return alone ? clock_ns() - f->sent_ns : 0;
+}
+
 static void collect(struct flight *f)
 {
     f->state = FLIGHT_COLLECTING;
@@ -335,6 +368,7 @@ static void collect(struct flight *f)
     job_trace_clocks(f->job->trace, f->deployment);
     f->working = true;
     coordinator_work(f->deployment->c, &f->work, on_collect, after_collect);
+    network_flew(f->deployment, flown_ns(f));
 }
 
 static void maybe_collect(struct flight *f)

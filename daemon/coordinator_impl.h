@@ -106,6 +106,8 @@ struct flight {
     uint32_t concealed; /* halos that these nodes did without */
     bool fresh;         /* some were in a frame before: the next one builds on none */
     int64_t sent_ns;    /* when the nodes were told */
+    bool alone;         /* when it started nothing else was under way */
+    uint64_t started;   /* coordinator.counts.frames then, itself included */
     uint64_t drain_ms;
     bool working; /* `work` is with the pool */
     uv_work_t work;
@@ -126,6 +128,8 @@ struct deployment {
     uint32_t epoch, number;
     enum { DEPLOY_PREPARING, DEPLOY_OFFERED, DEPLOY_READY, DEPLOY_RETIRED } state;
     uint32_t nodes_mask; /* by index in cluster.json */
+    enum halo wanted;    /* how halos travel, before halo_choose() says what "auto" means */
+    bool tried;          /* its frames are timed for network.trial, one at a time */
     int32_t nodes;
     uint8_t member[PLAN_MAX_NODES];
     int32_t weight[PLAN_MAX_NODES];
@@ -162,8 +166,12 @@ struct network {
     int32_t status;
     uv_work_t work;
     struct deployment *current; /* the one to use, prepared or being prepared */
-    uint32_t unusable;          /* nodes that refused it */
-    struct diag refusal;        /* the last refusal */
+    struct deployment *heir;    /* on the same nodes with other halos: takes over from `current`,
+                                 * which serves meanwhile, once it is ready; or NULL */
+    struct trial trial;         /* of the halos for as many nodes as `current` has */
+    uint8_t chosen[CONFIG_MAX_NODES + 1]; /* enum halo by number of nodes; HALO_AUTO: none yet */
+    uint32_t unusable;                    /* nodes that refused it */
+    struct diag refusal;                  /* the last refusal */
     struct job *waiting, **last_waiting;
 };
 
@@ -268,7 +276,12 @@ void extents_inputs(const struct extents *e, const struct onnx_model *m,
                     struct graph_input inputs[PLAN_MAX_INPUTS]);
 /* Sees to it that `n` has a deployment for the present nodes, if somebody wants one. */
 void network_deploy(struct network *n);
+/* With it goes what was to follow it. */
 void deployment_retire(struct deployment *d);
+/* Puts network.heir, which is ready, in the place of `current`, of which nothing flies. */
+void network_switch(struct network *n);
+/* A frame of `d` took so long, 0: unknown, see trial_frame(). */
+void network_flew(struct deployment *d, int64_t ns);
 void deployment_ack(struct coordinator *c, int32_t node, const struct header *h,
                     const uint8_t *body);
 struct deployment *deployment_find(struct coordinator *c, uint32_t number);
@@ -279,8 +292,9 @@ int32_t deployment_plan_node(const struct deployment *d, int32_t node); /* -1: n
 /* coordinator_frames.c */
 int flight_init(struct flight *f, struct deployment *d);
 void flight_done(struct flight *f);
-bool flight_idle(const struct flight *f); /* nobody uses its memory */
-bool flights_dispatch(struct network *n); /* starts what can start; false: nothing waits */
+bool flight_idle(const struct flight *f);  /* nobody uses its memory */
+bool flights_landed(struct deployment *d); /* a frame may start in each of its flights */
+bool flights_dispatch(struct network *n);  /* starts what can start; false: nothing waits */
 /* Cancels a flight that is RUNNING.  Returns its job, which is the caller's again; NULL, and
  * does nothing, in any other state. */
 struct job *flight_give_up(struct flight *f);

@@ -47,6 +47,7 @@ struct network *network_new(struct model *m)
         return NULL;
     n->model = m;
     n->last_waiting = &n->waiting;
+    memset(n->chosen, HALO_AUTO, sizeof n->chosen);
     return n;
 }
 
@@ -312,8 +313,8 @@ static int prepare(struct deployment *d, struct diag *why)
     int rc = graph_geometry(&n->graph, d->nodes, &d->geo);
     if (rc < 0)
         return diag(why, rc, "%s: no geometry for %d nodes: %s", file, d->nodes, strerror(-rc));
-    rc = halo_choose(&d->halo, n->model->has_halo ? &n->model->halo : NULL, &n->graph,
-                     d->c->config->halo, why);
+    rc = halo_choose(&d->halo, n->model->has_halo ? &n->model->halo : NULL, &n->graph, d->wanted,
+                     why);
     if (rc < 0)
         return rc;
     options.halo = d->halo.mode;
@@ -394,6 +395,8 @@ static void offer_programs(struct deployment *d)
     drop_messages(d);
 }
 
+static void give_up_heir(struct network *n, const char *why);
+
 static void after_prepare(uv_work_t *work, int status)
 {
     struct deployment *d = work->data;
@@ -403,7 +406,9 @@ static void after_prepare(uv_work_t *work, int status)
     d->working = false;
     if (status < 0)
         d->status = diag(&d->why, status, "%s: %s", n->model->config->file, uv_strerror(status));
-    if (d->state == DEPLOY_PREPARING && d->status < 0) {
+    if (d->state == DEPLOY_PREPARING && d->status < 0 && d == n->heir) {
+        give_up_heir(n, d->why.text);
+    } else if (d->state == DEPLOY_PREPARING && d->status < 0) {
         n->unusable = UINT32_MAX; /* until a node joins or comes back */
         n->refusal = d->why;
         deployment_retire(d);
@@ -437,7 +442,7 @@ static uint32_t usable_nodes(const struct network *n)
     return m->c->members & m->c->up & m->have & ~n->unusable;
 }
 
-static struct deployment *deployment_new(struct network *n, uint32_t nodes)
+static struct deployment *deployment_new(struct network *n, uint32_t nodes, enum halo halo)
 {
     struct coordinator *c = n->model->c;
     struct deployment *d = calloc(1, sizeof *d);
@@ -449,6 +454,7 @@ static struct deployment *deployment_new(struct network *n, uint32_t nodes)
     d->epoch = c->epoch;
     d->number = ++c->plans;
     d->nodes_mask = nodes;
+    d->wanted = halo;
     for (int32_t i = 0; i < c->config->nnodes; i++)
         if (nodes & bit(i)) {
             d->member[d->nodes] = (uint8_t)i;
@@ -457,6 +463,45 @@ static struct deployment *deployment_new(struct network *n, uint32_t nodes)
     d->next_frame = 1;
     d->work.data = d;
     return d;
+}
+
+/* What cluster.json leaves open is measured where a calibration says what is allowed. */
+static bool is_open(const struct network *n, int32_t nodes)
+{
+    return n->model->c->config->halo == HALO_AUTO && n->model->has_halo && nodes > 1;
+}
+
+/* How halos are to travel in a new plan for so many nodes.  A trial begins anew with it: times of
+ * another plan say nothing. */
+static enum halo halo_of(struct network *n, int32_t nodes)
+{
+    if (!is_open(n, nodes))
+        return n->model->c->config->halo;
+    if (n->chosen[nodes] != HALO_AUTO)
+        return (enum halo)n->chosen[nodes];
+    trial_begin(&n->trial, n->model->halo.within);
+    return trial_halo(&n->trial);
+}
+
+/* Has a new one prepared, which becomes `*as`.  Where memory is short, NULL: the next request or
+ * change tries again. */
+static void deploy(struct network *n, uint32_t nodes, enum halo halo, struct deployment **as)
+{
+    struct coordinator *c = n->model->c;
+    struct deployment *d = deployment_new(n, nodes, halo);
+
+    *as = d;
+    if (!d)
+        return;
+    d->tried = is_open(n, d->nodes) && n->chosen[d->nodes] == HALO_AUTO;
+    n->users++;
+    uv_mutex_lock(&c->lock);
+    d->next = c->deployments;
+    c->deployments = d;
+    uv_mutex_unlock(&c->lock);
+    d->working = true;
+    coordinator_tick_on(c);
+    coordinator_work(c, &d->work, on_prepare, after_prepare);
 }
 
 void network_deploy(struct network *n)
@@ -478,18 +523,7 @@ void network_deploy(struct network *n)
             refuse_network(n, &n->refusal);
         return;
     }
-    d = deployment_new(n, nodes);
-    if (!d)
-        return; /* the next request or change tries again */
-    n->users++;
-    n->current = d;
-    uv_mutex_lock(&c->lock);
-    d->next = c->deployments;
-    c->deployments = d;
-    uv_mutex_unlock(&c->lock);
-    d->working = true;
-    coordinator_tick_on(c);
-    coordinator_work(c, &d->work, on_prepare, after_prepare);
+    deploy(n, nodes, halo_of(n, __builtin_popcount(nodes)), &n->current);
 }
 
 void deployment_retire(struct deployment *d)
@@ -499,8 +533,13 @@ void deployment_retire(struct deployment *d)
     if (d->state == DEPLOY_RETIRED)
         return;
     d->state = DEPLOY_RETIRED;
-    if (d->network->current == d)
+    if (d->network->heir == d)
+        d->network->heir = NULL;
+    if (d->network->current == d) {
         d->network->current = NULL;
+        if (d->network->heir)
+            deployment_retire(d->network->heir);
+    }
     coordinator_tick_on(d->c); /* to free it */
     if (preparing)
         return; /* its flights belong to the pool */
@@ -528,8 +567,6 @@ int32_t deployment_plan_node(const struct deployment *d, int32_t node)
     return -1;
 }
 
-/* ---- acknowledgements */
-
 static void take_figures(const struct deployment *d)
 {
     struct model *m = d->network->model;
@@ -552,6 +589,81 @@ static void take_figures(const struct deployment *d)
     }
 }
 
+/* ---- the fastest halos */
+
+/* Nodes need it no more; a later epoch would tell them as well. */
+static void withdraw(struct deployment *d)
+{
+    const struct header h = { .type = MSG_CANCEL, .epoch = d->epoch, .plan = d->number };
+
+    deployment_retire(d);
+    for (int32_t i = 0; i < d->nodes; i++)
+        (void)coordinator_send(d->c, d->member[i], &h, NULL); /* a loss is reported by the mesh */
+}
+
+static void log_chosen(const struct network *n)
+{
+    const struct trial *t = &n->trial;
+    char times[TRIAL_WAYS * 32] = "";
+    size_t len = 0;
+
+    for (int32_t i = 0; i < t->n; i++)
+        if (trial_median(t, i) > 0)
+            len += (size_t)snprintf(times + len, sizeof times - len, " %s_ms=%.2f",
+                                    halo_name(t->way[i].halo), (double)trial_median(t, i) / 1e6);
+    log_event(LOG_INFO, "halo-chosen", "model=%s nodes=%d halo=%s%s", n->model->config->name,
+              n->current->nodes, halo_name(trial_halo(t)), times);
+}
+
+/* Goes on to the next way to send halos; after the last, to the one that is kept. */
+static void try_next(struct network *n)
+{
+    struct deployment *d = n->current;
+    const enum halo halo = trial_halo(&n->trial);
+
+    d->tried = false;
+    if (trial_over(&n->trial)) {
+        n->chosen[d->nodes] = (uint8_t)halo;
+        log_chosen(n);
+    }
+    if (halo != d->wanted)
+        deploy(n, d->nodes_mask, halo, &n->heir);
+}
+
+void network_flew(struct deployment *d, int64_t ns)
+{
+    if (d->tried && d == d->network->current && trial_frame(&d->network->trial, ns))
+        try_next(d->network);
+}
+
+/* Some node cannot run it: what runs goes on. */
+static void give_up_heir(struct network *n, const char *why)
+{
+    struct deployment *d = n->heir;
+
+    log_event(LOG_WARN, "plan-refused", "model=%s halo=%s reason=\"%s\" action=skip",
+              n->model->config->name, halo_name(d->wanted), why);
+    withdraw(d);
+    if (trial_over(&n->trial)) {
+        n->chosen[n->current->nodes] = (uint8_t)n->current->wanted;
+        return;
+    }
+    trial_skip(&n->trial);
+    try_next(n);
+}
+
+void network_switch(struct network *n)
+{
+    struct deployment *before = n->current;
+
+    n->current = n->heir;
+    n->heir = NULL;
+    take_figures(n->current);
+    withdraw(before);
+}
+
+/* ---- acknowledgements */
+
 static void deployment_ready(struct deployment *d)
 {
     struct network *n = d->network;
@@ -559,7 +671,8 @@ static void deployment_ready(struct deployment *d)
     d->state = DEPLOY_READY;
     if (n->fixed)
         n->model->problem.text[0] = '\0';
-    take_figures(d);
+    if (d == n->current)
+        take_figures(d);
     log_event(LOG_INFO, "plan-ready", "model=%s epoch=%u plan=%u nodes=%d", n->model->config->name,
               d->epoch, d->number, d->nodes);
     (void)flights_dispatch(n);
@@ -572,6 +685,10 @@ static void deployment_refused(struct deployment *d, int32_t i, int32_t status, 
     struct coordinator *c = d->c;
     const int32_t node = d->member[i];
 
+    if (d == n->heir) {
+        give_up_heir(n, detail);
+        return;
+    }
     log_event(LOG_WARN, "plan-refused", "model=%s node=%s status=%d reason=\"%s\" action=replan",
               n->model->config->name, node_name(c, node), status, detail);
     diag(&n->refusal, status, "node %s: %s", node_name(c, node), detail);

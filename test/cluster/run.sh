@@ -111,6 +111,8 @@ done
 . "$here/config.sh"
 # shellcheck source=test/cluster/tasks.sh
 . "$here/tasks.sh"
+# shellcheck source=test/cluster/halos.sh
+. "$here/halos.sh"
 # shellcheck source=test/cluster/limits.sh
 . "$here/limits.sh"
 # shellcheck source=test/cluster/secure.sh
@@ -130,6 +132,7 @@ for transport in tcp ipc; do
     done
 done
 tasks_like_one_node
+fastest_halos
 with_cluster http tcp 2 "${own[@]}" -- http_answers figures first_hour http_refuses_requests http_refuses_framing
 with_cluster links tcp 2 "${own[@]}" -- links_survive_strangers ports_in_use
 with_cluster reload tcp 3 "${own[@]}" -- reloads

@@ -121,6 +121,9 @@ Test(config, defaults_are_those_of_the_header)
     cr_expect_eq(c.late_ms, 50);
     cr_expect_eq(c.policy, PLAN_AUTO);
     cr_expect_eq(c.queue, 64);
+
+    cr_assert_eq(parse(&c, HEAD GOOD_NODES ",\"halo\":\"auto\"}", &why), 0, "%s", why.text);
+    cr_expect_eq(c.halo, HALO_AUTO, "said, not left out");
 }
 
 /* What the file does not say: the processors, shared fairly by the daemons of one machine. */
@@ -177,6 +180,7 @@ static const struct {
     { HEAD GOOD_NODES ",\"queue\":4,\"queue\":5}", "queue: set twice" },
     { HEAD GOOD_NODES ",\"halo\":\"q5\"}", "halo: expected \"f32\"" },
     { HEAD GOOD_NODES ",\"halo\":8}", "halo: expected" },
+    { HEAD GOOD_NODES ",\"halo\":\"\"}", "\"drop\" or \"auto\"" },
     { HEAD GOOD_NODES ",\"late_halo\":\"drop\"}", "late_halo: expected \"wait\" or" },
     { HEAD GOOD_NODES ",\"late_halo\":true}", "late_halo: expected" },
     { HEAD GOOD_NODES ",\"late_halo_ms\":0}", "late_halo_ms: 0 is not a whole number in 1..10000" },

@@ -11,6 +11,7 @@
 #include "daemon/mesh.h"
 #include "daemon/store.h"
 #include "daemon/worker.h"
+#include "libsplit/halo_file.h"
 #include "libsplit/npy.h"
 #include "proto/frame.h"
 #include "proto/model.h"
@@ -193,23 +194,49 @@ static void open_node(struct rig *r, int32_t i)
         coordinator_attach(r->coordinator, n->mesh);
 }
 
+/* A copy of the network, by link, that was calibrated: its halo file vouches for q8. */
+static void calibrate_fashion(const char *dir)
+{
+    struct halo_file f = {
+        .nodes = NODES, .budget = "1%", .measured = { .inputs = 1 }, .within = halo_bit(HALO_Q8)
+    };
+    char path[128], halo[160], *real = realpath("conf/demo/fashion.onnx", NULL);
+    struct onnx_model m;
+    struct diag why;
+
+    snprintf(path, sizeof path, "%s/fashion.onnx", dir);
+    cr_assert(real && symlink(real, path) == 0);
+    free(real);
+    cr_assert_eq(onnx_open(&m, path, &why), 0, "%s", why.text);
+    halo_file_model(&m, f.model);
+    onnx_close(&m);
+    cr_assert_eq(halo_file_path(path, halo, sizeof halo), 0);
+    cr_assert_eq(halo_file_save(&f, halo, &why), 0, "%s", why.text);
+}
+
+static bool calibrated; /* the network of the rigs to come */
+
 /* `extra`: members of cluster.json, with a comma at the end. */
 static struct rig *rig_open(int32_t nodes, const char *extra)
 {
     struct rig *r = calloc(1, sizeof *r);
     struct diag why;
-    char json[2048];
+    char json[2048], fashion[128] = "conf/demo/fashion.onnx";
 
     strcpy(r->dir, "/tmp/splitd-coord-XXXXXX");
     cr_assert(mkdtemp(r->dir));
+    if (calibrated) {
+        calibrate_fashion(r->dir);
+        snprintf(fashion, sizeof fashion, "%s/fashion.onnx", r->dir);
+    }
     snprintf(json, sizeof json,
              "{ %s \"cluster\": \"rig\", \"coordinator\": \"a\","
              " \"nodes\": [ { \"name\": \"a\", \"address\": \"ipc://%s/a\" }%s%s%s ],"
-             " \"models\": [ { \"name\": \"fashion\", \"file\": \"conf/demo/fashion.onnx\" },"
+             " \"models\": [ { \"name\": \"fashion\", \"file\": \"%s\" },"
              "               { \"name\": \"superres\", \"file\": \"conf/demo/superres.onnx\" },"
              "               { \"name\": \"broken\", \"file\": \"%s/none.onnx\" } ] }",
              extra, r->dir, nodes > 1 ? ", { \"name\": \"b\", \"address\": \"ipc://" : "",
-             nodes > 1 ? r->dir : "", nodes > 1 ? "/b\" }" : "", r->dir);
+             nodes > 1 ? r->dir : "", nodes > 1 ? "/b\" }" : "", fashion, r->dir);
     cr_assert_eq(config_parse(&r->config, json, strlen(json), "rig", &why), 0, "%s", why.text);
     cr_assert_eq(uv_loop_init(&r->loop), 0);
     uv_timer_init(&r->loop, &r->limit);
@@ -572,6 +599,141 @@ Test(coordinator, a_frame_behind_concealed_halos_stands_alone, .timeout = 60)
     coordinator_counts(r->coordinator, &counts);
     cr_expect_eq(counts.concealed, 12);
     rig_close(r);
+}
+
+/* ---- the fastest halos.  Answers by coarse ones are only about right. */
+
+static void expect_about(const struct asked *a)
+{
+    struct npy out;
+    struct diag why;
+
+    cr_assert_eq(a->outcome, OUTCOME_OK, "%s", a->why);
+    cr_assert_eq(npy_load(&out, "test/fixtures/fashion_out.npy", &why), 0, "%s", why.text);
+    for (int64_t i = 0; i < out.count; i++)
+        cr_assert_float_eq(a->first[i], out.values[i], 0.2F, "score %lld is %g, not %g",
+                           (long long)i, (double)a->first[i], (double)out.values[i]);
+    npy_done(&out);
+}
+
+static const char *halo_now(const struct rig *r, const struct trial **t)
+{
+    struct model_info m;
+    coordinator_model(r->coordinator, 0, &m);
+    *t = m.trial;
+    return m.halo;
+}
+
+/* So many at once. */
+static void ask_about(struct rig *r, int count)
+{
+    struct asked a[REQUESTS];
+
+    for (int i = 0; i < count; i++) {
+        prepare_tensor(r, &a[i]);
+        coordinator_submit(r->coordinator, &a[i].r);
+    }
+    for (int i = 0; i < count; i++) {
+        cr_assert(run_until(r, is_done, &a[i], 10000), "no answer within 10 s");
+        expect_about(&a[i]);
+        free(a[i].input.values);
+    }
+}
+
+/* Asks until a choice was made and is in use; all answers are right on the way. */
+static const struct trial *ask_until_chosen(struct rig *r, int at_once)
+{
+    const uint64_t end_ns = uv_hrtime() + UINT64_C(20000000000);
+    const struct trial *t;
+    for (const char *halo = ""; halo = halo_now(r, &t),
+                    !halo || !t || !trial_over(t) || strcmp(halo, halo_name(trial_halo(t)));) {
+        cr_assert_lt(uv_hrtime(), end_ns, "no choice after 20 s");
+        ask_about(r, at_once);
+    }
+    ask_about(r, at_once);
+    return t;
+}
+
+/* Switching repeats no frame.  On a busy machine rows may be cut anew meanwhile, which does. */
+static void expect_no_repeats(const struct rig *r)
+{
+    struct coordinator_counts counts;
+    coordinator_counts(r->coordinator, &counts);
+    if (coordinator_epoch(r->coordinator) == 1)
+        cr_expect_eq(counts.repeated, 0);
+}
+
+Test(coordinator, the_fastest_halos_are_measured, .timeout = 60)
+{
+    calibrated = true;
+    struct rig *r = rig_ready(2, "");
+    const struct trial *t = ask_until_chosen(r, 1);
+
+    cr_expect_eq(t->n, 4);
+    for (int32_t i = 0; i < t->n; i++)
+        cr_expect_gt(trial_median(t, i), 0, "%s was not timed", halo_name(t->way[i].halo));
+    expect_no_repeats(r);
+    rig_close(r);
+}
+
+Test(coordinator, halos_are_measured_under_load, .timeout = 60)
+{
+    calibrated = true;
+    struct rig *r = rig_ready(2, "");
+    const struct trial *t = ask_until_chosen(r, REQUESTS);
+
+    cr_expect_gt(trial_median(t, 0), 0);
+    expect_no_repeats(r);
+    rig_close(r);
+}
+
+Test(coordinator, halos_that_nodes_refuse_are_passed_over, .timeout = 60)
+{
+    calibrated = true;
+    struct rig *r = rig_ready(2, "");
+    const struct trial *t;
+
+    r->refuse_plans = 3 * NODES; /* those of f32, f16 and q8 */
+    t = ask_until_chosen(r, 1);
+    cr_expect_eq(trial_halo(t), HALO_TQ);
+    for (int32_t i = 1; i < t->n; i++)
+        cr_expect_eq(trial_median(t, i), 0);
+    cr_expect_str_eq(halo_now(r, &t), "tq");
+    rig_close(r);
+}
+
+Test(coordinator, a_node_is_lost_while_halos_are_measured, .timeout = 60)
+{
+    calibrated = true;
+    for (int32_t frames = 5; frames < 30; frames += 8) {
+        struct rig *r = rig_ready(2, "");
+        const struct trial *t;
+        for (int32_t i = 0; i < frames; i++)
+            ask_about(r, 1);
+        r->node[1].mesh_closed = true;
+        r->closed--;
+        mesh_close(r->node[1].mesh, on_closed, r);
+        for (int i = 0; i < 10; i++)
+            ask_about(r, 2);
+        cr_assert(run_until(r, all_closed, r, 2000));
+        cr_expect_not_null(halo_now(r, &t), "one node runs on");
+        rig_close(r);
+    }
+}
+
+Test(coordinator, halos_that_were_asked_for_are_not_measured, .timeout = 60)
+{
+    static const char *const extra[] = { "\"halo\": \"f32\",", "\"halo\": \"tq\"," };
+    calibrated = true;
+    for (size_t i = 0; i < sizeof extra / sizeof extra[0]; i++) {
+        struct rig *r = rig_ready(2, extra[i]);
+        const struct trial *t;
+        for (int k = 0; k < 2 * (TRIAL_WARM + TRIAL_FRAMES); k++)
+            ask_about(r, 1);
+        cr_expect_str_eq(halo_now(r, &t), i == 0 ? "f32" : "tq");
+        cr_expect_null(t);
+        rig_close(r);
+    }
 }
 
 Test(coordinator, a_frame_that_fails_in_passing_runs_again, .timeout = 60)
