@@ -4,11 +4,13 @@ said.
 
     peer_daemons.py BUILD MODEL NODES NAME=FILE.npy...
 
-Starts NODES daemons on loopback, each with one compute thread.  What is measured is what a client sees:
+Starts NODES daemons on loopback, each with one compute thread and a core of its own.  What is measured is
+what a client sees:
 f32 tensors in and out over HTTP included.
 """
 import ctypes
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -35,10 +37,12 @@ def free_ports(count):
     return ports
 
 
-def die_with_parent():
-    """No daemon outlives this program, however it ends."""
+def start_daemon(index):
+    """No daemon outlives this program, however it ends; each has a core of its own while there are some."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[index % len(cores)]})
 
 
 class Contender:
@@ -54,16 +58,16 @@ class Contender:
             "models": [{"name": self.name, "file": str(pathlib.Path(model).resolve())}],
             "http": {"listen": f"127.0.0.1:{http}"},
             "costs": COSTS}))
-        self.daemons = [self.start(name) for name in names]
+        self.daemons = [self.start(i, name) for i, name in enumerate(names)]
         self.client = Client(f"http://127.0.0.1:{http}")
         self.body, self.headers = tensors_request(inputs)
 
-    def start(self, name):
+    def start(self, index, name):
         command = [f"{self.build}/splitd", "--config", self.config, "--node", name, "--state",
                    self.folder / name]
         with open(self.folder / f"{name}.log", "w") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                    preexec_fn=die_with_parent)
+                                    preexec_fn=lambda: start_daemon(index))
 
     def stop(self):
         for daemon in self.daemons:
