@@ -59,7 +59,9 @@ static bool is_name(const char *name)
     return name[0] != '\0' && name[0] != '-' && name[0] != '.';
 }
 
-static bool read_address(struct field f, char host[sizeof((struct discovered *)0)->host])
+/* `here`: it means something on one machine or one interface only. */
+static bool read_address(struct field f, char host[sizeof((struct discovered *)0)->host],
+                         bool *here)
 {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr six;
@@ -67,20 +69,21 @@ static bool read_address(struct field f, char host[sizeof((struct discovered *)0
 
     if (!copy(text, sizeof text, f))
         return false;
-    if (inet_pton(AF_INET, text, &four) == 1)
+    if (inet_pton(AF_INET, text, &four) == 1) {
+        *here = ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET;
         return inet_ntop(AF_INET, &four, host, INET_ADDRSTRLEN) != NULL;
-    /* Link-local addresses mean something on one interface only. */
-    if (inet_pton(AF_INET6, text, &six) != 1 || IN6_IS_ADDR_LINKLOCAL(&six) ||
-        !inet_ntop(AF_INET6, &six, text, sizeof text))
+    }
+    if (inet_pton(AF_INET6, text, &six) != 1 || !inet_ntop(AF_INET6, &six, text, sizeof text))
         return false;
+    *here = IN6_IS_ADDR_LOOPBACK(&six) || IN6_IS_ADDR_LINKLOCAL(&six);
     snprintf(host, sizeof((struct discovered *)0)->host, "[%s]", text);
     return true;
 }
 
-static bool read_node(const struct field field[FIELDS], struct discovered *node)
+static bool read_node(const struct field field[FIELDS], struct discovered *node, bool *here)
 {
     return copy(node->name, sizeof node->name, field[FIELD_NAME]) && is_name(node->name) &&
-           read_address(field[FIELD_ADDRESS], node->host);
+           read_address(field[FIELD_ADDRESS], node->host, here);
 }
 
 static void add(struct discovery *d, const struct discovered *node)
@@ -112,12 +115,13 @@ void discover_parse(struct discovery *d, const char *text, size_t len)
         const size_t n = end ? (size_t)(end - text) : len;
         struct field field[FIELDS];
         struct discovered node;
+        bool here;
         /* '+' comes before anything is known, '=' with it. */
         if (n > 0 && text[0] == '=') {
-            if (split_line(text, n, field) && read_node(field, &node))
-                add(d, &node);
-            else
+            if (!split_line(text, n, field) || !read_node(field, &node, &here))
                 d->ignored++;
+            else if (!here)
+                add(d, &node);
         }
         text += n + (end != NULL);
         len -= n + (end != NULL);

@@ -25,7 +25,9 @@ struct discovery {
     int32_t ignored; /* announcements that cannot be of a node, or are too many */
 };
 
-/* Reads what `avahi-browse -rpt` printed; any bytes are allowed. */
+/* Reads what `avahi-browse -rpt` printed; any bytes are allowed.  Every node is announced on each
+ * interface with each of its addresses, this machine also on the loopback: addresses that other
+ * machines cannot use, link-local ones of IPv6 too, are passed over. */
 void discover_parse(struct discovery *d, const char *text, size_t len);
 
 /* Runs avahi-browse, for at most `timeout_ms`.  Returns 0, -ENOENT (it is not installed), -EIO (it

@@ -136,12 +136,16 @@ announces "cat <<'EOF'
 +;eth0;IPv4;pi2;_splitd._tcp;local
 =;eth0;IPv6;pi2;$here;fe80::1;7070;
 =;eth0;IPv6;pi2;$here;fd00::2;7070;
+=;lo;IPv4;pi2;$here;127.0.0.1;7070;
+=;lo;IPv6;pi2;$here;::1;7070;
 =;eth0;IPv4;pi2;$here;10.0.0.12;7070;\"a\" \"b;c\"
 =;wlan0;IPv4;pi2;$here;10.9.9.9;7070;
 =;eth0;IPv6;pi3;$here;fd00::3;7070;
 =;eth0;IPv4;pi10;$here;10.0.0.20;7070;
 EOF"
 lists "nodes" 0 '^    splitctl init --nodes pi2=10.0.0.12,pi3=\[fd00::3\],pi10=10.0.0.20 --model FILE$'
+grep -q announcements "$tmp/err"
+holds "addresses for one machine or one interface are no others' announcements" $((!$?))
 lists "a node" 0 '^pi3 +\[fd00::3\]$'
 grep -qx -- '-rpt _splitd._tcp' "$tmp/asked"
 holds "how avahi-browse is called" $?

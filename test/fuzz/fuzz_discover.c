@@ -24,6 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         expect(memchr(n->name, 0, sizeof n->name) && memchr(n->host, 0, sizeof n->host));
         expect(n->name[0] && n->name[0] != '-' && n->name[strspn(n->name, name)] == '\0');
         expect(n->host[0] && n->host[strspn(n->host, "0123456789abcdef.:[]")] == '\0');
+        expect(strncmp(n->host, "127.", 4) != 0 && strcmp(n->host, "[::1]") != 0 &&
+               strncmp(n->host, "[fe80:", 6) != 0);
         expect(i == 0 || strverscmp(n[-1].name, n->name) < 0);
     }
     return 0;
