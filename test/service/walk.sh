@@ -85,15 +85,30 @@ types() {
     sed 's/^/    /' "$tmp/said" >>"$transcript"
     return $code
 }
-# step NAME COMMAND
-step() {
-    if types "$2"; then
+# verdict NAME CODE: on what was typed last.
+verdict() {
+    if [ "$2" = 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
         echo "FAILED: $1"
         tail -8 "$tmp/said" | sed 's/^/    /'
     fi
+}
+# step NAME COMMAND
+step() {
+    types "$2"
+    verdict "$1" $?
+}
+# steps_of INIT: what it printed, as it printed it.
+steps_of() {
+    local command
+    grep -E '^    (scp|ssh|rm) ' "$tmp/said" | sed 's/^    //' >"$tmp/commands"
+    [ -s "$tmp/commands" ]
+    verdict "$1 prints commands" $?
+    while read -r command; do
+        step "the printed command: $command" "$command"
+    done <"$tmp/commands"
 }
 
 left=100
@@ -108,18 +123,30 @@ for pi in 10.0.0.11 10.0.0.12; do
     step "the packages reach $pi" "scp *.deb $pi:"
     step "they install on $pi" "ssh $pi 'apt install -y ./splitd_*.deb ./splitctl_*.deb 2>&1 | tail -3; systemctl is-active splitd'"
 done
+for pi in 10.0.0.11 10.0.0.12; do
+    step "$pi announces itself" "ssh $pi 'cp /usr/share/doc/splitd/examples/avahi/splitd.service /etc/avahi/services/'"
+done
+# Two machines of one name take a moment to agree who is the second.
+for ((left = 20; left > 0; left--)); do
+    types "ssh 10.0.0.11 splitctl init --discover"
+    grep -qE -- '--nodes raspberrypi=10\.0\.0\.1[12],raspberrypi-2=10\.0\.0\.1[12] ' "$tmp/said" && break
+    sed -i '/init --discover/,$d' "$transcript"
+    sleep 0.5
+done
+[ $left -gt 0 ] && ! grep -q announcements "$tmp/said"
+verdict "they find each other, and nothing else" $?
 step "init" "splitctl init --nodes pi1=10.0.0.11,pi2=10.0.0.12 --model superres.onnx"
-# What it printed, as it printed it.
-grep -E '^    (scp|ssh)' "$tmp/said" | sed 's/^    //' >"$tmp/commands"
-while read -r command; do
-    step "the printed command: $command" "$command"
-done <"$tmp/commands"
+steps_of "init"
 step "a picture" "scp dogs.png 10.0.0.11: && ssh 10.0.0.11 splitctl infer dogs.png -o larger.png"
 step "the picture is what it should be" \
     "scp 10.0.0.11:larger.png . && splitctl run superres.onnx dogs.png -o here && splitctl psnr larger.png here/dogs.png"
 step "top" "ssh 10.0.0.11 splitctl top --count 1"
 step "the other node's doctor" "ssh 10.0.0.12 splitctl doctor"
 step "its status" "ssh 10.0.0.11 systemctl status splitd --no-pager --lines 0 | grep Status"
+step "init --tls" "splitctl init --tls --force --nodes pi1=10.0.0.11,pi2=10.0.0.12 --model superres.onnx"
+steps_of "init --tls"
+step "a picture, encrypted" "ssh 10.0.0.11 splitctl infer dogs.png -o secret.png \
+    --server https://127.0.0.1:8080 --ca /etc/splitd/tls/ca.pem && ssh 10.0.0.11 cmp larger.png secret.png"
 step "uninstall" "ssh 10.0.0.12 'apt purge -y splitd splitctl 2>&1 | tail -1; test ! -e /etc/splitd -a ! -e /var/lib/splitd'"
 echo "$((SECONDS - start)) s in all" >>"$transcript"
 for i in 1 2; do
