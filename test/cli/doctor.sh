@@ -180,11 +180,12 @@ uint() {
 text() { printf '%s%s' "$(uint ${#1} 1)" "$1"; }
 bytes_of() { local i; for ((i = 0; i < ${#1}; i += 2)); do printf '\\x%s' "${1:i:2}"; done; }
 
-# answer VERSION CLUSTER NODE SHA256 CLOCK-MS PROGRAM-VERSION: a HELLO_ACK of proto/hello.h.
+# answer VERSION CLUSTER NODE SHA256 AHEAD-MS PROGRAM-VERSION: a HELLO_ACK of proto/hello.h, in place of
+# whose clock is how far it is ahead: what is served tells the time when it is asked.
 answer() {
     local body len
     body=$(uint 0 1)$(text "$2")$(text "$3")$(uint 7 8)$(bytes_of "$4")$(uint 4 2)
-    body+=$(uint "$5" 8)$(text "$6")
+    body+="\\x00CLK"$(uint "$5" 4)$(text "$6")
     len=$(printf '%b' "$body" | wc -c)
     printf 'SPLT%s%s%s%s%s' "$(uint "$1" 1)" "$(uint 2 1)" "$(uint 0 18)" "$(uint "$len" 4)" "$body"
 }
@@ -192,12 +193,13 @@ answer() {
 # serve PORT BYTES: answers whoever connects.
 serve() {
     printf '%b' "$2" >"$tmp/answer.$1"
-    perl -MIO::Socket::INET -e '
+    perl -MIO::Socket::INET -MTime::HiRes=time -e '
         my ($port, $file) = @ARGV;
         my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $port, Listen => 8, ReuseAddr => 1)
             or die "$port: $!";
         while (my $c = $s->accept) {
             open my $f, "<", $file; local $/; my $bytes = <$f>;
+            $bytes =~ s/\0CLK(.{4})/pack "q<", 1000 * time() + unpack "l<", $1/es;
             sysread $c, my $question, 4096;
             syswrite $c, $bytes;
             close $c;
@@ -225,7 +227,6 @@ cat >"$tmp/c.json" <<EOF
 EOF
 sha=$(sha256sum <"$tmp/c.json" | cut -d' ' -f1)
 version=$("$splitctl" --version | cut -d' ' -f2)
-now() { date +%s%3N; }
 root=$tmp/machine
 mkdir "$root"
 
@@ -244,7 +245,7 @@ finds() {
 }
 # answers NODE-NUMBER BYTES: what pi1 or pi2 answers from now on.
 answers() { printf '%b' "$2" >"$tmp/answer.$((p1 + $1 - 1))"; }
-good() { answers "$1" "$(answer 1 attic "pi$1" "$sha" "$(now)" "$version")"; }
+good() { answers "$1" "$(answer 1 attic "pi$1" "$sha" 0 "$version")"; }
 
 finds "nobody is there" 4 '^ERROR +nodes: pi1: the machine is there, but no splitd'
 finds "nobody here either" 4 '^ERROR +nodes: pi2: splitd does not run on this machine'
@@ -255,27 +256,27 @@ good 2
 finds "all is well" 0 '^ok +nodes: pi1 answers in'
 finds "all is well in figures" 0 '^0 errors, 0 warnings, 0 notes'
 finds "all is well in JSON" 0 '"severity":[[:space:]]*"fine",' --json
-answers 1 "$(answer 1 attic pi1 "$sha" "$(now)" 9.9)"
+answers 1 "$(answer 1 attic pi1 "$sha" 0 9.9)"
 finds "another version of the program" 3 '^warning +version: pi1 runs version 9.9'
-answers 1 "$(answer 1 attic pi1 "${sha//[0-9]/0}" "$(now)" "$version")"
+answers 1 "$(answer 1 attic pi1 "${sha//[0-9]/0}" 0 "$version")"
 finds "another configuration" 3 '^warning +same-config: pi1 runs with another configuration'
 finds "another configuration in JSON" 3 '"check":[[:space:]]*"same-config",' --json
-answers 1 "$(answer 1 cellar pi1 "$sha" "$(now)" "$version")"
+answers 1 "$(answer 1 cellar pi1 "$sha" 0 "$version")"
 finds "another cluster" 4 '^ERROR +same-config: pi1 belongs to another cluster: cellar'
-answers 1 "$(answer 1 attic pi7 "$sha" "$(now)" "$version")"
+answers 1 "$(answer 1 attic pi7 "$sha" 0 "$version")"
 finds "another node" 4 '^ERROR +nodes: pi1: at .* answers a node that is called pi7'
-answers 1 "$(answer 1 attic pi1 "$sha" $(($(now) + 3600000)) "$version")"
+answers 1 "$(answer 1 attic pi1 "$sha" 3600000 "$version")"
 finds "a clock ahead" 3 '^warning +clock: the clock of pi1 is 3(599|600)\.[0-9] s ahead'
-answers 1 "$(answer 1 attic pi1 "$sha" $(($(now) - 60000)) "$version")"
+answers 1 "$(answer 1 attic pi1 "$sha" -60000 "$version")"
 finds "a clock behind" 3 '^warning +clock: the clock of pi1 is (59|60)\.[0-9] s behind'
-answers 1 "$(answer 9 attic pi1 "$sha" "$(now)" "$version")"
+answers 1 "$(answer 9 attic pi1 "$sha" 0 "$version")"
 finds "another protocol" 4 '^ERROR +nodes: pi1: speaks another version of the protocol'
 answers 1 ''
 finds "no answer" 4 '^ERROR +nodes: pi1: what is at .* is no splitd'
 answers 1 'HTTP/1.1 400 Bad Request\r\n\r\n<html></html>'
 finds "a web server" 4 '^ERROR +nodes: pi1: what is at .* is no splitd'
 for bytes in 1 27 28 29 60; do
-    printf '%b' "$(answer 1 attic pi1 "$sha" "$(now)" "$version")" | head -c $bytes >"$tmp/answer.$p1"
+    printf '%b' "$(answer 1 attic pi1 "$sha" 0 "$version")" | head -c $bytes >"$tmp/answer.$p1"
     finds "an answer of $bytes bytes" 4 '^ERROR +nodes: pi1: what is at .* is no splitd'
 done
 good 1
