@@ -1,8 +1,8 @@
 #!/bin/bash
 # The README's ten minutes, as a new user walks them, with two containers in place of two Pis: the
-# packages are installed over ssh, splitctl init's own commands are run as they are printed, and a
-# picture is asked for; they find each other by mDNS, and go on with keys.  What is typed and what is answered goes to build/service/walk.txt; one such
-# walk is kept in test/service/ten-minutes.txt.
+# packages are installed over ssh, the nodes find each other by mDNS, splitctl init's own commands are
+# run as they are printed, and a picture is asked for; then the same with --tls.  What is typed and
+# what is answered goes to build/service/walk.txt; one such walk is kept in test/service/ten-minutes.txt.
 #
 #   test/service/walk.sh     from the project's root, after make deb; needs root
 set -u
