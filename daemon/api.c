@@ -264,9 +264,8 @@ static void add_trial(cJSON *json, const struct trial *t)
     cJSON *times = cJSON_AddObjectToObject(json, "halo_ms");
 
     for (int32_t i = 0; t && i < t->n; i++)
-        if (trial_median(t, i) > 0)
-            cJSON_AddNumberToObject(times, halo_name(t->way[i].halo),
-                                    ms((uint64_t)trial_median(t, i)));
+        if (trial_ns(t, i) > 0)
+            cJSON_AddNumberToObject(times, halo_name(t->way[i].halo), ms((uint64_t)trial_ns(t, i)));
 }
 
 static void add_model(const struct api *a, cJSON *list, int32_t i)

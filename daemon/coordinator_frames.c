@@ -352,11 +352,13 @@ static void after_collect(uv_work_t *work, int status)
     uv_async_send(&d->c->wake);
 }
 
-/* From the first message to the last, if no other frame was in the way. */
-static int64_t flown_ns(const struct flight *f)
+/* How long its client waited, decoding included, or as long as the frame kept those in line behind
+ * the last one waiting; 0 if another frame was in the way. */
+static int64_t waited_ns(const struct flight *f)
 {
+    const int64_t asked_ns = (int64_t)f->job->started_ns, before_ns = f->deployment->landed_ns;
     const bool alone = f->alone && f->started == f->deployment->c->counts.frames;
-    return alone ? clock_ns() - f->sent_ns : 0;
+    return alone ? clock_ns() - (asked_ns > before_ns ? asked_ns : before_ns) : 0;
 }
 
 static void collect(struct flight *f)
@@ -368,7 +370,8 @@ static void collect(struct flight *f)
     job_trace_clocks(f->job->trace, f->deployment);
     f->working = true;
     coordinator_work(f->deployment->c, &f->work, on_collect, after_collect);
-    network_flew(f->deployment, flown_ns(f));
+    network_flew(f->deployment, waited_ns(f));
+    f->deployment->landed_ns = clock_ns();
 }
 
 static void maybe_collect(struct flight *f)

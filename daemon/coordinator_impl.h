@@ -130,6 +130,7 @@ struct deployment {
     uint32_t nodes_mask; /* by index in cluster.json */
     enum halo wanted;    /* how halos travel, before halo_choose() says what "auto" means */
     bool tried;          /* its frames are timed for network.trial, one at a time */
+    int64_t landed_ns;   /* when the last of them had come home */
     int32_t nodes;
     uint8_t member[PLAN_MAX_NODES];
     int32_t weight[PLAN_MAX_NODES];

@@ -608,9 +608,9 @@ static void log_chosen(const struct network *n)
     size_t len = 0;
 
     for (int32_t i = 0; i < t->n; i++)
-        if (trial_median(t, i) > 0)
+        if (trial_ns(t, i) > 0)
             len += (size_t)snprintf(times + len, sizeof times - len, " %s_ms=%.2f",
-                                    halo_name(t->way[i].halo), (double)trial_median(t, i) / 1e6);
+                                    halo_name(t->way[i].halo), (double)trial_ns(t, i) / 1e6);
     log_event(LOG_INFO, "halo-chosen", "model=%s nodes=%d halo=%s%s", n->model->config->name,
               n->current->nodes, halo_name(trial_halo(t)), times);
 }

@@ -13,10 +13,14 @@ void trial_begin(struct trial *t, uint32_t within)
             t->way[t->n++].halo = ways[i];
 }
 
-int64_t trial_median(const struct trial *t, int32_t i)
+int64_t trial_ns(const struct trial *t, int32_t i)
 {
     const struct trial_way *w = &t->way[i];
-    return w->timed > 0 ? w->ns[w->timed / 2] : 0;
+    const int32_t aside = w->timed / 6;
+    int64_t sum = 0;
+    for (int32_t k = aside; k < w->timed - aside; k++)
+        sum += w->ns[k];
+    return w->timed > 0 ? sum / (w->timed - 2 * aside) : 0;
 }
 
 /* The fastest of those that were tried, -1: no time is known. */
@@ -24,7 +28,7 @@ static int32_t fastest(const struct trial *t)
 {
     int32_t best = -1;
     for (int32_t i = 0; i < t->at; i++)
-        if (trial_median(t, i) > 0 && (best < 0 || trial_median(t, i) < trial_median(t, best)))
+        if (trial_ns(t, i) > 0 && (best < 0 || trial_ns(t, i) < trial_ns(t, best)))
             best = i;
     return best;
 }
@@ -34,10 +38,10 @@ enum halo trial_halo(const struct trial *t)
     if (!trial_over(t))
         return t->way[t->at].halo;
     const int32_t best = fastest(t);
-    const double first = (double)trial_median(t, 0);
+    const double first = (double)trial_ns(t, 0);
     /* Nothing beats what nobody could time. */
-    return best > 0 && first > least_gain * (double)trial_median(t, best) ? t->way[best].halo
-                                                                          : t->way[0].halo;
+    return best > 0 && first > least_gain * (double)trial_ns(t, best) ? t->way[best].halo
+                                                                      : t->way[0].halo;
 }
 
 static void insert(struct trial_way *w, int64_t ns)
@@ -52,7 +56,7 @@ static bool is_slow(const struct trial *t, const struct trial_way *w)
 {
     const int32_t best = fastest(t);
     return w->timed >= TRIAL_SLOW && best >= 0 &&
-           (double)w->ns[0] > clearly_slower * (double)trial_median(t, best);
+           (double)w->ns[0] > clearly_slower * (double)trial_ns(t, best);
 }
 
 bool trial_frame(struct trial *t, int64_t ns)
