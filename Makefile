@@ -221,6 +221,7 @@ bench:
 	@scripts/install-deps bench || echo "bench: going on with what is here"
 	@$(MAKE) --no-print-directory all $(BENCH_PROGRAMS)
 	@scripts/bench --build $(BUILD) $(BENCH_ARGS)
+	@$(BUILD)/bench/bench_codec
 bench-halo:
 	@scripts/install-deps build
 	@scripts/install-deps train || echo "bench-halo: going on with what is here"
