@@ -96,16 +96,13 @@ static const struct argp_option options[] = {
       "About 100 of your pictures (.jpg, .png) or tensors (.npy), all of one size for the network",
       0 },
     { "labels", KEY_LABELS, "FILE", 0,
-      "Lines 'PICTURE<TAB>CLASS', the class a number; for networks that make pictures the folder "
-      "of "
-      "those that they should make, by the same names",
+      "Lines 'PICTURE<TAB>CLASS', the class a number; for networks that make pictures, the folder "
+      "of the pictures that they should make, by the same names",
       0 },
     { "budget", KEY_BUDGET, "LOSS", 0,
-      "What may be lost: points of accuracy (without labels: of answers that change; for other "
-      "tasks "
-      "per cent of relative error) such as 0.5% (the default), or dB such as 0.1dB (the default "
-      "for pictures, beside the seams, the rest of them being exact; without --labels of a picture "
-      "that has 35 dB)",
+      "What may be lost: points of accuracy such as 0.5% (the default); without labels, of answers "
+      "that change; for other tasks, per cent of relative error.  For pictures dB such as 0.1dB "
+      "(the default), judged beside the seams, without --labels of a picture that has 35 dB",
       0 },
     { "held-out", KEY_HELD_OUT, "SHARE", 0,
       "Share of the pictures to verify by, not to choose by (default 50%)", 0 },

@@ -6,6 +6,9 @@
 #   test/arm64/packages.sh     from the project's root, after make deb-arm64
 set -u
 
+# shellcheck source=scripts/cluster.sh
+. scripts/cluster.sh
+
 place=$PWD/build/arm64-packages
 triplet=aarch64-linux-gnu
 passed=0 failed=0 pids=()
@@ -58,22 +61,13 @@ install() {
     ln -s openblas-pthread/libopenblas.so.0 "$root/usr/lib/$triplet/libopenblas.so.0"
 }
 
-free_port() {
-    local port
-    while :; do
-        port=$((10000 + RANDOM % 20000))
-        (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || break
-    done
-    echo $port
-}
-
 # two_daemons ROOT: a coordinator and another node answer ten pictures.
 two_daemons() {
     local root=$1 http name file got
-    http=$(free_port)
+    http=$(cluster_free_port)
     cat >"$tmp/cluster.json" <<EOF
 { "cluster": "arm64", "coordinator": "n1", "lost_ms": 5000,
-  "nodes": [ { "name": "n1", "address": "tcp://127.0.0.1:$(free_port)" },
+  "nodes": [ { "name": "n1", "address": "tcp://127.0.0.1:$(cluster_free_port)" },
              { "name": "n2", "address": "ipc://$tmp/n2" } ],
   "models": [ { "name": "fashion", "file": "$PWD/conf/demo/fashion.onnx" } ],
   "http": { "listen": "127.0.0.1:$http" } }
