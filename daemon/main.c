@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/node.h"
 #include "daemon/notify.h"
+#include "libsplit/resident.h"
 
 enum {
     STOP_MS = 900,   /* after which a part that does not close is left behind */
@@ -352,6 +353,7 @@ enum { MALLOC_ARENAS = 2 };
 int main(int argc, char **argv)
 {
     (void)mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+    resident_keep(true);
     struct app *app = calloc(1, sizeof *app);
     struct diag why = { "" };
     int rc;

@@ -53,8 +53,8 @@ static void depthwise_release(void *packed)
     struct depthwise *d = packed;
     if (!d)
         return;
-    free(d->weights);
-    free(d->bias);
+    weights_free(d->weights);
+    weights_free(d->bias);
     free(d);
 }
 

@@ -48,8 +48,8 @@ static void direct_release(void *packed)
     struct direct *d = packed;
     if (!d)
         return;
-    free(d->weights);
-    free(d->bias);
+    weights_free(d->weights);
+    weights_free(d->bias);
     free(d);
 }
 

@@ -216,6 +216,6 @@ const struct conv_method conv_gemm = {
     .packed_bytes = gemm_packed_bytes,
     .scratch_bytes = gemm_scratch_bytes,
     .prepare = gemm_prepare,
-    .release = free,
+    .release = weights_free,
     .run = gemm_run,
 };

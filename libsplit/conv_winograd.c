@@ -62,8 +62,8 @@ static void winograd_release(void *packed)
     struct winograd *wg = packed;
     if (!wg)
         return;
-    free(wg->weights);
-    free(wg->bias);
+    weights_free(wg->weights);
+    weights_free(wg->bias);
     free(wg);
 }
 
@@ -166,7 +166,7 @@ static int prepare(const struct conv *c, const struct simd *simd, int32_t m, voi
     *packed = wg;
     err = 0;
 out:
-    free(plain);
+    weights_free(plain);
     if (err)
         winograd_release(wg);
     return err;

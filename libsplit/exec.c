@@ -10,6 +10,7 @@
 #include "libsplit/cut.h"
 #include "libsplit/kernel.h"
 #include "libsplit/place.h"
+#include "libsplit/resident.h"
 
 /* Where everything lies that a frame touches. */
 struct layout {
@@ -194,14 +195,12 @@ struct exec *exec_new(const struct graph *g, const struct geometry *geo, const s
     e->coding = coding_new(pr, geo, recipes, pixels);
     e->cut = calloc((size_t)pr->nsteps + 1, sizeof(*e->cut));
     e->data = calloc((size_t)pr->nbuffers + 1, sizeof(*e->data));
-    e->arena = aligned_alloc(ARENA_ALIGN, (size_t)bytes + ARENA_ALIGN);
+    e->arena = resident_alloc((size_t)bytes);
     if (!e->coding || !e->cut || !e->data || !e->arena) {
         diag(why, -ENOMEM, "node %d: not enough memory for %lld bytes of tensors", pr->node,
              (long long)bytes);
         goto fail;
     }
-    /* Written once, so that the first frame does not take a page fault every 4 KB. */
-    memset(e->arena, 0, (size_t)bytes);
     for (int32_t b = 0; b < pr->nbuffers; b++) {
         const struct place *p = &e->layout.place[b];
         e->data[b] = e->arena + e->layout.item[p->root].offset / (int64_t)sizeof(float) + p->offset;
@@ -221,7 +220,7 @@ void exec_free(struct exec *e)
         return;
     layout_done(&e->layout);
     coding_free(e->coding);
-    free(e->arena);
+    resident_free(e->arena);
     free(e->data);
     free(e->cut);
     free(e);

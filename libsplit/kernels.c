@@ -5,12 +5,13 @@
 
 #include "libsplit/gemm.h"
 #include "libsplit/kernel_ops.h"
+#include "libsplit/weights.h"
 
 const struct kernel kernels[OP_TYPES] = {
     [OP_CONV] = { conv_prepare, conv_release, conv_scratch_bytes, conv_packed_bytes, conv_run,
                   conv_cut_rows, conv_cut_channel },
     [OP_CONV_TRANSPOSE] = { .prepare = conv_transpose_prepare,
-                            .release = free,
+                            .release = weights_free,
                             .scratch_bytes = conv_transpose_scratch_bytes,
                             .packed_bytes = conv_transpose_packed_bytes,
                             .run = conv_transpose_run,

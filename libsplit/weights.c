@@ -1,7 +1,8 @@
 #include "libsplit/weights.h"
 
-#include <stdlib.h>
 #include <string.h>
+
+#include "libsplit/resident.h"
 
 /* Source elements between two onnx_forget(): what packing may hold of the file beside its own
  * copy. */
@@ -20,13 +21,10 @@ float *weights_alloc(int64_t count)
 {
     if (count < 0 || count > (INT64_MAX >> 8))
         return NULL;
-    const size_t bytes =
-        ((size_t)count * sizeof(float) + WEIGHTS_ALIGN) & ~(size_t)(WEIGHTS_ALIGN - 1);
-    float *w = aligned_alloc(WEIGHTS_ALIGN, bytes);
-    if (w)
-        memset(w, 0, bytes);
-    return w;
+    return resident_alloc((size_t)count * sizeof(float));
 }
+
+void weights_free(void *weights) { resident_free(weights); }
 
 static inline float element(const struct onnx_tensor *t, int64_t i)
 {

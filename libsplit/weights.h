@@ -4,9 +4,6 @@
 
 #include "libsplit/graph.h"
 
-/* Bytes in front of which nothing else lies in a cache line or SIMD register. */
-enum { WEIGHTS_ALIGN = 64 };
-
 enum weight_axis { W_GROUP, W_OUT, W_IN, W_ROW, W_COL, W_AXES }; /* out, in: of one group */
 
 /* Weight (g, o, i, y, x) of `extent` moves from element sum(index * from) of the constant to
@@ -20,7 +17,7 @@ int64_t weights_count(const struct weight_layout *l, struct span groups, struct 
 
 /* Packs these weights of `op` (OP_CONV or OP_CONV_TRANSPOSE), multiplied by op->u.conv.scale,
  * and lets go of the model's pages on the way.  The first of `outs` of the first of `groups` goes
- * to element 0.  free() the result; NULL: no memory. */
+ * to element 0.  weights_free() the result; NULL: no memory. */
 float *weights_pack(const struct graph *g, const struct op *op, const struct weight_layout *l,
                     struct span groups, struct span outs);
 
@@ -33,7 +30,8 @@ void weights_pack_part(float *to, const struct op *op, const struct weight_layou
  * go channel by channel? */
 bool weights_by_output(const struct weight_layout *l);
 
-/* Zeroed, aligned to WEIGHTS_ALIGN.  NULL: no memory, or more than SIZE_MAX bytes. */
+/* Zeroed and resident (libsplit/resident.h).  NULL: no memory, or more than SIZE_MAX bytes. */
 float *weights_alloc(int64_t count);
+void weights_free(void *weights); /* may be NULL */
 
 #endif
