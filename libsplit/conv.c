@@ -101,26 +101,42 @@ static double product_cost(double pixels, double depth, double cout)
 /* Weights are fetched while others are used: the slower of the two counts. */
 static double read_cost(double weights) { return FLOPS_PER_BYTE * (double)sizeof(float) * weights; }
 
-static double direct_cost(const struct conv *c)
+/* What a way takes beside each other: arithmetic, and weights (values) read meanwhile. */
+struct price {
+    double products, weights;
+    double transforms; /* of tiles */
+    double kernels;    /* made ready in every frame, once for each of so many blocks */
+    double blocks;
+};
+
+static struct price direct_price(const struct conv *c)
 {
     const double depth = (double)conv_depth(c);
-    return fmax(product_cost((double)c->out[ROW] * c->out[COL], depth, c->cout),
-                read_cost(depth * c->cout));
+    return (struct price){
+        .products = product_cost((double)c->out[ROW] * c->out[COL], depth, c->cout),
+        .weights = depth * c->cout,
+    };
 }
 
-static double winograd_cost(const struct conv *c, const struct simd *simd, int32_t m, bool keep)
+static struct price winograd_price(const struct conv *c, const struct simd *simd, int32_t m)
 {
     const int32_t tile_rows = (c->out[ROW] + m - 1) / m, tile_cols = (c->out[COL] + m - 1) / m;
     const double tiles = (double)tile_rows * tile_cols;
     const double filters = (double)c->cin * c->cout, positions = (m + 2) * (m + 2);
-    const double blocks = ceil(tiles / conv_winograd_tiles(c, simd, m));
-    const double products = positions * product_cost(tiles, c->cin, c->cout);
-    const double transforms = positions * tiles * ((double)c->cin + c->cout) *
-                              (m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4);
-    if (keep)
-        return fmax(products, read_cost(positions * filters)) + transforms;
-    return fmax(products, read_cost((double)conv_depth(c) * c->cout)) + transforms +
-           blocks * filters * (m == 2 ? FLOPS_PER_KERNEL2 : FLOPS_PER_KERNEL4);
+    return (struct price){
+        .products = positions * product_cost(tiles, c->cin, c->cout),
+        .weights = c->keep ? positions * filters : (double)conv_depth(c) * c->cout,
+        .transforms = positions * tiles * ((double)c->cin + c->cout) *
+                      (m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4),
+        .kernels = c->keep ? 0 : filters * (m == 2 ? FLOPS_PER_KERNEL2 : FLOPS_PER_KERNEL4),
+        .blocks = ceil(tiles / conv_winograd_tiles(c, simd, m)),
+    };
+}
+
+static struct price price_of(const struct conv *c, const struct simd *simd, enum conv_way way)
+{
+    return way == CONV_DIRECT ? direct_price(c)
+                              : winograd_price(c, simd, way == CONV_WINOGRAD2 ? 2 : 4);
 }
 
 /* Results must not depend on how a map is cut, not even in the last bit. */
@@ -138,9 +154,10 @@ bool conv_is_free(const struct conv *c, const struct simd *simd)
 
 double conv_cost(const struct conv *c, const struct simd *simd, enum conv_way way)
 {
+    const struct price p = price_of(c, simd, way);
     /* A way other than the plain one must promise 5 % more than it. */
-    return way == CONV_DIRECT ? 0.95 * direct_cost(c)
-                              : winograd_cost(c, simd, way == CONV_WINOGRAD2 ? 2 : 4, c->keep);
+    return (way == CONV_DIRECT ? 0.95 : 1) * fmax(p.products, read_cost(p.weights)) + p.transforms +
+           p.blocks * p.kernels;
 }
 
 /* The way that was set, or the cheapest. */
@@ -153,6 +170,34 @@ static enum conv_way way_of(const struct conv *c, const struct simd *simd)
         if (conv_cost(c, simd, way) < conv_cost(c, simd, best))
             best = way;
     return best;
+}
+
+/* The first block's kernels are made ready however low a band is, those of the others with its
+ * rows. */
+static struct geo_way geo_way(const struct conv *c, const struct simd *simd, enum conv_way way)
+{
+    const struct price p = price_of(c, simd, way);
+    const double more = p.blocks > 1 ? p.blocks - 1 : 0;
+    return (struct geo_way){
+        .row_unit = way == CONV_DIRECT      ? 1
+                    : way == CONV_WINOGRAD2 ? 2
+                                            : 4,
+        .work = (int64_t)((p.products + p.transforms + more * p.kernels) / 2),
+        .band_work = (int64_t)(p.kernels / 2),
+        .weight_bytes = (int64_t)(p.weights * sizeof(float)),
+    };
+}
+
+int32_t conv_geo_ways(const struct graph *g, const struct op *op, struct geo_way way[GEO_MAX_WAYS])
+{
+    const struct simd *simd = simd_best();
+    const struct conv c = conv_of(g, op);
+    if (!conv_is_free(&c, simd))
+        return 0;
+    int32_t n = 0;
+    for (int w = way_of(&c, simd); w >= CONV_DIRECT; w--)
+        way[n++] = geo_way(&c, simd, (enum conv_way)w);
+    return n;
 }
 
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd)

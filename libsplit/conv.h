@@ -2,7 +2,7 @@
  *
  * libsplit/conv.c chooses; each other libsplit/conv_*.c is one way.  A choice depends on the
  * whole layer and on the kind of machine, never on the part of the map that a node computes:
- * all nodes of one kind, and one node alone, compute alike. */
+ * all nodes of one kind compute alike. */
 #ifndef LIBSPLIT_CONV_H
 #define LIBSPLIT_CONV_H
 
@@ -79,6 +79,11 @@ const struct conv_method *conv_choose(const struct conv *c, const struct simd *s
 /* Is there a choice for `c` here?  Then conv_cost() says what way `way` is expected to cost. */
 bool conv_is_free(const struct conv *c, const struct simd *simd);
 double conv_cost(const struct conv *c, const struct simd *simd, enum conv_way way);
+
+/* What computing `op`, an OP_CONV, takes, for plans: the way it is computed and those that low
+ * bands are computed in where they take less (graph_ways_of_plan()).  Returns how many, 0 where
+ * there is no choice. */
+int32_t conv_geo_ways(const struct graph *g, const struct op *op, struct geo_way way[GEO_MAX_WAYS]);
 
 /* Bytes that transformed kernels of one network may take on this machine beyond the plain ones. */
 int64_t conv_budget(void);

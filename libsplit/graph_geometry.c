@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/conv.h"
 #include "libsplit/kernel.h"
 #include "tiling/reach.h"
 
@@ -378,52 +379,6 @@ static void fill_tensors(const struct graph *g, int32_t nodes, struct geometry *
         geo->tensor[g->output[i].tensor].output = true;
 }
 
-/* Cuts of maps of so many rows want to fall on multiples of `align`. */
-struct height {
-    int32_t rows, align;
-};
-
-static int by_rows_then_falling_align(const void *a, const void *b)
-{
-    const struct height *x = a, *y = b;
-    if (x->rows != y->rows)
-        return x->rows < y->rows ? -1 : 1;
-    return (x->align < y->align) - (x->align > y->align);
-}
-
-static int by_rows(const void *a, const void *b)
-{
-    const struct height *x = a, *y = b;
-    return x->rows < y->rows ? -1 : x->rows > y->rows;
-}
-
-/* What its kernels ask for holds for all maps of the same height: were they cut apart, rows
- * would have to travel between them.  Returns 0 or -ENOMEM. */
-static int fill_align(const struct graph *g, struct geometry *geo)
-{
-    size_t n = 0;
-    struct height *height = calloc((size_t)g->nops + 1, sizeof *height);
-    if (!height)
-        return -ENOMEM;
-    for (int32_t i = 0; i < g->nops; i++) {
-        const int32_t align = geometry_row_unit(geo, i);
-        if (align > 1)
-            height[n++] = (struct height){ geo->tensor[g->op[i].output].dim[ROW], align };
-    }
-    qsort(height, n, sizeof *height, by_rows_then_falling_align);
-    size_t distinct = 0; /* the first of each height has its largest align */
-    for (size_t i = 0; i < n; i++)
-        if (i == 0 || height[i].rows != height[i - 1].rows)
-            height[distinct++] = height[i];
-    for (int32_t t = 0; t < geo->ntensors; t++) {
-        const struct height key = { .rows = geo->tensor[t].dim[ROW] };
-        const struct height *found = bsearch(&key, height, distinct, sizeof *height, by_rows);
-        geo->tensor[t].align = found ? found->align : 1;
-    }
-    free(height);
-    return 0;
-}
-
 static void fill_ops(const struct graph *g, struct geometry *geo)
 {
     int32_t first = 0;
@@ -435,10 +390,11 @@ static void fill_ops(const struct graph *g, struct geometry *geo)
             .first = first,
             .ninputs = op->ninputs,
             .channel_unit = channel_unit(g, op),
-            .row_unit = kernels[op->type].cut_rows ? kernels[op->type].cut_rows(g, op) : 1,
             .weight_bytes = count_weight_bytes(g, op),
             .macs = count_macs(g, op),
         };
+        if (op->type == OP_CONV)
+            geo->op[i].nways = conv_geo_ways(g, op, geo->op[i].way);
         for (int32_t k = 0; k < op->ninputs; k++) {
             struct geo_input *in = &geo->input[first++];
             in->tensor = op->input[k];
@@ -457,8 +413,5 @@ int graph_geometry(const struct graph *g, int32_t nodes, struct geometry *geo)
         return rc;
     fill_tensors(g, nodes, geo);
     fill_ops(g, geo);
-    const int err = fill_align(g, geo);
-    if (err)
-        geometry_done(geo);
-    return err;
+    return 0;
 }

@@ -25,30 +25,84 @@ struct cost cost_make(const struct plan_options *o)
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
-/* Arithmetic and weights behind `run`, on a node of speed 1. */
-static double run_us(const struct cost *c, const struct geometry *g, int32_t op, struct box run)
+static int32_t ways_of(const struct geo_op *op) { return op->nways > 0 ? op->nways : 1; }
+
+static struct geo_way way_of(const struct geo_op *op, int32_t i)
 {
-    const struct geo_op *it = &g->op[op];
-    const struct box whole = geometry_whole(g, it->out);
-    const double share = (double)box_values(run) / (double)box_values(whole);
+    return op->nways > 0 ? op->way[i]
+                         : (struct geo_way){ .work = op->macs, .weight_bytes = op->weight_bytes };
+}
+
+/* `rows`, and what is computed with them. */
+static double in_units(int32_t rows, int32_t unit)
+{
+    return unit > 1 ? (rows + unit - 1) / unit * unit : rows;
+}
+
+/* What it takes a node of speed 1 to compute `run` in a way. */
+static double run_us(const struct cost *c, const struct geometry *g, const struct geo_op *op,
+                     const struct geo_way *way, struct box run)
+{
+    const struct box whole = geometry_whole(g, op->out);
+    const double rows =
+        in_units(box_len(run, ROW), way->row_unit) / in_units(box_len(whole, ROW), way->row_unit);
+    const double cols = (double)box_len(run, COL) / box_len(whole, COL);
     const double channels = (double)box_len(run, CHAN) / box_len(whole, CHAN);
-    const double images = g->tensor[it->out].batch;
-    return (double)it->macs * images * share / c->of.macs_per_us +
-           (double)it->weight_bytes * channels / c->of.weight_bytes_per_us;
+    const double images = g->tensor[op->out].batch;
+    const double work =
+        ((double)way->work * rows * cols + (double)way->band_work) * channels * images;
+    return larger(work / c->of.macs_per_us,
+                  (double)way->weight_bytes * channels / c->of.weight_bytes_per_us);
+}
+
+/* What the slowest node takes to make `tensor`, no input, if all do so in a way. */
+static double slowest_us(const struct cost *c, const struct plan *p, int32_t tensor,
+                         const struct geo_way *way)
+{
+    const struct geo_op *op = &p->geo->op[p->geo->tensor[tensor].op];
+    double slowest = 0;
+    for (int32_t n = 0; n < p->nodes; n++) {
+        const struct box run = plan_share(p, tensor, n)->run;
+        if (!box_empty(run))
+            slowest = larger(slowest, run_us(c, p->geo, op, way, run) / c->speed[n]);
+    }
+    return slowest;
+}
+
+/* Does no node compute all rows of `tensor`?  Only then another way than that of one node is
+ * taken. */
+static bool is_low(const struct plan *p, int32_t tensor)
+{
+    for (int32_t n = 0; n < p->nodes; n++)
+        if (box_len(plan_share(p, tensor, n)->run, ROW) == p->geo->tensor[tensor].dim[ROW])
+            return false;
+    return true;
+}
+
+/* The way in which nodes make `tensor`, no input, and in `*us` what it takes the slowest. */
+static struct geo_way best_way(const struct cost *c, const struct plan *p, int32_t tensor,
+                               double *us)
+{
+    const struct geo_op *op = &p->geo->op[p->geo->tensor[tensor].op];
+    struct geo_way best = way_of(op, 0);
+    *us = slowest_us(c, p, tensor, &best);
+    const int32_t ways = ways_of(op) > 1 && is_low(p, tensor) ? ways_of(op) : 1;
+    for (int32_t i = 1; i < ways; i++) {
+        const double with = slowest_us(c, p, tensor, &op->way[i]);
+        if (with < *us) {
+            best = op->way[i];
+            *us = with;
+        }
+    }
+    return best;
 }
 
 static double compute_us(const struct cost *c, const struct plan *p, int32_t tensor)
 {
-    double slowest = 0;
-    if (geometry_is_input(p->geo, tensor))
-        return 0;
-    for (int32_t n = 0; n < p->nodes; n++) {
-        const struct box run = plan_share(p, tensor, n)->run;
-        if (!box_empty(run))
-            slowest =
-                larger(slowest, run_us(c, p->geo, p->geo->tensor[tensor].op, run) / c->speed[n]);
-    }
-    return slowest;
+    double us = 0;
+    if (!geometry_is_input(p->geo, tensor))
+        best_way(c, p, tensor, &us);
+    return us;
 }
 
 double cost_work_us(const struct cost *c, const struct plan *p, int32_t node)
@@ -56,8 +110,11 @@ double cost_work_us(const struct cost *c, const struct plan *p, int32_t node)
     double us = 0;
     for (int32_t t = 0; t < p->geo->ntensors; t++) {
         const struct box run = plan_share(p, t, node)->run;
-        if (!geometry_is_input(p->geo, t) && !box_empty(run))
-            us += run_us(c, p->geo, p->geo->tensor[t].op, run);
+        if (geometry_is_input(p->geo, t) || box_empty(run))
+            continue;
+        double slowest;
+        const struct geo_way way = best_way(c, p, t, &slowest);
+        us += run_us(c, p->geo, &p->geo->op[p->geo->tensor[t].op], &way, run);
     }
     return us;
 }

@@ -12,11 +12,9 @@ static bool is_cut(const struct placement *where, int32_t t)
 
 static int64_t floor_div(int64_t a, int64_t b) /* b > 0 */ { return a / b - (a % b < 0); }
 
-/* The multiple of `align` that is nearest to row `row`, 0..rows. */
-static int32_t nearest(int64_t row, int32_t align, int32_t rows)
+static int32_t clamp(int64_t row, int32_t rows)
 {
-    const int64_t at = floor_div(row + align / 2, align) * align;
-    return at > rows || row >= rows ? rows : at < 0 ? 0 : (int32_t)at;
+    return row > rows ? rows : row < 0 ? 0 : (int32_t)row;
 }
 
 static int32_t rows_of(const struct placement *where, int32_t t)
@@ -46,12 +44,9 @@ int32_t cuts_heights(const struct placement *where, int32_t height[CUTS_MAX_HEIG
 void cuts_set(struct placement *where, int32_t height, const struct bands *bands)
 {
     const struct geometry *g = where->geo;
-    for (int32_t t = 0; t < g->ntensors; t++) {
-        if (rows_of(where, t) != height || geometry_is_partial(g, t))
-            continue;
-        for (int32_t n = 0; n <= where->options->nodes; n++)
-            where->rows[t].at[n] = nearest(bands->at[n], geometry_align(g, t), height);
-    }
+    for (int32_t t = 0; t < g->ntensors; t++)
+        if (rows_of(where, t) == height && !geometry_is_partial(g, t))
+            where->rows[t] = *bands;
 }
 
 struct bands cuts_get(const struct placement *where, int32_t height)
@@ -81,12 +76,11 @@ static struct bands follow(const struct placement *where, int32_t of, int32_t fr
                            bool back)
 {
     const int32_t rows = rows_of(where, of), nodes = where->options->nodes;
-    const int32_t align = geometry_align(where->geo, of);
     struct bands b = { { 0 } };
     for (int32_t n = 1; n < nodes; n++) {
         const int64_t cut = where->rows[from].at[n];
         const int64_t to = back ? centre(r, cut) : first_at(r, cut);
-        b.at[n] = nearest(to, align, rows);
+        b.at[n] = clamp(to, rows);
         if (b.at[n] < b.at[n - 1])
             b.at[n] = b.at[n - 1];
     }

@@ -2,8 +2,8 @@
  *
  * All maps of a height are cut alike, or rows would travel between them.  Where a stride, a pad
  * or a resampling leads from one height to another, rows travel, too, unless the cuts of one are
- * the cuts of the other as the operator sees them; in proportion to the nodes' speed, and at
- * multiples that kernels ask for, they need not be. */
+ * the cuts of the other as the operator sees them; in proportion to the nodes' speed they need not
+ * be. */
 #ifndef TILING_CUTS_H
 #define TILING_CUTS_H
 

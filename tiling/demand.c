@@ -16,18 +16,13 @@ void demand_place(struct plan *p, const struct placement *where, int32_t tensor)
     share_of(p, tensor, p->nodes)->own = is_input ? geometry_whole(p->geo, tensor) : box_none();
 }
 
-/* What a node runs to have all of `want`: whole rows, at multiples of the operator's unit, so that
- * it gives the same bits as on the node that owns them. */
+/* What a node runs to have all of `want`: whole rows. */
 static struct box grown(const struct geometry *g, int32_t tensor, struct box own, struct box want)
 {
     struct box b = box_hull(own, want);
     if (box_empty(b))
         return b;
     const int32_t *dim = g->tensor[tensor].dim;
-    const int32_t unit = geometry_row_unit(g, g->tensor[tensor].op);
-    const int64_t hi = ((int64_t)b.hi[ROW] + unit - 1) / unit * unit;
-    b.lo[ROW] = b.lo[ROW] / unit * unit;
-    b.hi[ROW] = hi < dim[ROW] ? (int32_t)hi : dim[ROW];
     b.lo[COL] = 0;
     b.hi[COL] = dim[COL];
     return b;

@@ -46,7 +46,7 @@ void geometry_done(struct geometry *g)
 static bool tensor_ok(const struct geometry *g, int32_t t)
 {
     const struct geo_tensor *it = &g->tensor[t];
-    if (it->batch < 1 || it->align < 0 || it->align > BOX_MAX_EXTENT)
+    if (it->batch < 1)
         return false;
     int64_t values = it->batch;
     for (int x = 0; x < AXES; x++) {
@@ -59,6 +59,12 @@ static bool tensor_ok(const struct geometry *g, int32_t t)
     return it->op == GEO_NO_OP || (it->op >= 0 && it->op < g->nops && g->op[it->op].out == t);
 }
 
+static bool way_ok(const struct geo_way *w)
+{
+    return w->row_unit >= 0 && w->row_unit <= BOX_MAX_EXTENT && w->work >= 0 && w->band_work >= 0 &&
+           w->weight_bytes >= 0;
+}
+
 static bool op_ok(const struct geometry *g, int32_t o)
 {
     const struct geo_op *op = &g->op[o];
@@ -66,8 +72,11 @@ static bool op_ok(const struct geometry *g, int32_t o)
         return false;
     if (op->out < 0 || op->out >= g->ntensors || g->tensor[op->out].op != o)
         return false;
-    if (op->row_unit < 0 || geometry_align(g, op->out) % geometry_row_unit(g, o) != 0)
+    if (!count_ok(op->nways, GEO_MAX_WAYS))
         return false;
+    for (int32_t i = 0; i < op->nways; i++)
+        if (!way_ok(&op->way[i]))
+            return false;
     if (op->weight_bytes < 0 || op->macs < 0 || op->channel_unit < 0 ||
         op->channel_unit > BOX_MAX_EXTENT)
         return false;

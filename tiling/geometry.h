@@ -15,7 +15,7 @@
 #include "tiling/box.h"
 #include "tiling/reach.h"
 
-enum { GEO_MAX_INPUTS = 64, GEO_MAX_TENSORS = 1 << 16, GEO_NO_OP = -1 };
+enum { GEO_MAX_INPUTS = 64, GEO_MAX_TENSORS = 1 << 16, GEO_NO_OP = -1, GEO_MAX_WAYS = 3 };
 
 enum geo_kind {
     GEO_MAP,     /* needs what its reaches say */
@@ -27,13 +27,22 @@ struct geo_tensor {
     int32_t batch;     /* images, >= 1; every box stands for that many */
     int32_t op;        /* the operator that yields it, GEO_NO_OP for an input of the network */
     bool output;       /* the host wants all of it */
-    int32_t align;     /* bands of rows, and pieces of bands, begin at multiples of it where the
-                        * plan is free to choose; 0 counts as 1 */
 };
 
 struct geo_input {
     int32_t tensor;
     struct reach reach[AXES];
+};
+
+/* What one way to compute an operator takes, for plans to weigh.  All for one image; a band of
+ * channels takes its part. */
+struct geo_way {
+    /* Output rows that are computed together, counted from a band's first row: a band takes as long
+     * as one of the next multiple; 0 counts as 1. */
+    int32_t row_unit;
+    int64_t work;         /* multiply-adds of a plain product that takes as long, whole output */
+    int64_t band_work;    /* the same once more for every band of rows, however low */
+    int64_t weight_bytes; /* read meanwhile: what takes longer counts */
 };
 
 struct geo_op {
@@ -43,11 +52,12 @@ struct geo_op {
     /* Output channels that are computed together (a group of a convolution), so that cuts of
      * channels between them save nothing; 0 or 1: none are. */
     int32_t channel_unit;
-    /* Output rows that are computed together, so that the bits of a value depend on where they
-     * begin; 0 or 1: none are.  The output's align is a multiple of it. */
-    int32_t row_unit;
-    int64_t weight_bytes;
-    int64_t macs; /* multiply-adds for the whole output, one image */
+    int64_t weight_bytes; /* of way[0] */
+    int64_t macs;         /* multiply-adds for the whole output, one image */
+    /* way[0] is how one node computes it; the others are taken in its place, by all nodes, where
+     * bands of rows are so low that they take less.  0 ways: one, of `macs` and `weight_bytes`. */
+    int32_t nways;
+    struct geo_way way[GEO_MAX_WAYS];
 };
 
 struct geometry {
@@ -84,17 +94,10 @@ static inline bool geometry_is_partial(const struct geometry *g, int32_t t)
     return !geometry_is_input(g, t) && g->op[g->tensor[t].op].kind == GEO_PARTIAL;
 }
 
-/* Rows at multiples of which tensor `t` wants to be cut, >= 1. */
-static inline int32_t geometry_align(const struct geometry *g, int32_t t)
-{
-    return g->tensor[t].align > 1 ? g->tensor[t].align : 1;
-}
-
-/* Rows at multiples of which operator `o` computes the same bits whatever else it computes, >= 1.
- */
+/* Output rows that one node computes together of operator `o`, >= 1. */
 static inline int32_t geometry_row_unit(const struct geometry *g, int32_t o)
 {
-    return g->op[o].row_unit > 1 ? g->op[o].row_unit : 1;
+    return g->op[o].nways > 0 && g->op[o].way[0].row_unit > 1 ? g->op[o].way[0].row_unit : 1;
 }
 
 /* What `op` reads of its input number `i` to compute `out` (GEO_MAP only). */

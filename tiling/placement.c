@@ -57,7 +57,7 @@ static int row_bands(struct placement *p, int32_t t)
     }
     if (o->cut)
         return as_told(&p->rows[t], o, t, rows);
-    p->rows[t] = in_proportion(o, rows, geometry_align(p->geo, t));
+    p->rows[t] = in_proportion(o, rows, 1);
     return 0;
 }
 

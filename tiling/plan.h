@@ -66,9 +66,8 @@ struct plan_options {
      * compute: see plan_may_miss().  [ntensors]; NULL: none.  Outlives the plan. */
     const bool *may_miss;
     /* First row (or channel) of band n of `len` of them is cut(len, n), 0 <= n <= nodes; NULL:
-     * in proportion to the weights, at multiples of the tensor's align (or whole vectors of
-     * channels).  For tests: any function that rises from 0 to `len` is legal, any other
-     * -EINVAL. */
+     * in proportion to the weights (at whole vectors of channels).  For tests: any function that
+     * rises from 0 to `len` is legal, any other -EINVAL. */
     int32_t (*cut)(void *ctx, int32_t tensor, int32_t len, int32_t n);
     void *cut_ctx;
     /* PLAN_MIXED: the axis that `tensor` is cut along, ROW or CHAN, any other -EINVAL; NULL:

@@ -80,17 +80,16 @@ static struct box border(const struct compiler *c, int32_t t, int32_t lo, int32_
     return hull;
 }
 
-/* `b`, a part of `all`, widened to all columns and channels and to multiples of `align` rows.
- * Kernels give the same bits for such rows whatever else they run with them, but not for a part
- * of a row. */
-static struct box in_whole_rows(struct box b, struct box all, int32_t align)
+/* `b`, a part of `all`, widened to all columns and channels and to multiples of `unit` rows,
+ * counted from those of `all`.  Kernels give the same bits for such rows whatever else they run
+ * with them, but not for a part of a row. */
+static struct box in_whole_rows(struct box b, struct box all, int32_t unit)
 {
     if (box_empty(b))
         return b;
-    const int32_t lo = b.lo[ROW] / align * align;
-    const int64_t hi = ((int64_t)b.hi[ROW] + align - 1) / align * align;
-    if (lo > all.lo[ROW])
-        all.lo[ROW] = lo;
+    const int32_t first = all.lo[ROW];
+    const int64_t hi = first + ((int64_t)b.hi[ROW] - first + unit - 1) / unit * unit;
+    all.lo[ROW] = first + (b.lo[ROW] - first) / unit * unit;
     if (hi < all.hi[ROW])
         all.hi[ROW] = (int32_t)hi;
     return all;
@@ -133,9 +132,9 @@ static void run_and_send(struct compiler *c, int32_t o, struct box all)
 {
     const struct geo_op *op = &c->plan->geo->op[o];
     const int32_t t = op->out, nodes = c->plan->nodes;
-    const int32_t align = geometry_align(c->plan->geo, t);
-    const struct box lower = in_whole_rows(border(c, t, 0, c->node), all, align);
-    const struct box higher = in_whole_rows(border(c, t, c->node + 1, nodes), all, align);
+    const int32_t unit = geometry_row_unit(c->plan->geo, o);
+    const struct box lower = in_whole_rows(border(c, t, 0, c->node), all, unit);
+    const struct box higher = in_whole_rows(border(c, t, c->node + 1, nodes), all, unit);
 
     struct box later[BOX_SUBTRACT_MAX], second[BOX_SUBTRACT_MAX];
     struct box rest[BOX_SUBTRACT_MAX * BOX_SUBTRACT_MAX];

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sim.h"
+#include "tiling/cost.h"
 
 enum { NODES = 4 };
 
@@ -246,17 +247,16 @@ Test(choose, what_is_chosen_step_by_step_is_a_whole_plan)
     }
 }
 
-/* A pad moves all rows; a stride halves them, and cuts at multiples of four of one map are not
- * those of the other. */
+/* A pad moves all rows; a stride halves them, and cuts of an odd number of rows in proportion are
+ * not those of the other map. */
 Test(choose, cuts_follow_from_one_height_to_the_next)
 {
     struct net net;
     net_init(&net, NODES);
-    const int32_t map = net_conv(&net, net_input(&net, 56, 56, 64), 3, 1, 1, 0);
+    const int32_t map = net_conv(&net, net_input(&net, 58, 58, 64), 3, 1, 1, 0);
     const int32_t half = net_conv(&net, map, 2, 2, 0, 0);
     const int32_t padded = net_conv(&net, half, 1, 1, 2, 0);
     net_finish(&net);
-    net.g.tensor[map].align = net.g.tensor[half].align = 4;
     struct plan_options o = options(PLAN_EXCHANGE, NODES);
     o.placement = PLAN_ROWS;
     o.costs = (struct plan_costs){ .macs_per_us = 1000000 };
@@ -265,10 +265,35 @@ Test(choose, cuts_follow_from_one_height_to_the_next)
     cr_assert_eq(sent(&p, half), 0);
     for (int32_t n = 0; n + 1 < NODES; n++) {
         const int32_t cut = plan_share(&p, half, n)->own.hi[ROW];
-        cr_assert_eq(cut % 4, 0);
         cr_assert_eq(plan_share(&p, map, n)->own.hi[ROW], 2 * cut);
         cr_assert_eq(plan_share(&p, padded, n)->own.hi[ROW], cut + 2);
     }
+    plan_done(&p);
+    net_done(&net);
+}
+
+/* Of a map of 56 rows on four nodes each has 14: tiles of four rows compute the two that
+ * neighbours have, too, for nothing. */
+Test(choose, rows_that_tiles_compute_anyway_are_not_exchanged)
+{
+    struct net net;
+    net_init(&net, NODES);
+    const int32_t first = conv(&net, net_input(&net, 56, 56, 64), 3, 64);
+    const int32_t second = conv(&net, conv(&net, first, 3, 64), 3, 64);
+    net_finish(&net);
+    for (int32_t o = 0; o < net.g.nops; o++) {
+        struct geo_op *op = &net.g.op[o];
+        op->nways = 1;
+        op->way[0] = (struct geo_way){ .row_unit = 4, .work = op->macs / 2 };
+    }
+    struct plan_options o = options(PLAN_AUTO, NODES);
+    o.placement = PLAN_ROWS;
+    o.costs = (struct plan_costs){ .message_us = 1 };
+    struct plan p = plan_of(&net, &o);
+    const int32_t between = net.g.input[net.g.op[net.g.tensor[second].op].first].tensor;
+    cr_assert_eq(sent(&p, between), 0);
+    cr_assert_eq(box_len(plan_share(&p, between, 1)->run, ROW), 16);
+    cr_assert_gt(sent(&p, first), 0);
     plan_done(&p);
     net_done(&net);
 }
@@ -279,4 +304,41 @@ Test(choose, policies_have_names)
         cr_assert_eq(plan_policy_parse(plan_policy_name((enum plan_policy)i)), i);
     cr_assert_eq(plan_policy_parse("none"), -EINVAL);
     cr_assert_eq(plan_policy_parse(""), -EINVAL);
+}
+
+/* What the making of the only operator's output takes on two nodes, each half of its rows. */
+static double making_us(const struct net *net)
+{
+    struct plan_options o = options(PLAN_EXCHANGE, 2);
+    o.placement = PLAN_ROWS;
+    o.costs = (struct plan_costs){
+        .macs_per_us = 1, .weight_bytes_per_us = 1, .link_bytes_per_us = 1000000, .message_us = 1
+    };
+    struct plan p = plan_of(net, &o);
+    const struct cost c = cost_make(&o);
+    const double us = cost_of(&c, &p, net->g.op[0].out).compute_us;
+    plan_done(&p);
+    return us;
+}
+
+Test(choose, a_low_band_costs_what_its_kernels_make_of_it)
+{
+    struct net net;
+    net_init(&net, 2);
+    net_conv_to(&net, net_input(&net, 20, 8, 4), 1, 4, false);
+    net_finish(&net);
+    struct geo_op *op = &net.g.op[0];
+    op->macs = 1000;
+    cr_assert_float_eq(making_us(&net), 500, 1e-9);
+    op->nways = 1;
+    op->way[0] = (struct geo_way){ .row_unit = 4, .work = 1000 };
+    cr_assert_float_eq(making_us(&net), 600, 1e-9, "ten rows are three tiles of five");
+    op->way[0].band_work = 70;
+    cr_assert_float_eq(making_us(&net), 670, 1e-9);
+    op->way[0].weight_bytes = 900;
+    cr_assert_float_eq(making_us(&net), 900, 1e-9, "weights are read meanwhile");
+    op->way[1] = (struct geo_way){ .row_unit = 1, .work = 1500, .weight_bytes = 100 };
+    op->nways = 2;
+    cr_assert_float_eq(making_us(&net), 750, 1e-9, "by the way that takes less");
+    net_done(&net);
 }

@@ -23,6 +23,7 @@ static struct net small_net(void)
     struct net net;
     net_init(&net, 2);
     net_reduce(&net, net_conv(&net, net_input(&net, 8, 8, 3), 3, 1, 1, 100));
+    net.g.op[0].nways = 1;
     net_finish(&net);
     return net;
 }
@@ -62,6 +63,12 @@ Test(geometry, every_broken_promise_is_found)
     REFUSED(g->op[1].ninputs, 2); /* a partial reduction has one */
     REFUSED(g->op[0].weight_bytes, -1);
     REFUSED(g->op[0].macs, -1);
+    REFUSED(g->op[0].nways, GEO_MAX_WAYS + 1);
+    REFUSED(g->op[0].nways, -1);
+    REFUSED(g->op[0].way[0].row_unit, -1);
+    REFUSED(g->op[0].way[0].work, -1);
+    REFUSED(g->op[0].way[0].band_work, -1);
+    REFUSED(g->op[0].way[0].weight_bytes, -1);
     REFUSED(g->input[0].tensor, 4);
     REFUSED(g->input[0].tensor, -1);
     REFUSED(g->input[0].tensor, 1); /* reads itself */

@@ -59,15 +59,18 @@ Test(plan_cut, at_the_nearest_multiple)
     }
 }
 
-/* Operators and tensors ask for cuts at multiples of anything. */
-static void align_at_random(struct net *net, uint64_t seed)
+/* Operators compute several rows together, in one way or another. */
+static void ways_at_random(struct net *net, uint64_t seed)
 {
     struct rng r = { ~seed };
-    for (int32_t t = 0; t < net->g.ntensors; t++) {
-        const int32_t op = net->g.tensor[t].op, unit = rng_int(&r, 0, 3);
-        if (op != GEO_NO_OP)
-            net->g.op[op].row_unit = unit;
-        net->g.tensor[t].align = (unit ? unit : 1) * rng_int(&r, 1, 2);
+    for (int32_t o = 0; o < net->g.nops; o++) {
+        struct geo_op *op = &net->g.op[o];
+        op->nways = rng_int(&r, 0, GEO_MAX_WAYS);
+        for (int32_t w = 0; w < op->nways; w++)
+            op->way[w] = (struct geo_way){ .row_unit = rng_int(&r, 0, 4),
+                                           .work = rng_int(&r, 0, 1000000),
+                                           .band_work = rng_int(&r, 0, 100000),
+                                           .weight_bytes = rng_int(&r, 0, 1000000) };
     }
     cr_assert_eq(geometry_check(&net->g), 0);
 }
@@ -83,7 +86,7 @@ Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
         uint64_t cut_seed;
         struct plan p;
         net_random(&net, &r, nodes);
-        align_at_random(&net, seed);
+        ways_at_random(&net, seed);
         const struct plan_options o = net_options(&r, nodes, &cut_seed);
 
         int32_t tensor = -1;
@@ -96,17 +99,19 @@ Test(plan, any_network_on_any_nodes_gives_what_one_gives, .timeout = 120)
     }
 }
 
-/* Does the part of its output that the step computes begin and end where its operator asks for? */
-static bool step_is_aligned(const struct geometry *g, const struct step *s)
+/* Is the part of its output that the step computes made of rows that are computed together anyway,
+ * counted from the first that the node computes? */
+static bool step_is_aligned(const struct plan *p, int32_t node, const struct step *s)
 {
-    if (s->kind != STEP_RUN || g->op[s->what].kind == GEO_PARTIAL)
+    if (s->kind != STEP_RUN || p->geo->op[s->what].kind == GEO_PARTIAL)
         return true;
-    const int32_t unit = geometry_row_unit(g, s->what);
-    return s->box.lo[ROW] % unit == 0 &&
-           (s->box.hi[ROW] % unit == 0 || s->box.hi[ROW] == g->tensor[g->op[s->what].out].dim[ROW]);
+    const int32_t unit = geometry_row_unit(p->geo, s->what);
+    const struct box all = plan_share(p, p->geo->op[s->what].out, node)->run;
+    return (s->box.lo[ROW] - all.lo[ROW]) % unit == 0 &&
+           ((s->box.hi[ROW] - all.lo[ROW]) % unit == 0 || s->box.hi[ROW] == all.hi[ROW]);
 }
 
-Test(plan, operators_run_on_aligned_rows)
+Test(plan, pieces_of_an_operator_are_rows_computed_together)
 {
     for (uint64_t seed = 1; seed <= 500; seed++) {
         struct rng r = { seed };
@@ -114,7 +119,7 @@ Test(plan, operators_run_on_aligned_rows)
         struct plan p;
         struct plan_options o = { .nodes = rng_int(&r, 1, PLAN_MAX_NODES) };
         net_random(&net, &r, o.nodes);
-        align_at_random(&net, seed);
+        ways_at_random(&net, seed);
         for (int32_t n = 0; n < o.nodes; n++)
             o.weight[n] = rng_int(&r, 1, 3);
         cr_assert_eq(plan_build(&p, &net.g, &o), 0);
@@ -122,7 +127,7 @@ Test(plan, operators_run_on_aligned_rows)
             struct program pr;
             cr_assert_eq(program_compile(&pr, &p, n), 0);
             for (int32_t s = 0; s < pr.nsteps; s++)
-                cr_assert(step_is_aligned(&net.g, &pr.step[s]), "seed %d, step %d", (int)seed, s);
+                cr_assert(step_is_aligned(&p, n, &pr.step[s]), "seed %d, step %d", (int)seed, s);
             program_done(&pr);
         }
         plan_done(&p);
