@@ -335,13 +335,15 @@ static void close_mesh(struct side *s)
     uv_loop_close(&s->loop);
 }
 
-static void make_config(struct config *c, int port)
+/* Each side listens, also the one that nobody dials. */
+static void make_config(struct config *c, const struct sockaddr_in at[2])
 {
     *c = (struct config){ .nnodes = 2, .heartbeat_ms = 1000, .lost_ms = PATIENCE_S * 1000 };
     strcpy(c->cluster, "bench");
     for (int i = 0; i < 2; i++) {
         snprintf(c->node[i].name, sizeof c->node[i].name, "node%d", i);
-        snprintf(c->node[i].address, sizeof c->node[i].address, "tcp://127.0.0.1:%d", port);
+        snprintf(c->node[i].address, sizeof c->node[i].address, "tcp://127.0.0.1:%d",
+                 ntohs(at[i].sin_port));
     }
 }
 
@@ -499,17 +501,19 @@ static int wait_for(const pid_t child[2])
 
 static int run(struct side *s, enum placement p, int blocks)
 {
-    struct sockaddr_in at, unused;
-    const int listener = listen_plain(&at), probe = listen_plain(&unused);
+    struct sockaddr_in at, unused[2];
+    const int listener = listen_plain(&at);
+    const int probe[] = { listen_plain(&unused[0]), listen_plain(&unused[1]) };
     pid_t child[2];
     int report[2];
 
-    if (listener < 0 || probe < 0 || pipe(report) < 0) {
+    if (listener < 0 || probe[0] < 0 || probe[1] < 0 || pipe(report) < 0) {
         perror("bench_link");
         return 1;
     }
-    close(probe);
-    make_config(&s->config, ntohs(unused.sin_port));
+    close(probe[0]);
+    close(probe[1]);
+    make_config(&s->config, unused);
     printf("%s\n", placement_name[p]);
     fflush(stdout);
     for (int i = 0; i < 2; i++) {
