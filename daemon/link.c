@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/descriptor.h"
@@ -22,19 +22,16 @@
 #include "proto/beat.h"
 
 enum {
-    /* One read takes what the kernel has up to here, so that a small message costs one
-     * completion instead of one for its header and one for its payload: each is a hop
-     * between NNG's threads, dearer than copying this much. */
+    /* One read takes what has come up to here: small messages together, a header with its payload.
+     * Copying this much is cheaper than another read. */
     AHEAD_BYTES = 64 * 1024,
-    GATHER = 4,               /* messages in one write, two pieces each: NNG takes no more than 8 */
+    GATHER = 4,               /* messages in one write */
     RECORD_BYTES = 16 * 1024, /* the most that TLS encrypts at once */
-    /* A puller leaves a slow link alone until the rest of a payload should be there. */
-    NAP_WORTH_NS = 150 * 1000, /* less is not worth it */
-    NAP_EARLY_NS = 100 * 1000, /* it gets up before: timers are late */
-    NAP_MOST_NS = 1000 * 1000, /* the rate is a guess */
+    /* Who sleeps on part of a payload is not woken for every packet, but for as much as this:
+     * a slow link is still heard often enough to be known alive. */
+    WORTH_WAKING = 32 * 1024,
     NO_NODE = -1,
     NO_FD = -1,
-    LOOK_MS = 100, /* a puller that waits on a socket sees as often whether it is late */
     /* Before a puller sleeps it spins, as long as that pays: twice the time that it has taken until
      * something came, half as long whenever nothing did, and once in a while the most in spite of
      * all. */
@@ -59,12 +56,12 @@ struct copy {
 /* A slot's `busy`; AWAITED: somebody sleeps until it is free. */
 enum { SLOT_FREE, SLOT_BUSY, SLOT_AWAITED };
 
-/* Who receives, and may touch `struct incoming`. */
+/* Who receives. */
 enum receiver {
-    BY_NNG,  /* the receive callback: `recv` is under way, or what it brought is looked at */
-    BY_LOOP, /* nothing is received until the loop goes on: held */
-    PULLED,  /* a thread in link_pull() */
-    BETWEEN, /* nobody until the next link_pull(), or link_give_back() */
+    LISTENED, /* the loop, when the epoll set tells it to; or NNG's callback */
+    HELD,     /* nobody until the loop has caught up */
+    PULLED,   /* a thread in link_pull(), or about to be */
+    LEFT,     /* nobody until the next link_pull() or link_give_back() */
 };
 
 /* Where the receiving stands. */
@@ -81,18 +78,21 @@ struct incoming {
 
 struct link {
     nng_stream *stream;
-    /* The stream's own socket, for who sends and who pulls to use without NNG's threads, and what
-     * ends the puller's sleep.  NO_FD where there is none: then the aios below do it. */
-    int fd, nudge;
+    /* The stream's own socket, where it may be used; it is then in the set `watch`, and `nudge`
+     * ends a puller's sleep.  Else NO_FD, and NNG receives and sends with the aios, which are not
+     * used otherwise. */
+    int fd, watch, nudge;
     nng_aio *recv, *send;
-    /* These have no callbacks. */
-    nng_aio *send_now; /* never under way outside of write_now() */
-    nng_aio *pull;     /* nor this outside of link_pull() */
-    uint8_t *record;   /* over TLS: what is being sent; else NULL */
+    uint8_t *record; /* what `send` is sending */
     struct link_events events;
+
+    /* Held by whoever touches these, unless that is NNG's callback: it is alone.  Before `lock`. */
+    pthread_mutex_t receiving;
     struct incoming in;
     int64_t spin_ns; /* the puller's */
     uint32_t waits;
+    int low_water; /* SO_RCVLOWAT */
+
     _Atomic int32_t node; /* NO_NODE until it is admitted */
 
     _Atomic int64_t heard_ms; /* when the last byte came */
@@ -103,15 +103,15 @@ struct link {
     bool other_version, garbage;
 
     enum receiver receiver;
-    int64_t left_ms; /* BETWEEN: since when */
-    bool wanted;     /* a thread waits in link_pull() for the callback to leave off */
+    int64_t left_ms;  /* LEFT: since when */
+    uint32_t watched; /* the events that the set is told to look for */
     struct message *first, **last;
     size_t in_count, in_bytes;
 
     struct mesh_slot *head, *tail; /* to be sent, in order */
     size_t head_sent;              /* bytes of the head's header and payload that have left */
     size_t out_count, out_bytes, copied_bytes;
-    bool sending; /* the send aio is under way */
+    bool sending; /* the send aio is under way, or the socket takes nothing for now */
 
     int64_t beat_sent_ns, beat_came_ns; /* the last HEARTBEAT that came: by their clock, by ours */
     struct skew skew;
@@ -119,12 +119,28 @@ struct link {
 
 static int64_t now_ms(void) { return clock_ns() / 1000000; }
 
+/* `lock` is held.  Has the set look for what the link waits for.  The end of a stream is reported
+ * in any case, to be heard of once if nobody listens (EPOLLET) and not for ever. */
+static void look_out(struct link *l)
+{
+    const bool listened = l->receiver == LISTENED && !l->why[0];
+    const uint32_t events = (listened ? (uint32_t)EPOLLIN : (uint32_t)EPOLLET) |
+                            (l->sending && !l->why[0] ? (uint32_t)EPOLLOUT : 0);
+    struct epoll_event e = { .events = events, .data.ptr = l };
+
+    if (l->fd == NO_FD || events == l->watched)
+        return;
+    l->watched = events;
+    (void)epoll_ctl(l->watch, EPOLL_CTL_MOD, l->fd, &e); /* fails after link_shut() only */
+}
+
 /* The first reason counts: what follows from it says less.  `lock` is held. */
 static void lose_locked(struct link *l, const char *why)
 {
     if (l->why[0])
         return;
     snprintf(l->why, sizeof l->why, "%s", why);
+    look_out(l);
     l->events.wake(l->events.ctx);
 }
 
@@ -147,9 +163,17 @@ static void lose_for_garbage(struct link *l, const char *what)
 
 enum taken { TAKE_MORE, TAKE_HELD, TAKE_LOST };
 
+/* `lock` is held.  Nobody receives until the loop has caught up. */
+static void hold(struct link *l)
+{
+    l->receiver = HELD;
+    look_out(l);
+}
+
 static bool is_greeting(enum msg_type t) { return t == MSG_HELLO || t == MSG_HELLO_ACK; }
 
-/* Hands the finished control message to the loop.  After TAKE_HELD `in` is the loop's. */
+/* Hands the finished control message to the loop.  After TAKE_HELD NNG's callback must not touch
+ * `in`: it is the loop's. */
 static enum taken deliver(struct link *l)
 {
     struct incoming *in = &l->in;
@@ -169,12 +193,12 @@ static enum taken deliver(struct link *l)
     l->last = &m->next;
     l->in_count++;
     l->in_bytes += m->header.length;
-    const bool hold = greeting || l->in_count >= LINK_MAX_IN || l->in_bytes >= LINK_MAX_IN_BYTES;
-    if (hold)
-        l->receiver = BY_LOOP;
+    const bool full = l->in_count >= LINK_MAX_IN || l->in_bytes >= LINK_MAX_IN_BYTES;
+    if (greeting || full)
+        hold(l);
     l->events.wake(l->events.ctx);
     pthread_mutex_unlock(&l->lock);
-    return hold ? TAKE_HELD : TAKE_MORE;
+    return greeting || full ? TAKE_HELD : TAKE_MORE;
 }
 
 static enum taken take_beat(struct link *l)
@@ -227,7 +251,7 @@ static enum taken begin_message(struct link *l)
         /* Not lost yet: the mesh will want to tell the peer why. */
         pthread_mutex_lock(&l->lock);
         l->other_version = true;
-        l->receiver = BY_LOOP;
+        hold(l);
         l->events.wake(l->events.ctx);
         pthread_mutex_unlock(&l->lock);
         return TAKE_HELD;
@@ -306,18 +330,6 @@ static unsigned make_room(struct link *l, struct iovec iov[2])
     return n;
 }
 
-static void ask(struct link *l, nng_aio *aio)
-{
-    struct iovec room[2];
-    nng_iov iov[2];
-    const unsigned n = make_room(l, room);
-
-    for (unsigned i = 0; i < n; i++)
-        iov[i] = (nng_iov){ room[i].iov_base, room[i].iov_len };
-    (void)nng_aio_set_iov(aio, n, iov); /* fails beyond 8 pieces only */
-    nng_stream_recv(l->stream, aio);
-}
-
 /* `n` bytes have come to where make_room() said. */
 static void came(struct link *l, size_t n)
 {
@@ -336,149 +348,35 @@ static void came(struct link *l, size_t n)
 
 static const char closed_by_peer[] = "connection closed by the peer";
 
-/* What ask() asked for has ended.  Returns false when the link is lost. */
-static bool answered(struct link *l, nng_aio *aio)
-{
-    const int rv = nng_aio_result(aio);
+/* ---- receiving by NNG */
 
-    if (rv == 0)
-        came(l, nng_aio_count(aio));
-    else
-        lose(l, rv == NNG_ECLOSED || rv == NNG_ECONNSHUT ? closed_by_peer : nng_strerror(rv));
-    return rv == 0;
-}
-
-/* `lock` is held.  From here on nobody receives... */
-static void leave(struct link *l)
+static void ask(struct link *l)
 {
-    l->receiver = BETWEEN;
-    l->left_ms = now_ms();
-}
+    struct iovec room[2];
+    nng_iov iov[2];
+    const unsigned n = make_room(l, room);
 
-/* ...until here.  In between the peer could not be heard: that was no silence. */
-static void enter(struct link *l, enum receiver who)
-{
-    l->receiver = who;
-    atomic_fetch_add_explicit(&l->heard_ms, now_ms() - l->left_ms, memory_order_relaxed);
-}
-
-/* Takes what has come and has the callback receive the rest, unless somebody wants to pull. */
-static void receive(struct link *l)
-{
-    if (take(l) != TAKE_MORE)
-        return;
-    pthread_mutex_lock(&l->lock);
-    if (l->wanted)
-        leave(l);
-    else
-        ask(l, l->recv);
-    pthread_mutex_unlock(&l->lock);
+    for (unsigned i = 0; i < n; i++)
+        iov[i] = (nng_iov){ room[i].iov_base, room[i].iov_len };
+    (void)nng_aio_set_iov(l->recv, n, iov); /* fails beyond 8 pieces only */
+    nng_stream_recv(l->stream, l->recv);
 }
 
 static void on_received(void *arg)
 {
     struct link *l = arg;
+    const int rv = nng_aio_result(l->recv);
 
-    if (nng_aio_result(l->recv) == NNG_ECANCELED) { /* with nothing received */
-        pthread_mutex_lock(&l->lock);
-        leave(l);
-        pthread_mutex_unlock(&l->lock);
-    } else if (answered(l, l->recv)) {
-        receive(l);
-    }
-}
-
-void link_start(struct link *l) { ask(l, l->recv); }
-
-/* Takes up receiving if it was held.  Loop thread. */
-static void resume(struct link *l)
-{
-    pthread_mutex_lock(&l->lock);
-    const bool go = l->receiver == BY_LOOP && !l->why[0];
-    if (go)
-        l->receiver = BY_NNG;
-    pthread_mutex_unlock(&l->lock);
-    if (!go)
+    if (rv != 0) {
+        lose(l, rv == NNG_ECLOSED || rv == NNG_ECONNSHUT ? closed_by_peer : nng_strerror(rv));
         return;
-    atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
-    receive(l);
-}
-
-/* Makes the caller the one who receives, if the loop does not hold the link. */
-static bool take_over(struct link *l)
-{
-    pthread_mutex_lock(&l->lock);
-    if (l->receiver == BY_NNG) {
-        l->wanted = true;
-        pthread_mutex_unlock(&l->lock);
-        nng_aio_cancel(l->recv);
-        nng_aio_wait(l->recv); /* and for its callback */
-        pthread_mutex_lock(&l->lock);
-        l->wanted = false;
     }
-    const bool mine = l->receiver == BETWEEN && !l->why[0];
-    if (mine)
-        enter(l, PULLED);
-    pthread_mutex_unlock(&l->lock);
-    return mine;
+    came(l, nng_aio_count(l->recv));
+    if (take(l) == TAKE_MORE)
+        ask(l);
 }
 
-/* In whole ms, at most LOOK_MS. */
-static int wait_ms(int64_t until_ns)
-{
-    const int64_t ms = (until_ns - clock_ns()) / 1000000 + 1;
-    return ms < 0 ? 0 : ms < LOOK_MS ? (int)ms : LOOK_MS;
-}
-
-/* Under the lock, so that a link_nudge() that comes after a change that `done` sees finds either
- * the answer of `done` changed or the aio under way. */
-static bool ask_unless_done(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
-{
-    nng_aio_set_timeout(l->pull, wait_ms(until_ns));
-    pthread_mutex_lock(&l->lock);
-    const bool go_on = !done(ctx);
-    if (go_on)
-        ask(l, l->pull);
-    pthread_mutex_unlock(&l->lock);
-    return go_on;
-}
-
-/* A payload that trickles in would wake the puller for every packet, and NNG knows no low-water
- * mark.  So when a payload of which part had come before has grown by `bytes` in `ns`, the rest is
- * given the time that it will take at this rate. */
-static void nap(const struct incoming *in, size_t bytes, int64_t ns)
-{
-    const double rest = (double)(in->header.length - in->got);
-    const double due = rest * (double)ns / (double)bytes;
-
-    if (due < NAP_WORTH_NS)
-        return;
-    const double least = due - NAP_EARLY_NS;
-    const struct timespec t = { .tv_nsec = least < NAP_MOST_NS ? (long)least : NAP_MOST_NS };
-    nanosleep(&t, NULL);
-}
-
-/* Through NNG.  Its threads receive, and wake this one. */
-static void pull_aio(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
-{
-    const struct incoming *in = &l->in;
-    enum taken t = TAKE_MORE;
-    int64_t seen_ns = 0; /* when a part of the payload had come, 0: nothing has */
-
-    while (t == TAKE_MORE && ask_unless_done(l, done, ctx, until_ns)) {
-        nng_aio_wait(l->pull);
-        const int rc = nng_aio_result(l->pull);
-        if (rc == NNG_ECANCELED || rc == NNG_ETIMEDOUT)
-            break; /* nudged, or late, with nothing received */
-        t = answered(l, l->pull) ? take(l) : TAKE_LOST;
-        if (t != TAKE_MORE)
-            break;
-        const int64_t before_ns = seen_ns;
-        seen_ns = in->in_payload ? clock_ns() : 0;
-        if (before_ns && seen_ns)
-            nap(in, nng_aio_count(l->pull), seen_ns - before_ns);
-    }
-}
+/* ---- receiving from the socket itself.  `receiving` is held. */
 
 /* Takes what the socket has.  TAKE_MORE with `*got` false: nothing, for now. */
 static enum taken read_now(struct link *l, bool *got)
@@ -522,29 +420,44 @@ static enum taken spin(struct link *l, bool *got)
     return t;
 }
 
-/* Sleeps until something is there, of a payload all that the socket can hold.  Returns false after
- * link_nudge(), and when nothing has come for long or until `until_ns`. */
+/* Whoever sleeps on the socket sleeps until `least` bytes are there, or the end. */
+static void set_low_water(struct link *l, int least)
+{
+    if (l->low_water == least)
+        return;
+    l->low_water = least;
+    (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
+}
+
+static int worth_waking(const struct incoming *in)
+{
+    const size_t rest = in->in_payload ? in->header.length - in->got : 1;
+    return rest < WORTH_WAKING ? (int)rest : WORTH_WAKING;
+}
+
+/* In whole ms, as poll(2) takes them. */
+static int wait_ms(int64_t until_ns)
+{
+    if (until_ns == INT64_MAX)
+        return -1;
+    const int64_t ms = (until_ns - clock_ns()) / 1000000 + 1;
+    return ms < 0 ? 0 : ms < INT_MAX ? (int)ms : INT_MAX;
+}
+
+/* Returns false after link_nudge(), and when nothing has come until `until_ns`. */
 static bool sleep_on_socket(struct link *l, int64_t until_ns)
 {
-    const struct incoming *in = &l->in;
     struct pollfd p[] = { { .fd = l->fd, .events = POLLIN }, { .fd = l->nudge, .events = POLLIN } };
-    const size_t rest = in->in_payload ? in->header.length - in->got : 1;
-    const int least = rest < INT_MAX ? (int)rest : INT_MAX, any = 1;
     uint64_t count;
 
-    /* Or a payload that trickles in would wake this thread for every packet. */
-    if (least > 1)
-        (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof least);
+    set_low_water(l, worth_waking(&l->in));
     const int ready = poll(p, 2, wait_ms(until_ns));
-    if (least > 1)
-        (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &any, sizeof any);
     if (ready > 0 && p[1].revents != 0)
         (void)!read(l->nudge, &count, sizeof count); /* none is left of it */
     return ready < 0 || (ready > 0 && p[1].revents == 0);
 }
 
-/* From the socket itself. */
-static void pull_fd(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
+static void pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
     enum taken t = TAKE_MORE;
     bool got = true;
@@ -554,34 +467,120 @@ static void pull_fd(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t 
         if (t == TAKE_MORE && !got)
             t = spin(l, &got);
         if (t == TAKE_MORE && !got && !sleep_on_socket(l, until_ns))
-            return;
+            break;
     }
+    if (t == TAKE_MORE)
+        set_low_water(l, worth_waking(&l->in));
+}
+
+static void listen_once(struct link *l)
+{
+    bool got;
+
+    if (read_now(l, &got) == TAKE_MORE)
+        set_low_water(l, worth_waking(&l->in));
+}
+
+/* ---- who receives */
+
+/* `lock` is held.  From here on nobody receives... */
+static void leave(struct link *l)
+{
+    l->receiver = LEFT;
+    l->left_ms = now_ms();
+}
+
+/* ...until here.  In between the peer could not be heard: that was no silence. */
+static void enter(struct link *l, enum receiver who)
+{
+    if (l->receiver == LEFT)
+        atomic_fetch_add_explicit(&l->heard_ms, now_ms() - l->left_ms, memory_order_relaxed);
+    l->receiver = who;
+    look_out(l);
+}
+
+/* Takes up receiving if it was held. */
+static void resume(struct link *l)
+{
+    pthread_mutex_lock(&l->receiving); /* a puller that has filled the inbox may not have left */
+    pthread_mutex_lock(&l->lock);
+    const bool go = l->receiver == HELD && !l->why[0];
+    if (go)
+        enter(l, LISTENED);
+    pthread_mutex_unlock(&l->lock);
+    if (go) {
+        atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
+        const enum taken t = take(l);
+        if (t == TAKE_MORE && l->fd == NO_FD)
+            ask(l);
+        else if (t == TAKE_MORE)
+            set_low_water(l, worth_waking(&l->in));
+    }
+    pthread_mutex_unlock(&l->receiving);
+}
+
+void link_start(struct link *l)
+{
+    struct epoll_event e = { .events = l->watched = EPOLLIN, .data.ptr = l };
+
+    if (l->fd == NO_FD)
+        ask(l);
+    else if (epoll_ctl(l->watch, EPOLL_CTL_ADD, l->fd, &e) < 0)
+        lose(l, strerror(errno));
+}
+
+/* A puller that has the link hears what the set tells, too. */
+static void listen_now(struct link *l)
+{
+    if (pthread_mutex_trylock(&l->receiving) != 0)
+        return;
+    pthread_mutex_lock(&l->lock);
+    const bool mine = (l->receiver == LISTENED || l->receiver == LEFT) && !l->why[0];
+    pthread_mutex_unlock(&l->lock);
+    if (mine)
+        listen_once(l);
+    pthread_mutex_unlock(&l->receiving);
+}
+
+/* Makes the caller the one who receives, and `receiving` his, if the loop does not hold the link.
+ */
+static bool take_over(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool mine = (l->receiver == LISTENED || l->receiver == LEFT) && !l->why[0];
+    if (mine)
+        enter(l, PULLED); /* before `receiving`, or the set would wake the loop again and again */
+    pthread_mutex_unlock(&l->lock);
+    if (!mine)
+        return false;
+
+    pthread_mutex_lock(&l->receiving);
+    pthread_mutex_lock(&l->lock);
+    mine = l->receiver == PULLED; /* unless what the loop was receiving was too much for it */
+    pthread_mutex_unlock(&l->lock);
+    if (!mine)
+        pthread_mutex_unlock(&l->receiving);
+    return mine;
 }
 
 bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns)
 {
-    if (l->record) /* calling off what TLS has begun would end the stream */
+    if (l->fd == NO_FD || !take_over(l))
         return false;
-    if (!take_over(l))
-        return false;
-    if (l->fd == NO_FD)
-        pull_aio(l, done, ctx, until_ns);
-    else
-        pull_fd(l, done, ctx, until_ns);
+    pull(l, done, ctx, until_ns);
     pthread_mutex_lock(&l->lock);
-    if (l->receiver == PULLED) /* the loop may hold it, or have gone on already */
+    if (l->receiver == PULLED) /* the loop may hold it */
         leave(l);
     pthread_mutex_unlock(&l->lock);
+    pthread_mutex_unlock(&l->receiving);
     return true;
 }
 
 void link_give_back(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
-    if (l->receiver == BETWEEN && !l->why[0]) {
-        enter(l, BY_NNG);
-        ask(l, l->recv);
-    }
+    if (l->receiver == LEFT)
+        enter(l, LISTENED);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -590,9 +589,7 @@ void link_nudge(struct link *l)
     const uint64_t one = 1;
 
     pthread_mutex_lock(&l->lock);
-    if (l->receiver == PULLED && l->fd == NO_FD)
-        nng_aio_cancel(l->pull); /* if it is not under way, nothing happens */
-    else if (l->receiver == PULLED)
+    if (l->receiver == PULLED)
         (void)!write(l->nudge, &one, sizeof one); /* fails if a nudge waits already */
     pthread_mutex_unlock(&l->lock);
 }
@@ -615,7 +612,7 @@ bool link_next(struct link *l, struct header *h, uint8_t **body)
         l->in_bytes -= m->header.length;
     }
     /* Waiting until the inbox is empty spares a stop and go for every message. */
-    const bool caught_up = !l->first && l->receiver == BY_LOOP && l->node != NO_NODE;
+    const bool caught_up = !l->first && l->receiver == HELD && l->node != NO_NODE;
     pthread_mutex_unlock(&l->lock);
 
     if (caught_up)
@@ -649,7 +646,7 @@ static void release(struct link *l, struct mesh_slot *s)
     }
 }
 
-/* nng_iov serves both ways and so is not const; NNG does not write to what it sends. */
+/* An iovec serves both ways and so is not const. */
 static void *unconst(const uint8_t *p)
 {
     void *q;
@@ -680,22 +677,8 @@ static unsigned gather(const struct link *l, struct iovec iov[2 * GATHER], size_
     return n;
 }
 
-/* `lock` is held.  Has NNG send these messages; returns their bytes. */
-static size_t send_by(struct link *l, nng_aio *aio)
-{
-    struct iovec piece[2 * GATHER];
-    nng_iov iov[2 * GATHER];
-    size_t bytes;
-    const unsigned n = gather(l, piece, &bytes);
-
-    for (unsigned i = 0; i < n; i++)
-        iov[i] = (nng_iov){ piece[i].iov_base, piece[i].iov_len };
-    (void)nng_aio_set_iov(aio, n, iov); /* fails beyond 8 pieces only */
-    nng_stream_send(l->stream, aio);
-    return bytes;
-}
-
-/* The same for TLS: NNG makes a record of the first piece only, so all is one piece. */
+/* `lock` is held.  Has NNG send, in one piece: of several it makes a TLS record of the first only.
+ */
 static void send_record(struct link *l)
 {
     size_t skip = l->head_sent, n = 0;
@@ -738,27 +721,9 @@ static void advance(struct link *l, size_t n)
     }
 }
 
-/* write_now() through NNG, which leaves an aio that the kernel took nothing of pending: it is
- * called off.  Not for TLS, where NNG calls off the stream with the aio, or never lets go of it. */
-static bool write_aio(struct link *l)
-{
-    const size_t bytes = send_by(l, l->send_now);
-
-    nng_aio_cancel(l->send_now);
-    nng_aio_wait(l->send_now);
-    const int rv = nng_aio_result(l->send_now);
-    if (rv == NNG_ECANCELED)
-        return false;
-    if (rv != 0) {
-        lose_locked(l, nng_strerror(rv));
-        return false;
-    }
-    const size_t n = nng_aio_count(l->send_now);
-    advance(l, n);
-    return n == bytes;
-}
-
-static bool write_fd(struct link *l)
+/* `lock` is held; the queue is not empty.  Returns false when the rest has to wait until the socket
+ * takes more, or the link is lost. */
+static bool write_now(struct link *l)
 {
     struct iovec iov[2 * GATHER];
     size_t bytes;
@@ -767,30 +732,22 @@ static bool write_fd(struct link *l)
 
     if (n < 0 && errno != EAGAIN && errno != EINTR)
         lose_locked(l, strerror(errno));
-    if (n <= 0)
-        return false;
-    advance(l, (size_t)n);
-    return (size_t)n == bytes;
+    if (n > 0)
+        advance(l, (size_t)n);
+    return n > 0 || (n < 0 && errno == EINTR);
 }
-
-/* `lock` is held; the queue is not empty.  Writes what the kernel takes at once, from this thread:
- * the completion of an aio with a callback costs one of NNG's threads a wake-up, which is dearer
- * than the write.  Returns false when the rest has to wait for the kernel, or the link is lost. */
-static bool write_now(struct link *l) { return l->fd == NO_FD ? write_aio(l) : write_fd(l); }
 
 /* `lock` is held and no send is under way.  NNG never runs a callback inside nng_stream_send(): it
  * queues it for one of its threads. */
 static void send_on(struct link *l)
 {
-    while (!l->record && l->head && write_now(l))
-        ;
-    if (!l->head || l->why[0])
-        return;
-    l->sending = true;
-    if (l->record)
+    if (l->fd != NO_FD)
+        while (l->head && write_now(l))
+            ;
+    l->sending = l->head && !l->why[0];
+    if (l->sending && l->fd == NO_FD)
         send_record(l);
-    else
-        (void)send_by(l, l->send);
+    look_out(l);
 }
 
 static void on_sent(void *arg)
@@ -799,14 +756,26 @@ static void on_sent(void *arg)
     const int rv = nng_aio_result(l->send);
 
     pthread_mutex_lock(&l->lock);
-    l->sending = false;
     if (rv != 0) {
+        l->sending = false;
         lose_locked(l, nng_strerror(rv));
     } else {
         advance(l, nng_aio_count(l->send));
         send_on(l);
     }
     pthread_mutex_unlock(&l->lock);
+}
+
+void link_ready(struct link *l, uint32_t events)
+{
+    if (events & EPOLLOUT) {
+        pthread_mutex_lock(&l->lock);
+        if (!l->why[0])
+            send_on(l);
+        pthread_mutex_unlock(&l->lock);
+    }
+    if (events & ~(uint32_t)EPOLLOUT)
+        listen_now(l);
 }
 
 /* `lock` is held. */
@@ -932,7 +901,7 @@ size_t link_backlog(struct link *l)
 int64_t link_silent_ms(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
-    const bool ours = l->receiver == BY_LOOP || l->receiver == BETWEEN;
+    const bool ours = l->receiver == HELD || l->receiver == LEFT;
     pthread_mutex_unlock(&l->lock);
     return ours ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
 }
@@ -975,49 +944,60 @@ const char *link_remote(const struct link *l, char text[LINK_REMOTE_BYTES])
 
 /* ---- life */
 
-int link_new(struct link **out, nng_stream *s, bool tls, const struct link_events *events)
+/* Sockets where we may read and write ourselves, else NNG's means. */
+static int open_ends(struct link *l, nng_stream *s, bool tls)
+{
+    l->nudge = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->fd = tls || l->nudge < 0 ? NO_FD : descriptor_of(s);
+    if (l->fd != NO_FD)
+        return 0;
+    l->record = malloc(RECORD_BYTES);
+    if (!l->record || nng_aio_alloc(&l->recv, on_received, l) != 0)
+        return -ENOMEM;
+    return nng_aio_alloc(&l->send, on_sent, l) == 0 ? 0 : -ENOMEM;
+}
+
+static void close_ends(struct link *l)
+{
+    nng_aio_free(l->recv);
+    nng_aio_free(l->send);
+    nng_stream_free(l->stream);
+    if (l->fd >= 0)
+        close(l->fd);
+    if (l->nudge >= 0)
+        close(l->nudge);
+    free(l->record);
+    pthread_mutex_destroy(&l->lock);
+    pthread_mutex_destroy(&l->receiving);
+    free(l);
+}
+
+int link_new(struct link **out, nng_stream *s, bool tls, int watch,
+             const struct link_events *events)
 {
     struct link *l = calloc(1, sizeof *l);
 
-    if (!l)
-        goto fail_stream;
-    if (tls && !(l->record = malloc(RECORD_BYTES)))
-        goto fail_link;
-    if (pthread_mutex_init(&l->lock, NULL) != 0)
-        goto fail_link;
-    if (nng_aio_alloc(&l->recv, on_received, l) != 0)
-        goto fail_lock;
-    if (nng_aio_alloc(&l->send, on_sent, l) != 0)
-        goto fail_recv;
-    if (nng_aio_alloc(&l->send_now, NULL, NULL) != 0)
-        goto fail_send;
-    if (nng_aio_alloc(&l->pull, NULL, NULL) != 0)
-        goto fail_send_now;
-    l->nudge = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    l->fd = tls || l->nudge < 0 ? NO_FD : descriptor_of(s);
+    if (!l) {
+        nng_stream_close(s);
+        nng_stream_free(s);
+        return -ENOMEM;
+    }
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_mutex_init(&l->receiving, NULL);
     l->stream = s;
+    l->watch = watch;
     l->events = *events;
+    l->low_water = 1;
     l->last = &l->first;
     l->node = NO_NODE;
     l->heard_ms = now_ms();
+    if (open_ends(l, s, tls) < 0) {
+        nng_stream_close(s);
+        close_ends(l);
+        return -ENOMEM;
+    }
     *out = l;
     return 0;
-
-fail_send_now:
-    nng_aio_free(l->send_now);
-fail_send:
-    nng_aio_free(l->send);
-fail_recv:
-    nng_aio_free(l->recv);
-fail_lock:
-    pthread_mutex_destroy(&l->lock);
-fail_link:
-    free(l->record);
-    free(l);
-fail_stream:
-    nng_stream_close(s);
-    nng_stream_free(s);
-    return -ENOMEM;
 }
 
 static void drop_incoming(struct link *l)
@@ -1050,12 +1030,14 @@ void link_shut(struct link *l)
     const uint64_t one = 1;
 
     nng_stream_close(l->stream);
-    if (l->fd >= 0) /* our duplicate keeps it open */
+    if (l->fd != NO_FD) { /* our duplicate keeps it open */
+        (void)epoll_ctl(l->watch, EPOLL_CTL_DEL, l->fd, NULL);
         (void)shutdown(l->fd, SHUT_RDWR);
-    (void)!write(l->nudge, &one, sizeof one);
-    nng_aio_stop(l->recv);
-    nng_aio_stop(l->send);
-    nng_aio_stop(l->pull);
+        (void)!write(l->nudge, &one, sizeof one);
+    } else {
+        nng_aio_stop(l->recv);
+        nng_aio_stop(l->send);
+    }
 }
 
 void link_free(struct link *l)
@@ -1065,16 +1047,5 @@ void link_free(struct link *l)
     link_shut(l);
     drop_incoming(l);
     drop_outgoing(l);
-    nng_aio_free(l->recv);
-    nng_aio_free(l->send);
-    nng_aio_free(l->send_now);
-    nng_aio_free(l->pull);
-    nng_stream_free(l->stream);
-    if (l->fd >= 0)
-        close(l->fd);
-    if (l->nudge >= 0)
-        close(l->nudge);
-    pthread_mutex_destroy(&l->lock);
-    free(l->record);
-    free(l);
+    close_ends(l);
 }

@@ -1,16 +1,20 @@
 /* daemon/link.h - one stream to one peer: framed messages in, framed messages out.
  *
+ * Over plain TCP the socket itself is read and written (daemon/descriptor.h): the loop hears of it
+ * through an epoll set, and a thread that has nothing else to do may receive in its place.  Streams
+ * of TLS and local ones are received and sent by NNG's threads.
+ *
  * Knows headers, not handshakes: daemon/mesh.c decides who the peer is.  Until link_admit() a
  * link takes nothing but HELLO and HELLO_ACK, and stops receiving after one of them, so that
  * whatever the peer sends next waits until the mesh has made up its mind.
  *
  * Control messages wait in the link's inbox for the loop.  An inbox that is full stops the
- * receiving, and with it the sender, until the loop has caught up.  HALOs pass on NNG's threads:
- * their bytes go where events.claim says.
+ * receiving, and with it the sender, until the loop has caught up.  HALOs pass where they are
+ * received: their bytes go where events.claim says.
  *
  * Threads: link_send*(), link_pull(), link_give_back() and link_nudge() any, the rest the loop's.
- * The events come on NNG's threads or in link_pull(); claim and arrived also on the loop's when
- * link_next() or link_admit() takes up what had been held back, failed only on the loop's. */
+ * The events come on whatever thread receives: the loop's, one in link_pull(), or NNG's; failed
+ * only on the loop's. */
 #ifndef DAEMON_LINK_H
 #define DAEMON_LINK_H
 
@@ -39,8 +43,9 @@ struct link_events {
     void (*failed)(void *ctx, int32_t node, const struct header *h);
 };
 
-/* Takes `s`, which is a stream of TLS or is not, also on failure.  Returns 0 or -ENOMEM. */
-int link_new(struct link **l, nng_stream *s, bool tls, const struct link_events *events);
+/* Takes `s`, which is a stream of TLS or is not, also on failure.  `watch` is an epoll set whose
+ * events go to link_ready(), with the link as their data.  Returns 0 or -ENOMEM. */
+int link_new(struct link **l, nng_stream *s, bool tls, int watch, const struct link_events *events);
 
 /* Closes the stream and waits for NNG's callbacks (they are short).  Whoever is in link_pull()
  * leaves it.  No other thread may be in link_send*(). */
@@ -52,16 +57,18 @@ void link_free(struct link *l);
 void link_start(struct link *l); /* begins to receive */
 /* The peer is `node`: from here on every message is welcome.  Goes on receiving. */
 void link_admit(struct link *l, int32_t node);
+/* Receives and sends what the socket has and takes now.  `events` as epoll_wait(2) told. */
+void link_ready(struct link *l, uint32_t events);
 
-/* Receives on the caller's thread: over plain TCP from the socket itself, which costs no wake-up if
- * the message has come or comes while the caller spins, else one; otherwise through NNG, one more.
- * Events come on this thread, too.  Returns true when `done(ctx)`, after link_nudge(), and when
- * nothing has come for some time or until `until_ns` of CLOCK_MONOTONIC.  Returns false when the
- * link is lost, held for the loop, or a link of TLS: whatever still comes then comes by itself. One
- * thread at a time, any; hold no lock that events take.  `done` may be called with locks held.
+/* Receives on the caller's thread, in place of the loop: no wake-up if the message has come or
+ * comes while the caller spins, else one.  Events come on this thread, too.  Returns true when
+ * `done(ctx)`, after link_nudge(), and at `until_ns` of CLOCK_MONOTONIC (INT64_MAX: never). Returns
+ * false when the link is lost, held for the loop, or received by NNG: whatever still comes then
+ * comes by itself.  One thread at a time, any; hold no lock that events or `done` take.
  *
  * Afterwards nobody receives until the next link_pull() or link_give_back(). */
 bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns);
+/* The loop receives again, unless a thread is in link_pull(). */
 void link_give_back(struct link *l);
 /* Whoever waits in link_pull() returns from it. */
 void link_nudge(struct link *l);

@@ -4,13 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "daemon/log.h"
 
 enum {
     TICK_MOST_MS = 200,
     CLOSE_TICK_MS = 5,
+    READY = 16,     /* links that are served before the loop looks at anything else */
     CLOSE_MS = 300, /* BYE and what waits before it get this long to leave */
 };
 
@@ -53,7 +56,7 @@ int mesh_new_link(struct mesh *m, struct link **l, nng_stream *s, bool tls)
     const struct link_events events = {
         .ctx = m, .wake = mesh_wake, .claim = on_claim, .arrived = on_arrived, .failed = on_failed
     };
-    return link_new(l, s, tls, &events);
+    return link_new(l, s, tls, m->watch, &events);
 }
 
 /* Takes the link of `node` away from the senders and ends it. */
@@ -210,6 +213,18 @@ static int send_slot_to_self(struct mesh *m, const struct mesh_slot *s)
 
 /* ---- the loop */
 
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    const struct mesh *m = poll->data;
+    struct epoll_event ready[READY];
+    const int n = epoll_wait(m->watch, ready, READY, 0);
+
+    (void)status;
+    (void)events;
+    for (int i = 0; i < n; i++)
+        link_ready(ready[i].data.ptr, ready[i].events);
+}
+
 static void on_async(uv_async_t *async)
 {
     struct mesh *m = async->data;
@@ -228,8 +243,7 @@ static void keep_alive(struct mesh *m, int32_t node)
     struct peer *p = &m->peer[node];
     const int64_t now = mesh_now_ms(m), silent = link_silent_ms(p->link);
 
-    link_give_back(p->link);
-    link_nudge(p->link);
+    link_give_back(p->link); /* what a puller has left does not wait for ever */
     if (silent >= m->config->lost_ms) {
         char why[64];
         snprintf(why, sizeof why, "silent for %lld ms", (long long)silent);
@@ -268,6 +282,8 @@ void mesh_free(struct mesh *m)
         free(e);
     pthread_mutex_destroy(&m->echo_lock);
     pthread_rwlock_destroy(&m->self_lock);
+    if (m->watch >= 0)
+        close(m->watch);
     free(m);
 }
 
@@ -293,7 +309,10 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
         m->peer[i].mesh = m;
         m->peer[i].backoff_ms = REDIAL_FIRST_MS;
     }
-    if (getrandom(&m->boot, sizeof m->boot, 0) != sizeof m->boot)
+    m->watch = epoll_create1(EPOLL_CLOEXEC);
+    if (m->watch < 0)
+        err = diag(why, -errno, "the mesh: %s", strerror(errno));
+    else if (getrandom(&m->boot, sizeof m->boot, 0) != sizeof m->boot)
         err = diag(why, -errno, "no random number for the boot id: %s", strerror(errno));
     if (err == 0)
         err = meet_open(m, why);
@@ -308,8 +327,10 @@ int mesh_open(struct mesh **out, uv_loop_t *loop, const struct config *config, i
     }
 
     uv_timer_init(loop, &m->timer);
-    m->async.data = m->timer.data = m;
-    m->handles = 2;
+    uv_poll_init(loop, &m->poll, m->watch); /* fails for descriptors that cannot be watched only */
+    m->async.data = m->timer.data = m->poll.data = m;
+    m->handles = 3;
+    uv_poll_start(&m->poll, UV_READABLE, on_ready);
     /* Twice a heartbeat, so that a loss is seen soon after lost_ms. */
     const int32_t half = config->heartbeat_ms / 2;
     const uint64_t tick = (uint64_t)(half < TICK_MOST_MS ? half : TICK_MOST_MS);
@@ -347,7 +368,8 @@ static void on_close_tick(uv_timer_t *timer)
     pthread_rwlock_wrlock(&m->self_lock);
     m->shut = true;
     pthread_rwlock_unlock(&m->self_lock);
-    /* Neither NNG nor a sender can wake the loop any more. */
+    /* Neither a link nor a sender can wake the loop any more. */
+    uv_close((uv_handle_t *)&m->poll, on_handle_closed);
     uv_close((uv_handle_t *)&m->async, on_handle_closed);
     uv_close((uv_handle_t *)&m->timer, on_handle_closed);
 }

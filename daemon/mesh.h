@@ -3,12 +3,12 @@
  * Every node listens; of two the one with the lower index dials.  A link is up only after HELLO and
  * HELLO_ACK.  Links come up, and come back after a loss, by themselves.  A link is lost when
  * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
- * its link, never more.  Implemented on nng_stream (one send and one receive aio per link).
+ * its link, never more.
  *
  * Threads: all functions but mesh_send*(), mesh_pull(), mesh_give_back() and mesh_nudge() belong to
  * the loop thread.  The events up, down and message come on the loop.  claim, arrived and failed
- * come on NNG's threads, in mesh_pull(), now and then on the loop's, and, for a slot sent to self,
- * on the sender's; they must not block. */
+ * come on whatever thread receives: the loop's, one in mesh_pull(), NNG's where the link is one of
+ * TLS or a local one, and, for a slot sent to self, the sender's; they must not block. */
 #ifndef DAEMON_MESH_H
 #define DAEMON_MESH_H
 
@@ -80,12 +80,12 @@ int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s);
 bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns);
 
 /* Receives from `node` on the caller's thread, for one that has nothing else to do: cheaper than
- * to be woken when NNG's threads have received.  Claims and arrivals of everything that `node`
- * sends come on this thread then.  Returns true when `done(ctx)`, after mesh_nudge(), at `until_ns`
- * of CLOCK_MONOTONIC and now and then before.  Returns false when nothing can be had this way (the
- * link is down, or the loop has to catch up first, or `node` is self): what comes then comes by
- * itself.  One thread at a time per node; hold no lock that claim or arrived takes. `done` is
- * called with locks held.
+ * to be woken when the loop has received.  Claims and arrivals of everything that `node` sends come
+ * on this thread then.  Returns true when `done(ctx)`, after mesh_nudge(), and at `until_ns` of
+ * CLOCK_MONOTONIC (INT64_MAX: never).  Returns false when nothing can be had this way (the link is
+ * down, or the loop has to catch up first, or NNG receives, or `node` is self): what comes then
+ * comes by itself.  One thread at a time per node; hold no lock that claim, arrived or `done`
+ * takes.
  *
  * A thread that has pulled does so again, or says with mesh_give_back() that it will not: until
  * then messages of `node` wait, some tenths of a second at most. */

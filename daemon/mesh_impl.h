@@ -46,6 +46,8 @@ struct mesh {
     uv_loop_t *loop;
     uv_async_t async;
     uv_timer_t timer;
+    int watch;      /* the epoll set of the links' sockets */
+    uv_poll_t poll; /* of that set */
     const struct config *config;
     int32_t self;
     const struct tls *tls; /* NULL: none */

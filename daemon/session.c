@@ -37,8 +37,8 @@ static bool may_miss(const struct lane *l, const struct step *st)
 }
 
 /* The message of an earlier frame has reached its receiver, or that frame would not have ended;
- * all that can be missing is NNG's word that it left.  But one that its receiver has given up may
- * be stuck. */
+ * all that can be missing is word that it left.  But one that its receiver has given up may be
+ * stuck. */
 static bool wait_until_sent(const struct lane *l, struct mesh_slot *slot, int64_t until_ns)
 {
     while (atomic_load(&slot->busy)) {

@@ -1,12 +1,12 @@
 /* daemon/session.h - a plan that a node has loaded: graph, program, and `depth` lanes in which
  * frames run.
  *
- * Who may free it: a claim writes into a lane's mailbox from NNG's threads, and a link sends from
- * a lane's payloads, both at their own pace.  A session is therefore closed first (no new claim,
- * no new frame) and freed once session_idle(): no lane runs, no claim is open, no slot is in a
- * link's queue.  A link that dies ends its claims and gives its slots back, so this comes within
- * lost_ms.  A lane goes on to its next frame while a claim is open on a message that was given up:
- * see libsplit/mailbox.h. */
+ * Who may free it: a claim writes into a lane's mailbox, and a link sends from a lane's payloads,
+ * both at their own pace.  A session is therefore closed first (no new claim, no new frame) and
+ * freed once session_idle(): no lane runs, no claim is open, no slot is in a link's queue.  A link
+ * that dies ends its claims and gives its slots back, so this comes within lost_ms.  A lane goes on
+ * to its next frame while a claim is open on a message that was given up: see libsplit/mailbox.h.
+ */
 #ifndef DAEMON_SESSION_H
 #define DAEMON_SESSION_H
 

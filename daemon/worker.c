@@ -248,7 +248,7 @@ static void *compute(void *arg)
     return NULL;
 }
 
-/* ---- HALOs.  NNG's threads. */
+/* ---- HALOs.  Whatever thread receives. */
 
 static bool is_expected(const struct session *s, int32_t node, uint32_t transfer)
 {

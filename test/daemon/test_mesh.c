@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "daemon/link.h"
+#include "libsplit/clock.h"
 #include "proto/model.h"
 
 enum { MOST = 1 << 20, STORES = 64 };
@@ -30,7 +31,7 @@ struct node {
     bool in_order; /* control messages came with rising frame numbers */
     uint32_t last_frame;
     bool closed;
-    /* HALOs, by transfer; NNG's threads write. */
+    /* HALOs, by transfer; whoever receives writes. */
     uint8_t *store[STORES];
     _Atomic uint32_t claims, arrived, failed;
     _Atomic pthread_t arrived_on; /* the thread of the last arrival */
@@ -338,7 +339,6 @@ struct puller {
     pthread_t thread;
     uint32_t want; /* arrivals */
     _Atomic bool enough, ended;
-    _Atomic int returns; /* of mesh_pull(): true */
 };
 
 static bool has_enough(void *ctx)
@@ -351,11 +351,8 @@ static void *pull_on(void *arg)
 {
     struct puller *p = arg;
 
-    while (mesh_pull(p->stage->node.mesh, 0, has_enough, p, INT64_MAX)) {
-        atomic_fetch_add(&p->returns, 1);
-        if (has_enough(p))
-            break;
-    }
+    while (!has_enough(p) && mesh_pull(p->stage->node.mesh, 0, has_enough, p, INT64_MAX))
+        ;
     atomic_store(&p->ended, true);
     return NULL;
 }
@@ -376,7 +373,7 @@ static void end_puller(struct puller *p)
     pthread_join(p->thread, NULL);
 }
 
-/* Without the loop, whose tick nudges and takes back what nobody pulls. */
+/* Without the loop, whose tick takes back what nobody pulls. */
 static void end_puller_alone(struct puller *p)
 {
     for (int ms = 0; ms < 5000 && !has_ended(p); ms++)
@@ -441,11 +438,46 @@ Test(mesh, a_puller_looks_around_when_nudged)
     mesh_nudge(s.node.mesh, 0);
     end_puller_alone(&p);
 
+    p = (struct puller){ .stage = &s, .want = 1 };
+    const int64_t start_ns = clock_ns();
+    cr_assert(mesh_pull(s.node.mesh, 0, has_enough, &p, start_ns + 30 * 1000000));
+    const int64_t spent_ns = clock_ns() - start_ns;
+    cr_assert(spent_ns >= 30 * 1000000 && spent_ns < 1000 * 1000000);
+    close(fd);
+    stage_close(&s);
+}
+
+/* A payload comes in three parts: to a puller, to the loop, to a puller. */
+Test(mesh, a_payload_may_change_hands)
+{
+    enum { PART = 40000 };
+    uint8_t body[3 * PART];
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    for (uint32_t i = 0; i < sizeof body; i++)
+        body[i] = pattern(1, i);
     start_puller(&p, &s, 1);
-    pump(s.loop, 200);
-    cr_assert_gt(atomic_load(&p.returns), 2);
+    raw_header(fd, &(struct header){ .type = MSG_HALO, .transfer = 1, .length = sizeof body });
+    raw_write(fd, body, PART);
+    pump(s.loop, 5);
     atomic_store(&p.enough, true);
-    end_puller(&p);
+    mesh_nudge(s.node.mesh, 0);
+    end_puller_alone(&p);
+
+    mesh_give_back(s.node.mesh, 0);
+    raw_write(fd, body + PART, PART);
+    pump(s.loop, 20);
+    cr_assert_eq(atomic_load(&s.node.arrived), 0);
+
+    start_puller(&p, &s, 1);
+    raw_write(fd, body + 2 * PART, PART);
+    end_puller_alone(&p);
+    expect_halo(&s.node, 1, sizeof body);
+    cr_assert(pthread_equal(atomic_load(&s.node.arrived_on), p.thread));
+    cr_assert_eq(atomic_load(&s.node.claims), 1);
     close(fd);
     stage_close(&s);
 }
@@ -508,6 +540,72 @@ Test(mesh, control_messages_pass_a_puller)
     cr_assert(s.node.in_order);
     end_puller(&p);
     cr_assert_eq(atomic_load(&s.node.arrived), 1);
+    close(fd);
+    stage_close(&s);
+}
+
+/* A puller that sleeps until much of a payload is there leaves a link on which little is heard. */
+Test(mesh, small_messages_are_heard_after_a_large_one)
+{
+    enum { LEN = 100000 };
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 2);
+    raw_halo(s.loop, fd, 1, LEN);
+    for (uint32_t frame = 1; frame <= LINK_MAX_IN; frame++) /* the loop holds the link */
+        raw_header(fd, &(struct header){ .type = MSG_FRAME, .frame = frame });
+    for (int ms = 0; ms < 1000 && s.node.messages < LINK_MAX_IN; ms += 10)
+        pump(s.loop, 10);
+    raw_header(fd, &(struct header){ .type = MSG_FRAME, .frame = LINK_MAX_IN + 1 });
+    for (int ms = 0; ms < 1000 && s.node.messages <= LINK_MAX_IN; ms += 10)
+        pump(s.loop, 10);
+    cr_assert_eq(s.node.messages, LINK_MAX_IN + 1);
+    cr_assert(s.node.in_order);
+
+    end_puller(&p); /* it leaves a link that is held */
+    cr_assert_eq(atomic_load(&s.node.arrived), 1);
+    close(fd);
+    stage_close(&s);
+}
+
+/* What the socket does not take is sent when it does, whoever receives meanwhile. */
+Test(mesh, a_puller_keeps_nobody_from_sending)
+{
+    enum { SLOTS = 8 };
+    static uint8_t payload[MOST];
+    static struct mesh_slot slot[SLOTS];
+    struct stage s;
+    struct puller p;
+    stage_open(&s);
+    const int fd = stage_join(&s, 1);
+
+    start_puller(&p, &s, 1);
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        slot[i] =
+            (struct mesh_slot){ .payload = payload,
+                                .header = { .type = MSG_HALO, .transfer = i, .length = MOST } };
+        cr_assert_eq(mesh_send_slot(s.node.mesh, 0, &slot[i]), 0);
+    }
+    cr_assert_gt(mesh_backlog(s.node.mesh, 0), 0);
+    uint8_t *got = malloc(HEADER_BYTES + MOST);
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        struct header h;
+        do { /* a heartbeat may be among them */
+            cr_assert(raw_read(s.loop, fd, got, HEADER_BYTES));
+            cr_assert_eq(header_decode(&h, got), 0);
+            cr_assert(raw_read(s.loop, fd, got, h.length));
+        } while (h.type == MSG_HEARTBEAT);
+        cr_assert_eq(h.transfer, i);
+    }
+    cr_assert_eq(mesh_backlog(s.node.mesh, 0), 0);
+    for (int i = 0; i < SLOTS; i++)
+        cr_assert_not(atomic_load(&slot[i].busy));
+    free(got);
+    raw_halo(s.loop, fd, 1, 10);
+    end_puller(&p);
     close(fd);
     stage_close(&s);
 }
@@ -693,7 +791,7 @@ static void halos_arrive(bool tcp)
     t = (struct trio){ &node[1], 1, 1 };
     cr_assert(run_until(loop, has_messages, &t, 3000));
     cr_assert_eq(atomic_load(&node[1].arrived), STORES);
-    cr_assert(run_until(loop, nothing_waits, &node[0], 100)); /* NNG's word may come later */
+    cr_assert(run_until(loop, nothing_waits, &node[0], 100)); /* over ipc NNG's word comes later */
     close_node(&node[0], loop);
     close_node(&node[1], loop);
     for (int i = 0; i < STORES; i++)
