@@ -331,7 +331,10 @@ static void get_metrics(struct api *a, struct http_call *call)
         refuse(call, FAILED, "out of memory");
 }
 
-/* ---- infer: parsed on the pool, run by the coordinator, formatted on the pool, answered */
+/* ---- infer: parsed, run by the coordinator, formatted, answered; on the pool what takes long */
+
+/* A byte of JSON is read in the time in which so many are copied. */
+enum { JSON_COPIES = 64 };
 
 struct infer {
     struct api *api;
@@ -340,7 +343,7 @@ struct infer {
     const uint8_t *body;
     size_t len, json_len;
     int64_t arrived_ns;
-    bool is_picture;
+    bool parsed;
     struct infer_request q;
     struct request r;
     struct infer_response response;
@@ -430,23 +433,17 @@ static int check_names(const struct infer_request *q, const struct model_info *m
     return 0;
 }
 
-static void on_parse(uv_work_t *work)
+static void parse(struct infer *in)
 {
-    struct infer *in = work->data;
-    if (in->is_picture)
-        infer_picture(&in->q, in->body, in->len);
-    else
-        in->status = infer_parse(&in->q, in->body, in->len, in->json_len, &in->why);
+    in->parsed = true;
+    in->status = infer_parse(&in->q, in->body, in->len, in->json_len, &in->why);
 }
 
-static void after_parse(uv_work_t *work, int status)
+static void submit(struct infer *in)
 {
-    struct infer *in = work->data;
     struct api *a = in->api;
     struct model_info m;
 
-    if (status < 0)
-        in->status = diag(&in->why, status, "%s", uv_strerror(status));
     if (a->stopping) {
         infer_end(in, UNAVAILABLE, "the daemon is stopping");
         return;
@@ -468,8 +465,45 @@ static void after_parse(uv_work_t *work, int status)
                               .arrived_ns = in->arrived_ns,
                               .ctx = in,
                               .render = on_render,
+                              .render_copies = infer_copies(&in->q),
                               .done = on_done };
     coordinator_submit(a->coordinator, &in->r);
+}
+
+static void on_read(uv_work_t *work)
+{
+    struct infer *in = work->data;
+
+    if (!in->parsed)
+        parse(in);
+    if (in->status == 0)
+        in->status = infer_convert(&in->q, &in->why);
+}
+
+static void after_read(uv_work_t *work, int status)
+{
+    struct infer *in = work->data;
+
+    if (status < 0)
+        in->status = diag(&in->why, status, "%s", uv_strerror(status));
+    submit(in);
+}
+
+/* At once, where that takes no longer than to have it done. */
+static void read_request(struct infer *in, bool is_picture)
+{
+    if (is_picture)
+        infer_picture(&in->q, in->body, in->len);
+    else if (in->json_len <= LOOP_BYTES / JSON_COPIES)
+        parse(in);
+    if (is_picture || (in->parsed && (in->status < 0 || in->q.nraw == 0))) {
+        submit(in);
+        return;
+    }
+    in->work.data = in;
+    const int rc = uv_queue_work(in->api->loop, &in->work, on_read, after_read);
+    if (rc < 0)
+        infer_end(in, FAILED, uv_strerror(rc));
 }
 
 /* How much of the body is JSON.  -EINVAL if the header makes no sense. */
@@ -528,12 +562,8 @@ static void post_infer(struct api *a, struct http_call *call, const struct model
     in->body = body;
     in->len = len;
     in->json_len = json_len;
-    in->is_picture = is_picture(call);
-    in->work.data = in;
     snprintf(in->model, sizeof in->model, "%s", m->name);
-    const int rc = uv_queue_work(a->loop, &in->work, on_parse, after_parse);
-    if (rc < 0)
-        infer_end(in, FAILED, uv_strerror(rc));
+    read_request(in, is_picture(call));
 }
 
 /* ---- routes */

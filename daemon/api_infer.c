@@ -189,9 +189,20 @@ static int read_values(struct infer_request *q, const cJSON *input, enum api_typ
         return bytes ? binary_picture(q, t->name, bytes, len, why)
                      : json_picture(q, t->name, input, why);
     }
-    if (bytes)
-        return api_values_binary(bytes, len, type, t->name, n, &t->values, why);
-    return api_values_json(get(input, "data"), type, t->name, n, &t->values, why);
+    float **owned = &q->owned[q->ninputs];
+    int rc;
+    if (bytes) {
+        rc = api_check_binary(len, type, t->name, n, why);
+        t->values = rc == 0 ? api_floats_in(bytes, type) : NULL;
+        if (rc == 0 && !t->values) {
+            q->raw[q->ninputs] = (struct infer_raw){ bytes, type };
+            q->nraw++;
+        }
+        return rc;
+    }
+    rc = api_values_json(get(input, "data"), type, t->name, n, owned, why);
+    t->values = *owned;
+    return rc;
 }
 
 static int read_input(struct infer_request *q, const cJSON *input, struct tail *tail,
@@ -381,6 +392,23 @@ int infer_parse(struct infer_request *q, const uint8_t *body, size_t len, size_t
     return rc;
 }
 
+int infer_convert(struct infer_request *q, struct diag *why)
+{
+    for (int32_t i = 0; i < q->ninputs && q->nraw > 0; i++) {
+        struct request_tensor *t = &q->input[i];
+        if (!q->raw[i].bytes)
+            continue;
+        const int rc = api_values_binary(q->raw[i].bytes, q->raw[i].type, t->name,
+                                         shape_values(&t->shape), &q->owned[i], why);
+        if (rc < 0)
+            return rc;
+        t->values = q->owned[i];
+        q->raw[i].bytes = NULL;
+        q->nraw--;
+    }
+    return 0;
+}
+
 void infer_picture(struct infer_request *q, const uint8_t *body, size_t len)
 {
     *q = (struct infer_request){ .picture = body, .picture_bytes = len };
@@ -389,7 +417,8 @@ void infer_picture(struct infer_request *q, const uint8_t *body, size_t len)
 void infer_done(struct infer_request *q)
 {
     for (int32_t i = 0; i < API_MAX_INPUTS; i++) {
-        free(q->input[i].values);
+        free(q->owned[i]);
+        q->owned[i] = NULL;
         q->input[i].values = NULL;
     }
     free(q->owned_picture);
@@ -423,6 +452,23 @@ bool infer_is_brief(const struct infer_request *q, const struct sidecar *s)
     return q->noutputs > 0;
 }
 
+/* A number is printed, or a class found, in the time in which a hundred of them are copied. */
+enum { MOVED = 2, PRINTED = 256, FEW_CLASSES = 10 };
+
+int32_t infer_copies(const struct infer_request *q)
+{
+    int32_t most = q->noutputs == 0 && !q->binary_output ? PRINTED : MOVED;
+
+    for (int32_t i = 0; i < q->noutputs; i++) {
+        const struct infer_output *o = &q->output[i];
+        if (o->form != FORM_VALUES && (o->form != FORM_CLASSES || o->classes > FEW_CLASSES))
+            return 0;
+        if (o->form == FORM_CLASSES || !o->binary)
+            most = PRINTED;
+    }
+    return most;
+}
+
 /* ---- out */
 
 /* Hands `m->json` to the tree.  Returns false when memory is short. */
@@ -437,9 +483,10 @@ static bool add_output(cJSON *outputs, const char *name, struct api_made *m)
         cJSON_Delete(shape);
         ok = false;
     }
-    if (ok && (m->bytes || m->base64)) {
+    const bool binary = m->bytes || m->values;
+    if (ok && (binary || m->base64)) {
         cJSON *p = cJSON_AddObjectToObject(o, "parameters");
-        ok = p && (m->bytes ? cJSON_AddNumberToObject(p, "binary_data_size", (double)m->len)
+        ok = p && (binary ? cJSON_AddNumberToObject(p, "binary_data_size", (double)m->len)
                             : cJSON_AddStringToObject(p, "content_type", "base64"));
     }
     if (ok && m->json)
@@ -489,11 +536,13 @@ static int join(const cJSON *root, const struct api_made *made, int32_t n,
         return -ENOMEM;
     }
     size_t at = json_len;
-    for (int32_t i = 0; i < n; i++)
-        if (made[i].len > 0) {
+    for (int32_t i = 0; i < n; i++) {
+        if (made[i].values)
+            api_put_floats(body + at, made[i].values, made[i].len / sizeof(float));
+        else if (made[i].len > 0)
             memcpy(body + at, made[i].bytes, made[i].len);
-            at += made[i].len;
-        }
+        at += made[i].len;
+    }
     *response = (struct infer_response){ body, at, binary > 0 ? json_len : 0 };
     return 0;
 }

@@ -40,6 +40,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/api_tensor.h"
 #include "daemon/coordinator.h"
 #include "libsplit/diag.h"
 
@@ -71,19 +72,32 @@ struct infer_request {
     char name[API_MAX_INPUTS][API_NAME_MAX + 1];
     struct request_tensor input[API_MAX_INPUTS]; /* its name points into name[]; the picture's
                                                   * has no values */
-    int32_t noutputs;                            /* 0: all */
+    float *owned[API_MAX_INPUTS];                /* its values, where they are not the body's */
+    struct infer_raw {
+        const uint8_t *bytes; /* NULL: none */
+        enum api_type type;
+    } raw[API_MAX_INPUTS]; /* values that infer_convert() has to make floats of */
+    int32_t nraw;
+    int32_t noutputs; /* 0: all */
     struct infer_output output[API_MAX_OUTPUTS];
 };
 
-/* Reads a body whose first `json_len` <= len bytes are JSON.  A binary picture is borrowed from
- * `body`.  Returns 0 (then infer_done()), -EINVAL with a sentence, or -ENOMEM. */
+/* Reads a body whose first `json_len` <= len bytes are JSON, in a time that hangs on them alone: a
+ * binary picture, and floats that are aligned, are borrowed from `body`, other tensors behind the
+ * JSON are left to infer_convert().  Returns 0 (then infer_done()), -EINVAL with a sentence, or
+ * -ENOMEM. */
 int infer_parse(struct infer_request *q, const uint8_t *body, size_t len, size_t json_len,
                 struct diag *why);
+/* Where q->nraw is not 0: makes floats of these tensors.  Errors as above, infer_done() after each. */
+int infer_convert(struct infer_request *q, struct diag *why);
 /* The body is one picture. */
 void infer_picture(struct infer_request *q, const uint8_t *body, size_t len);
 void infer_done(struct infer_request *q);
 /* Does `q` want nothing but what the task of `s` makes of the outputs? */
 bool infer_is_brief(const struct infer_request *q, const struct sidecar *s);
+
+/* How often copying all outputs takes as long as infer_format(), roughly; 0: that cannot be said. */
+int32_t infer_copies(const struct infer_request *q);
 
 struct infer_response {
     uint8_t *body; /* owned */

@@ -31,13 +31,8 @@ static int make_values(struct api_made *m, const struct infer_output *o,
         m->json = api_print_floats(t->values, n);
         return m->json ? 0 : -ENOMEM;
     }
-    m->len = n * 4;
-    m->bytes = malloc(m->len + 1);
-    if (!m->bytes)
-        return -ENOMEM;
-    struct writer w = { .buf = m->bytes, .cap = m->len };
-    for (size_t i = 0; i < n; i++)
-        put_f32(&w, t->values[i]);
+    m->values = t->values;
+    m->len = n * sizeof *t->values;
     return 0;
 }
 

@@ -4,15 +4,16 @@
 
 #include "daemon/api_infer.h"
 
-/* Either `json` or `bytes`. */
+/* One of `json`, `bytes` and `values`. */
 struct api_made {
     const char *datatype;
     int32_t rank;
     int32_t dim[SHAPE_MAX_RANK];
-    char *json;     /* "data", owned */
-    uint8_t *bytes; /* binary, owned */
-    size_t len;
-    bool base64; /* the strings of `json` are */
+    char *json;          /* "data", owned */
+    uint8_t *bytes;      /* binary, owned */
+    const float *values; /* binary, the request's */
+    size_t len;          /* of either, in bytes */
+    bool base64;         /* the strings of `json` are */
 };
 
 /* Makes what `o` wants of the request's outputs.  `m` is zeroed before; api_made_done() frees, also

@@ -178,19 +178,44 @@ static bool binary_number(struct reader *r, enum api_type t, float *to)
     }
 }
 
-int api_values_binary(const uint8_t *bytes, size_t len, enum api_type t, const char *name,
-                      int64_t n, float **values, struct diag *why)
+int api_check_binary(size_t len, enum api_type t, const char *name, int64_t n, struct diag *why)
 {
-    struct reader r = { .at = bytes, .end = bytes + len };
-
     if ((uint64_t)len != (uint64_t)n * types[t].bytes)
         return diag(why, -EINVAL,
                     "input \"%.64s\": binary_data_size is %zu, its shape and type %s take %llu",
                     name, len, types[t].name, (unsigned long long)n * types[t].bytes);
+    return 0;
+}
+
+static const bool little_endian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+
+const float *api_floats_in(const uint8_t *bytes, enum api_type t)
+{
+    const bool fits = t == API_FP32 && little_endian && (uintptr_t)bytes % _Alignof(float) == 0;
+    return fits ? (const void *)bytes : NULL;
+}
+
+void api_put_floats(uint8_t *bytes, const float *values, size_t n)
+{
+    struct writer w = { .buf = bytes, .cap = n * sizeof *values };
+
+    if (little_endian && n > 0)
+        memcpy(bytes, values, n * sizeof *values);
+    for (size_t i = 0; !little_endian && i < n; i++)
+        put_f32(&w, values[i]);
+}
+
+int api_values_binary(const uint8_t *bytes, enum api_type t, const char *name, int64_t n,
+                      float **values, struct diag *why)
+{
+    struct reader r = { .at = bytes, .end = bytes + (size_t)n * types[t].bytes };
     float *made = malloc((size_t)n * sizeof *made);
     if (!made)
         return diag(why, -ENOMEM, "input \"%.64s\": out of memory", name);
-    for (int64_t i = 0; i < n; i++)
+    const bool copies = t == API_FP32 && little_endian;
+    if (copies)
+        memcpy(made, bytes, (size_t)n * sizeof *made);
+    for (int64_t i = 0; !copies && i < n; i++)
         if (!binary_number(&r, t, &made[i])) {
             free(made);
             return diag(why, -EINVAL, "input \"%.64s\": value %lld is beyond the range of FP32",

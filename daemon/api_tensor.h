@@ -28,9 +28,15 @@ int api_shape(const cJSON *json, const char *name, struct shape *s, struct diag 
  * cannot hold) or -ENOMEM. */
 int api_values_json(const cJSON *data, enum api_type t, const char *name, int64_t n, float **values,
                     struct diag *why);
-/* The same from `len` little-endian bytes. */
-int api_values_binary(const uint8_t *bytes, size_t len, enum api_type t, const char *name,
-                      int64_t n, float **values, struct diag *why);
+/* Are `len` bytes `n` values?  Returns 0 or -EINVAL. */
+int api_check_binary(size_t len, enum api_type t, const char *name, int64_t n, struct diag *why);
+/* Little-endian values that are floats as they lie there; NULL: they have to be converted. */
+const float *api_floats_in(const uint8_t *bytes, enum api_type t);
+/* Converts `n` little-endian values; errors as for JSON. */
+int api_values_binary(const uint8_t *bytes, enum api_type t, const char *name, int64_t n,
+                      float **values, struct diag *why);
+/* `n` floats as little-endian bytes. */
+void api_put_floats(uint8_t *bytes, const float *values, size_t n);
 
 /* "[1,2.5,\"NaN\"]": the shortest of 9 digits that reads back as the same float.  free() it; NULL
  * when memory is short. */

@@ -14,12 +14,17 @@ const char *node_name(const struct coordinator *c, int32_t node)
     return c->config->node[node].name;
 }
 
-void coordinator_work(struct coordinator *c, uv_work_t *req, uv_work_cb work,
+void coordinator_work(struct coordinator *c, size_t bytes, uv_work_t *req, uv_work_cb work,
                       uv_after_work_cb after)
 {
+    int rc = 0;
+
     c->works++;
-    const int rc = uv_queue_work(c->loop, req, work, after);
-    if (rc < 0)
+    if (bytes > LOOP_BYTES)
+        rc = uv_queue_work(c->loop, req, work, after);
+    else
+        work(req);
+    if (rc < 0 || bytes <= LOOP_BYTES)
         after(req, rc);
 }
 
@@ -285,6 +290,7 @@ void coordinator_message(struct coordinator *c, int32_t node, const struct heade
         break;
     case MSG_FRAME_DONE:
         flight_frame_done(c, node, h, body);
+        jobs_report(c); /* the answer may be out already */
         break;
     case MSG_HEALTH:
         if (health_decode(&c->said[node].health, body, h->length) < 0)

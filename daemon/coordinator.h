@@ -34,8 +34,12 @@ enum outcome {
 struct request_tensor {
     const char *name;
     struct shape shape;
-    float *values; /* ONNX order, owned by the request */
+    const float *values; /* ONNX order */
 };
+
+/* Work that moves no more bytes than this is done on the loop: a board copies them in some 100 us,
+ * as long as it takes to wake a thread of the pool and, when that is done, the loop. */
+enum { LOOP_BYTES = 256 << 10 };
 
 /* One inference.  The caller fills the first block and keeps the object until `done`. */
 struct request {
@@ -50,9 +54,12 @@ struct request {
     bool brief;         /* nothing but what the task makes of the outputs is wanted */
     int64_t arrived_ns; /* when the request came, by CLOCK_MONOTONIC: where the trace begins */
     void *ctx;
-    /* Optional.  On a pool thread, once the answer is there and before `done`: what takes time,
-     * such as formatting.  May touch nothing but the request; the block below is valid. */
+    /* Optional.  Once the answer is there and before `done`: what takes time, such as formatting.  On
+     * a pool thread, or on the loop where it is short: where it takes no longer than to copy all
+     * outputs `render_copies` times, LOOP_BYTES at most.  0: nobody knows how long it takes.  May
+     * touch nothing but the request; the block below is valid. */
     void (*render)(struct request *r);
+    int32_t render_copies;
     /* Loop thread.  `why`: a sentence, "" with OUTCOME_OK. */
     void (*done)(struct request *r, enum outcome outcome, const char *why);
 

@@ -6,7 +6,7 @@
 #include "daemon/log.h"
 #include "libsplit/clock.h"
 
-static size_t send_bytes(const struct deployment *d, const struct step *s)
+static size_t message_bytes(const struct deployment *d, const struct step *s)
 {
     return codec_bound((size_t)(box_values(s->box) * d->geo.tensor[s->what].batch));
 }
@@ -16,19 +16,18 @@ static size_t round_up(size_t n) { return (n + 63) & ~(size_t)63; }
 
 int flight_init(struct flight *f, struct deployment *d)
 {
-    size_t bytes = 0;
-    int32_t nsends = 0;
-
-    for (int32_t i = 0; i < d->host.nsteps; i++)
-        if (d->host.step[i].kind == STEP_SEND) {
-            bytes += round_up(send_bytes(d, &d->host.step[i]));
-            nsends++;
-        }
+    d->nsends = 0;
+    d->send_bytes = d->receive_bytes = 0;
+    for (int32_t i = 0; i < d->host.nsteps; i++) {
+        const struct step *s = &d->host.step[i];
+        const bool sends = s->kind == STEP_SEND;
+        *(sends ? &d->send_bytes : &d->receive_bytes) += round_up(message_bytes(d, s));
+        d->nsends += sends;
+    }
     f->deployment = d;
-    d->nsends = nsends;
     f->inbox = mailbox_new(&d->host, &d->geo);
-    f->slot = calloc((size_t)nsends + 1, sizeof *f->slot);
-    f->payload = malloc(bytes + 1);
+    f->slot = calloc((size_t)d->nsends + 1, sizeof *f->slot);
+    f->payload = malloc(d->send_bytes + 1);
     return f->inbox && f->slot && f->payload ? 0 : -ENOMEM; /* flight_done() frees the rest */
 }
 
@@ -133,97 +132,103 @@ struct job *flight_give_up(struct flight *f)
     return j;
 }
 
-/* ---- start: the inputs into messages, on the pool */
+static void maybe_collect(struct flight *f);
 
-static void on_pack(uv_work_t *work)
+/* ---- start: the inputs into messages and on their way, on the pool */
+
+/* The message of send number `n`, at step `step`. */
+static void pack(struct flight *f, int32_t step, int32_t n, uint8_t *to)
 {
-    struct flight *f = work->data;
     const struct deployment *d = f->deployment;
-    const struct job *j = f->job;
-    struct host_input input[PLAN_MAX_INPUTS] = { { 0 } };
+    const struct step *s = &d->host.step[step];
+    const size_t len = host_pack(&d->network->graph, s, f->job->input, to);
+
+    f->job->r->input_bytes += (int64_t)len;
+    f->slot[n].payload = to;
+    f->slot[n].header = (struct header){ .type = MSG_HALO,
+                                         .epoch = d->epoch,
+                                         .plan = d->number,
+                                         .frame = f->frame,
+                                         .transfer = (uint32_t)s->transfer,
+                                         .length = (uint32_t)len };
+}
+
+static void send_input(struct flight *f, int32_t node, int32_t n)
+{
+    struct coordinator *c = f->deployment->c;
+    const int rc = mesh_send_slot(c->mesh, node, &f->slot[n]);
+
+    if (rc < 0 && rc != -ENOTCONN) /* a loss is reported by the mesh */
+        log_event(LOG_WARN, "input-not-sent", "node=%s reason=\"%s\"", node_name(c, node),
+                  strerror(-rc));
+}
+
+/* Packs and sends what goes to this node itself, or what goes to others. */
+static void feed(struct flight *f, bool others)
+{
+    const struct deployment *d = f->deployment;
+    struct job_trace *trace = f->job->trace;
     uint8_t *to = f->payload;
     int64_t now_ns = clock_ns();
 
-    j->r->input_bytes = 0;
-
-    for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
-        input[i] = (struct host_input){ .values = j->values[i] };
-    if (j->pixels)
-        input[0].pixels = j->pixels;
     for (int32_t i = 0, n = 0; i < d->host.nsteps; i++) {
         const struct step *s = &d->host.step[i];
         if (s->kind != STEP_SEND)
             continue;
-        struct mesh_slot *slot = &f->slot[n++];
-        const size_t len = host_pack(&d->network->graph, s, input, to);
-        j->r->input_bytes += (int64_t)len;
-        slot->payload = to;
-        slot->header = (struct header){ .type = MSG_HALO,
-                                        .epoch = d->epoch,
-                                        .plan = d->number,
-                                        .frame = f->frame,
-                                        .transfer = (uint32_t)s->transfer,
-                                        .length = (uint32_t)len };
-        to += round_up(send_bytes(d, s));
-        job_trace_step(j->trace, TRACE_PACK, i, &now_ns);
+        const int32_t node = d->member[s->peer];
+        if ((node != d->c->config->coordinator) == others) {
+            pack(f, i, n, to);
+            job_trace_step(trace, TRACE_PACK, i, &now_ns);
+            send_input(f, node, n);
+            job_trace_step(trace, TRACE_SEND, i, &now_ns);
+        }
+        to += round_up(message_bytes(d, s));
+        n++;
     }
 }
 
-static void send_inputs(struct flight *f)
+/* What others compute on travels while ours is packed. */
+static void on_feed(uv_work_t *work)
 {
-    struct deployment *d = f->deployment;
-    int64_t now_ns = clock_ns();
+    struct flight *f = work->data;
 
-    for (int32_t i = 0, n = 0; i < d->host.nsteps; i++) {
-        const struct step *s = &d->host.step[i];
-        if (s->kind != STEP_SEND)
-            continue;
-        const int rc = mesh_send_slot(d->c->mesh, d->member[s->peer], &f->slot[n++]);
-        if (rc < 0 && rc != -ENOTCONN)
-            log_event(LOG_WARN, "input-not-sent", "node=%s reason=\"%s\"",
-                      node_name(d->c, d->member[s->peer]), strerror(-rc));
-        job_trace_step(f->job->trace, TRACE_SEND, i, &now_ns);
-    }
+    f->job->r->input_bytes = 0;
+    feed(f, true);
+    feed(f, false);
 }
 
-/* Something happened while the pool was at work: no node has heard of the frame. */
-static void not_sent(struct flight *f, int status)
+/* Something happened while the pool was at work. */
+static void not_fed(struct flight *f, int status)
 {
-    struct job *j = f->job;
-    struct network *n = f->deployment->network;
+    struct job *j = flight_give_up(f);
 
-    f->done = all_done(f->deployment);
-    start_draining(f);
     if (j->over) {
         job_over(j);
     } else if (status < 0) {
         job_end(j, OUTCOME_FAILED, "%s", uv_strerror(status));
     } else {
         job_wait(j, true);
-        network_deploy(n);
+        network_deploy(j->network);
     }
 }
 
-static void after_pack(uv_work_t *work, int status)
+static void frame_lost(struct flight *f, int32_t node, int status);
+
+static void after_feed(uv_work_t *work, int status)
 {
     struct flight *f = work->data;
     struct deployment *d = f->deployment;
 
     d->c->works--;
     f->working = false;
-    if (f->job->over || status < 0 || d->state != DEPLOY_READY) {
-        not_sent(f, status);
-    } else {
-        f->state = FLIGHT_RUNNING;
-        f->sent_ns = clock_ns();
-        accept_frame(f, f->frame);
-        /* FRAME first: a node gets ready for its rows while they are on their way. */
-        send_to_nodes(f, MSG_FRAME);
-        f->fresh = false;
-        send_inputs(f);
-    }
+    f->state = FLIGHT_RUNNING;
+    if (f->job->over || status < 0 || d->state != DEPLOY_READY)
+        not_fed(f, status);
+    else if (f->lost < 0)
+        frame_lost(f, f->lost_by, f->lost);
+    else
+        maybe_collect(f); /* the last answer may have come before this */
     maybe_free(f);
-    uv_async_send(&d->c->wake);
 }
 
 /* Nothing that anybody waits for is under way. */
@@ -242,12 +247,13 @@ static void start(struct flight *f, struct job *j)
     struct coordinator *c = d->c;
 
     f->alone = d->tried && all_quiet(c);
-    f->state = FLIGHT_PACKING;
+    f->state = FLIGHT_FEEDING;
     f->job = j;
     f->frame = d->next_frame++;
     f->done = 0;
     f->fresh = f->fresh || f->concealed > 0;
     f->concealed = 0;
+    f->lost = 0;
     f->work.data = f;
     f->working = true;
     mailbox_clear(f->inbox);
@@ -260,7 +266,13 @@ static void start(struct flight *f, struct job *j)
     j->r->frame = f->frame;
     j->r->epoch = d->epoch;
     j->r->nodes = d->nodes;
-    coordinator_work(c, &f->work, on_pack, after_pack);
+    f->sent_ns = clock_ns();
+    accept_frame(f, f->frame);
+    /* FRAME first: a node gets ready for its rows while they are on their way. */
+    send_to_nodes(f, MSG_FRAME);
+    f->fresh = false;
+    coordinator_work(c, j->pixels ? d->send_bytes / sizeof(float) : d->send_bytes, &f->work,
+                     on_feed, after_feed);
 }
 
 bool flights_dispatch(struct network *n)
@@ -292,7 +304,6 @@ static int unpack(struct flight *f)
     struct job *j = f->job;
     const uint8_t *msg;
     size_t len;
-    struct host_input input[PLAN_MAX_INPUTS] = { { 0 } };
     int64_t now_ns = clock_ns();
 
     const struct answer_rule *answer = j->r->brief ? d->answer : NULL;
@@ -312,11 +323,7 @@ static int unpack(struct flight *f)
         j->r->answer_bytes += (int64_t)len;
         job_trace_step(j->trace, TRACE_UNPACK, i, &now_ns);
     }
-    for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
-        input[i] = (struct host_input){ .values = j->values[i] };
-    if (j->pixels)
-        input[0].pixels = j->pixels;
-    host_pass(&d->network->graph, input, &d->network->model->sidecar.pixels, j->output);
+    host_pass(&d->network->graph, j->input, &d->network->model->sidecar.pixels, j->output);
     return 0;
 }
 
@@ -349,7 +356,6 @@ static void after_collect(uv_work_t *work, int status)
     else
         job_collected(j);
     (void)flights_dispatch(n);
-    uv_async_send(&d->c->wake);
 }
 
 /* How long its client waited, decoding included, or as long as the frame kept those in line behind
@@ -363,15 +369,19 @@ static int64_t waited_ns(const struct flight *f)
 
 static void collect(struct flight *f)
 {
+    struct deployment *d = f->deployment;
+    const struct job *j = f->job;
+
     f->state = FLIGHT_COLLECTING;
-    f->job->r->concealed = (int32_t)f->concealed;
+    j->r->concealed = (int32_t)f->concealed;
     accept_frame(f, 0);
-    job_trace_note(f->job->trace, "gather", f->sent_ns, clock_ns());
-    job_trace_clocks(f->job->trace, f->deployment);
+    job_trace_note(j->trace, "gather", f->sent_ns, clock_ns());
+    job_trace_clocks(j->trace, d);
     f->working = true;
-    coordinator_work(f->deployment->c, &f->work, on_collect, after_collect);
-    network_flew(f->deployment, waited_ns(f));
-    f->deployment->landed_ns = clock_ns();
+    network_flew(d, waited_ns(f));
+    d->landed_ns = clock_ns();
+    coordinator_work(d->c, j->trace ? WORK_UNKNOWN : d->receive_bytes, &f->work, on_collect,
+                     after_collect);
 }
 
 static void maybe_collect(struct flight *f)
@@ -419,19 +429,30 @@ static bool is_passing(int status)
            status == -ENOTCONN || status == -EBUSY || status == -ESTALE || status == -ENOENT;
 }
 
+/* The frame is tried again, unless that is hopeless. */
+static void frame_lost(struct flight *f, int32_t node, int status)
+{
+    if (f->state == FLIGHT_FEEDING) { /* after_feed() comes back to it */
+        f->lost = status;
+        f->lost_by = node;
+        return;
+    }
+    struct job *j = flight_give_up(f);
+    if (j)
+        retry(j, is_passing(status), node_name(f->deployment->c, node), status);
+}
+
 static void frame_failed(struct flight *f, int32_t node, int status)
 {
     struct deployment *d = f->deployment;
 
     log_event(LOG_WARN, "frame-failed", "node=%s frame=%u plan=%u status=\"%s\"",
               node_name(d->c, node), f->frame, d->number, strerror(-status));
-    struct job *j = flight_give_up(f);
+    frame_lost(f, node, status);
     if (status == -ENOENT || status == -ESTALE) {
         deployment_retire(d); /* the node does not know it any more */
         network_deploy(d->network);
     }
-    if (j)
-        retry(j, is_passing(status), node_name(d->c, node), status);
 }
 
 static bool touches(const struct deployment *d, int32_t node, uint32_t others)
@@ -442,11 +463,9 @@ static bool touches(const struct deployment *d, int32_t node, uint32_t others)
 void flights_link_lost(struct coordinator *c, int32_t node, uint32_t others)
 {
     for (struct deployment *d = c->deployments; d; d = d->next)
-        for (int32_t i = 0; i < DEPTH && touches(d, node, others); i++) {
-            struct job *j = d->state == DEPLOY_READY ? flight_give_up(&d->flight[i]) : NULL;
-            if (j)
-                retry(j, true, node_name(c, node), -EPIPE);
-        }
+        for (int32_t i = 0; i < DEPTH && touches(d, node, others); i++)
+            if (d->state == DEPLOY_READY)
+                frame_lost(&d->flight[i], node, -EPIPE);
 }
 
 static struct flight *flight_of(struct deployment *d, uint32_t frame)
@@ -475,14 +494,15 @@ void flight_frame_done(struct coordinator *c, int32_t node, const struct header 
     if (!(f->done & bit(i)))
         f->concealed += done.concealed;
     f->done |= bit(i);
-    if (f->state == FLIGHT_RUNNING)
+    const bool flies = f->state == FLIGHT_FEEDING || f->state == FLIGHT_RUNNING;
+    if (flies)
         job_trace_take(f->job->trace, i, body, nevents);
     if (done.status == 0) {
         d->network->model->figures[node].last = done;
         if (d->work_us[i] > 0)
             speed_sample(&c->speed, node, d->work_us[i], (double)done.compute_ns / 1e3);
         maybe_collect(f);
-    } else if (f->state == FLIGHT_RUNNING) {
+    } else if (flies) {
         frame_failed(f, node, done.status);
     }
     maybe_free(f);

@@ -11,7 +11,8 @@
  *   job_trace    what a traced job's frame did                    coordinator_trace.c
  *
  * Everything belongs to the loop thread, with three exceptions.  A work function on the pool
- * owns what it was given until its after-function runs (`works` counts them).  NNG's threads
+ * owns what it was given until its after-function runs (`works` counts them), but for what
+ * feeds a flight: it only reads the job, writes the slots and the host's part of the trace.  NNG's threads
  * claim and fill the inbox of a flight: the fields marked "lock" are for coordinator.lock.
  * A deployment is freed only when no claim is open, no slot is in a link's queue and no work
  * uses it. */
@@ -68,7 +69,6 @@ struct job {
         JOB_FLYING,
         JOB_ENDED
     } state;
-    bool decoded;   /* the inputs below are there */
     bool over;      /* its fate is decided; a work function still has to come back */
     int32_t status; /* of the last work function */
     int32_t failures;
@@ -82,12 +82,12 @@ struct job {
 
     struct extents extents;
     int32_t picture_rows, picture_cols; /* as decoded */
-    uint8_t *pixels;                    /* either these ... */
-    float *values[PLAN_MAX_INPUTS];     /* ... or these, NHWC, indexed like graph.input[] */
-    float **output;                     /* [graph.noutputs], NHWC; NULL before the first frame */
-    uint8_t **bytes;                    /* the same, of outputs that come in a form with bytes */
-    struct request_tensor *answer;      /* request.output */
-    int32_t nanswers;
+    uint8_t *pixels;                    /* of a picture, once decoded */
+    /* What frames are fed with, indexed like graph.input[]: the pixels, or what the request lent. */
+    struct host_input input[PLAN_MAX_INPUTS];
+    float **output;                /* [graph.noutputs]; NULL before the first frame */
+    uint8_t **bytes;               /* the same, of outputs that come in a form with bytes */
+    struct request_tensor *answer; /* request.output: `output` in ONNX's order */
     struct job_trace *trace; /* NULL unless the request wants it */
 };
 
@@ -95,7 +95,7 @@ struct flight {
     struct deployment *deployment;
     enum {
         FLIGHT_FREE,
-        FLIGHT_PACKING, /* a work function writes the messages of the inputs */
+        FLIGHT_FEEDING, /* nodes know of it; a work function sends them the inputs */
         FLIGHT_RUNNING,
         FLIGHT_COLLECTING, /* a work function reads the messages of the outputs */
         FLIGHT_DRAINING    /* given up: waits until nobody uses its memory */
@@ -111,7 +111,8 @@ struct flight {
     uint64_t drain_ms;
     bool working; /* `work` is with the pool */
     uv_work_t work;
-    int32_t status; /* of the work */
+    int32_t status;        /* of the work */
+    int32_t lost, lost_by; /* while it was fed a node failed, so */
     struct mailbox *inbox;
     struct mesh_slot *slot; /* [nsends] of the deployment */
     uint8_t *payload;       /* of all slots */
@@ -147,6 +148,7 @@ struct deployment {
     uint8_t *message[PLAN_MAX_NODES]; /* PLAN bodies until they are sent */
     size_t message_bytes[PLAN_MAX_NODES];
     int32_t nsends; /* of the host */
+    size_t send_bytes, receive_bytes; /* the most that all messages of a frame take */
     uint32_t next_frame;
     struct flight flight[DEPTH];
     bool working;
@@ -240,8 +242,10 @@ struct coordinator {
 /* coordinator.c */
 static inline uint32_t bit(int32_t i) { return UINT32_C(1) << i; }
 const char *node_name(const struct coordinator *c, int32_t node);
-/* Queues `work` on the pool; on failure `after` is called at once with the error. */
-void coordinator_work(struct coordinator *c, uv_work_t *req, uv_work_cb work,
+/* Has `work` done by the pool, or at once where it moves no more than LOOP_BYTES; WORK_UNKNOWN: it
+ * may take any time.  Then, or at once when that fails, comes `after`. */
+#define WORK_UNKNOWN SIZE_MAX
+void coordinator_work(struct coordinator *c, size_t bytes, uv_work_t *req, uv_work_cb work,
                       uv_after_work_cb after);
 void coordinator_tick_on(struct coordinator *c);
 /* A change that may call for new plans; soon, so that changes that come together count once. */

@@ -72,13 +72,9 @@ static void free_outputs(struct job *j)
 static void job_free(struct job *j)
 {
     free_outputs(j);
-    for (int32_t i = 0; i < j->nanswers; i++)
-        free(j->answer[i].values);
     free(j->answer);
     free(j->pixels);
     job_trace_free(j->trace);
-    for (int32_t i = 0; i < PLAN_MAX_INPUTS; i++)
-        free(j->values[i]);
     if (j->network)
         network_release(j->network);
     free(j);
@@ -304,21 +300,19 @@ static int measure(struct job *j)
     return 0;
 }
 
-/* From ONNX's order to ours. */
-static int convert(struct job *j)
+/* ---- inputs: either */
+
+static int take_inputs(struct job *j)
 {
     const struct graph *g = &j->network->graph;
 
-    for (int32_t i = 0; i < g->ninputs && i < PLAN_MAX_INPUTS; i++) {
+    j->input[0].pixels = j->pixels;
+    for (int32_t i = 0; !j->pixels && i < g->ninputs && i < PLAN_MAX_INPUTS; i++) {
         const struct port *p = &g->input[i];
         const struct request_tensor *t = find_input(j->r, p->name);
-        const int64_t n = shape_values(&p->shape);
-        if (!t || shape_values(&t->shape) != n)
+        if (!t || shape_values(&t->shape) != shape_values(&p->shape))
             return diag(&j->why, -EINVAL, "input \"%s\" does not fit the network", p->name);
-        j->values[i] = malloc((size_t)n * sizeof *j->values[i]);
-        if (!j->values[i])
-            return diag(&j->why, -ENOMEM, "out of memory for input \"%s\"", p->name);
-        shape_from_onnx(&p->shape, j->values[i], t->values);
+        j->input[i].values = t->values;
     }
     return 0;
 }
@@ -361,7 +355,20 @@ int job_outputs(struct job *j, const struct answer_rule *answer)
     return rc;
 }
 
-/* From our order to ONNX's, one tensor at a time. */
+/* From our order to ONNX's. */
+static int reorder(float **values, const struct shape *s)
+{
+    if (shape_in_order(s))
+        return 0;
+    float *onnx = malloc((size_t)shape_values(s) * sizeof *onnx);
+    if (!onnx)
+        return -ENOMEM;
+    shape_to_onnx(s, onnx, *values);
+    free(*values);
+    *values = onnx;
+    return 0;
+}
+
 static int arrange(struct job *j)
 {
     const struct graph *g = &j->network->graph;
@@ -371,19 +378,13 @@ static int arrange(struct job *j)
         return -ENOMEM;
     for (int32_t i = 0; i < g->noutputs; i++) {
         const struct port *p = &g->output[i];
-        if (j->bytes[i]) {
-            j->answer[i] = (struct request_tensor){ p->name, p->shape, NULL };
-            j->nanswers = i + 1;
+        j->answer[i] = (struct request_tensor){ p->name, p->shape, NULL };
+        if (j->bytes[i])
             continue;
-        }
-        float *values = malloc((size_t)shape_values(&p->shape) * sizeof *values);
-        if (!values)
+        if (reorder(&j->output[i], &p->shape) < 0)
             return -ENOMEM;
-        shape_to_onnx(&p->shape, values, j->output[i]);
-        free(j->output[i]);
-        j->output[i] = NULL;
-        j->answer[i] = (struct request_tensor){ p->name, port_shape(p, values), values };
-        j->nanswers = i + 1;
+        j->answer[i].shape = port_shape(p, j->output[i]);
+        j->answer[i].values = j->output[i];
     }
     return 0;
 }
@@ -396,7 +397,7 @@ static int render(struct job *j)
     if (arrange(j) < 0)
         return diag(&j->why, -ENOMEM, "out of memory for the answer");
     job_trace_note(j->trace, "arrange", start_ns, clock_ns());
-    r->noutputs = j->nanswers;
+    r->noutputs = j->network->graph.noutputs;
     r->output = j->answer;
     r->bytes = (const uint8_t *const *)j->bytes;
     r->rows = shape_len(&j->network->graph.input[0].shape, ROW);
@@ -421,14 +422,6 @@ static void on_decode(uv_work_t *work)
     job_trace_note(j->trace, "decode", start_ns, clock_ns());
 }
 
-static void on_convert(uv_work_t *work)
-{
-    struct job *j = work->data;
-    const int64_t start_ns = clock_ns();
-    j->status = convert(j);
-    job_trace_note(j->trace, "convert", start_ns, clock_ns());
-}
-
 static void on_render(uv_work_t *work)
 {
     struct job *j = work->data;
@@ -444,7 +437,6 @@ static bool came_back(struct job *j, int status)
     j->state = JOB_NEW;
     if (status < 0)
         j->status = diag(&j->why, status, "%s", uv_strerror(status));
-    uv_async_send(&c->wake);
     if (j->over)
         job_over(j);
     else if (j->status < 0)
@@ -452,14 +444,12 @@ static bool came_back(struct job *j, int status)
     return j->state != JOB_ENDED;
 }
 
-static void after_input(uv_work_t *work, int status)
+static void after_decode(uv_work_t *work, int status)
 {
     struct job *j = work->data;
 
-    if (!came_back(j, status))
-        return;
-    j->decoded = true;
-    job_advance(j);
+    if (came_back(j, status))
+        job_advance(j);
 }
 
 static void after_render(uv_work_t *work, int status)
@@ -470,15 +460,29 @@ static void after_render(uv_work_t *work, int status)
         job_end(j, OUTCOME_OK, "%s", "");
 }
 
-static void work_on(struct job *j, uv_work_cb work, uv_after_work_cb after)
+static void work_on(struct job *j, size_t bytes, uv_work_cb work, uv_after_work_cb after)
 {
     j->state = JOB_WORKING;
     j->status = 0;
     j->work.data = j;
-    coordinator_work(j->c, &j->work, work, after);
+    coordinator_work(j->c, bytes, &j->work, work, after);
 }
 
-void job_collected(struct job *j) { work_on(j, on_render, after_render); }
+/* Bytes that are moved to order the outputs and to render them. */
+static size_t render_bytes(const struct job *j)
+{
+    const struct graph *g = &j->network->graph;
+    const size_t copies = 1 + (size_t)j->r->render_copies;
+    size_t bytes = 0;
+
+    if (j->trace || (j->r->render && j->r->render_copies == 0))
+        return WORK_UNKNOWN;
+    for (int32_t i = 0; i < g->noutputs; i++)
+        bytes += (size_t)shape_values(&g->output[i].shape) * sizeof(float);
+    return bytes > WORK_UNKNOWN / copies ? WORK_UNKNOWN : bytes * copies;
+}
+
+void job_collected(struct job *j) { work_on(j, render_bytes(j), on_render, after_render); }
 
 /* ---- the way of a request */
 
@@ -498,22 +502,22 @@ static int choose_network(struct job *j)
 
 void job_advance(struct job *j)
 {
-    if (j->r->picture && !j->decoded) {
-        work_on(j, on_decode, after_input);
+    if (j->r->picture && !j->pixels) {
+        work_on(j, WORK_UNKNOWN, on_decode, after_decode);
         return;
     }
     if (!j->network && choose_network(j) < 0) {
         job_fail(j, j->network ? OUTCOME_FAILED : OUTCOME_BAD_REQUEST);
         return;
     }
-    if (j->network->state == NETWORK_FAILED) {
-        job_end(j, OUTCOME_BAD_REQUEST, "%s", j->network->why.text);
-    } else if (j->network->state == NETWORK_BUILDING) {
+    struct network *n = j->network;
+    if (n->state == NETWORK_FAILED) {
+        job_end(j, OUTCOME_BAD_REQUEST, "%s", n->why.text);
+    } else if (n->state == NETWORK_BUILDING) {
         j->state = JOB_BUILDING;
-    } else if (!j->decoded) {
-        work_on(j, on_convert, after_input);
+    } else if (take_inputs(j) < 0) {
+        job_fail(j, OUTCOME_BAD_REQUEST);
     } else {
-        struct network *n = j->network;
         job_wait(j, false);
         network_deploy(n);
         (void)flights_dispatch(n);

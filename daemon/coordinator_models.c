@@ -222,7 +222,7 @@ void models_load(struct coordinator *c)
         m->c = c;
         m->config = &c->config->model[i];
         m->work.data = m;
-        coordinator_work(c, &m->work, on_load, after_load);
+        coordinator_work(c, WORK_UNKNOWN, &m->work, on_load, after_load);
     }
 }
 

@@ -143,7 +143,7 @@ struct network *network_get(struct model *m, const struct extents *e)
     n->users++; /* the work */
     n->work.data = n;
     trim(m);
-    coordinator_work(m->c, &n->work, on_build, after_build);
+    coordinator_work(m->c, WORK_UNKNOWN, &n->work, on_build, after_build);
     return n;
 }
 
@@ -501,7 +501,7 @@ static void deploy(struct network *n, uint32_t nodes, enum halo halo, struct dep
     uv_mutex_unlock(&c->lock);
     d->working = true;
     coordinator_tick_on(c);
-    coordinator_work(c, &d->work, on_prepare, after_prepare);
+    coordinator_work(c, WORK_UNKNOWN, &d->work, on_prepare, after_prepare);
 }
 
 void network_deploy(struct network *n)
@@ -544,7 +544,7 @@ void deployment_retire(struct deployment *d)
     if (preparing)
         return; /* its flights belong to the pool */
     for (int32_t i = 0; i < DEPTH; i++) {
-        /* What the pool packs comes back by itself; what it collects is complete. */
+        /* What the pool feeds comes back by itself; what it collects is complete. */
         struct job *j = flight_give_up(&d->flight[i]);
         if (j)
             job_wait(j, true);

@@ -10,30 +10,84 @@ static size_t message_values(const struct graph *g, const struct step *s)
     return (size_t)box_values(s->box) * (size_t)g->tensor[s->what].batch;
 }
 
-static const struct host_input *input_of(const struct graph *g, const struct host_input *input,
-                                         int32_t tensor)
+/* Which of the network's inputs the tensor is. */
+static int32_t input_of(const struct graph *g, int32_t tensor)
 {
     int32_t i = 0;
     while (i < g->ninputs - 1 && g->input[i].tensor != tensor)
         i++;
-    return &input[i];
+    return i;
 }
 
-size_t host_pack(const struct graph *g, const struct step *s, const struct host_input *input,
-                 uint8_t *to)
+/* Values of a part on their way into a message, where none is aligned. */
+enum { CHUNK = 1024 };
+
+/* The columns and channels from (col, chan) on that make a chunk: whole pixels, or, where one is too
+ * large, a part of it. */
+static struct box chunk_at(struct box part, int32_t row, int32_t col, int32_t chan)
 {
-    const struct tensor *t = &g->tensor[s->what];
-    const struct host_input *in = input_of(g, input, s->what);
-    const enum codec_mode mode = in->pixels ? CODEC_U8 : CODEC_F32;
-    codec_set_mode(to, mode);
+    const int32_t channels = box_len(part, CHAN);
+    struct box b = { { row, col, chan }, { row + 1, col + 1, part.hi[CHAN] } };
+    if (channels <= CHUNK && part.hi[COL] - col > CHUNK / channels)
+        b.hi[COL] = col + CHUNK / channels;
+    else if (channels <= CHUNK)
+        b.hi[COL] = part.hi[COL];
+    else if (part.hi[CHAN] - chan > CHUNK)
+        b.hi[CHAN] = chan + CHUNK;
+    return b;
+}
+
+/* One row of an image, from value `first` of the message on. */
+static size_t pack_row(uint8_t *to, size_t first, const struct port *p, int32_t image,
+                       struct box part, int32_t row, const float *values)
+{
+    float chunk[CHUNK];
+    for (int32_t c = part.lo[COL], k = part.lo[CHAN]; c < part.hi[COL];) {
+        const struct box b = chunk_at(part, row, c, k);
+        const size_t n = (size_t)box_values(b);
+        shape_part_from_onnx(&p->shape, image, b, chunk, values);
+        codec_set_f32(to, first, chunk, n);
+        first += n;
+        k = b.hi[CHAN] == part.hi[CHAN] ? part.lo[CHAN] : b.hi[CHAN];
+        c = k == part.lo[CHAN] ? b.hi[COL] : c;
+    }
+    return first;
+}
+
+static void pack_values(uint8_t *to, const struct port *p, struct box part, const float *values)
+{
+    const int32_t images = shape_batch(&p->shape);
+    size_t first = 0;
+    for (int32_t image = 0; image < images; image++)
+        for (int32_t r = part.lo[ROW]; r < part.hi[ROW]; r++)
+            first = pack_row(to, first, p, image, part, r, values);
+}
+
+/* What lies in memory as it will in the message, but for the rest of the tensor. */
+static void pack_runs(uint8_t *to, const struct tensor *t, struct box part,
+                      const struct host_input *in)
+{
     struct runs r;
-    for (bool more = runs_begin(&r, box_whole(t->dim), s->box, t->batch); more;
+    for (bool more = runs_begin(&r, box_whole(t->dim), part, t->batch); more;
          more = runs_next(&r)) {
         if (in->pixels)
             codec_set_u8(to, r.first, in->pixels + r.offset, r.len);
         else
             codec_set_f32(to, r.first, in->values + r.offset, r.len);
     }
+}
+
+size_t host_pack(const struct graph *g, const struct step *s, const struct host_input *input,
+                 uint8_t *to)
+{
+    const int32_t i = input_of(g, s->what);
+    const struct port *p = &g->input[i];
+    const enum codec_mode mode = input[i].pixels ? CODEC_U8 : CODEC_F32;
+    codec_set_mode(to, mode);
+    if (input[i].pixels || shape_in_order(&p->shape))
+        pack_runs(to, &g->tensor[s->what], s->box, &input[i]);
+    else
+        pack_values(to, p, s->box, input[i].values);
     return codec_len(mode, message_values(g, s));
 }
 
@@ -81,10 +135,11 @@ void host_pass(const struct graph *g, const struct host_input *input,
         const struct tensor *t = &g->tensor[g->output[i].tensor];
         if (t->op != GEO_NO_OP)
             continue;
-        const struct host_input *in = input_of(g, input, g->output[i].tensor);
+        const int32_t from = input_of(g, g->output[i].tensor);
+        const struct host_input *in = &input[from];
         const size_t n = (size_t)box_values(box_whole(t->dim)) * (size_t)t->batch;
         if (in->values)
-            memcpy(output[i], in->values, n * sizeof(float));
+            shape_from_onnx(&g->input[from].shape, output[i], in->values);
         else
             codec_pixel_values(output[i], in->pixels, 0, n, pixels);
     }

@@ -11,10 +11,10 @@
 #include "libsplit/graph.h"
 #include "quant/codec.h"
 
-/* One input of a frame, NHWC, exactly one of the two. */
+/* One input of a frame, exactly one of the two. */
 struct host_input {
-    const float *values;
-    const uint8_t *pixels;
+    const float *values;   /* in ONNX's order */
+    const uint8_t *pixels; /* NHWC */
 };
 
 /* Writes the message of SEND step `s` into `to` (codec_bound() of the box times the batch).

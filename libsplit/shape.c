@@ -219,6 +219,79 @@ void shape_to_onnx(const struct shape *s, float *restrict onnx, const float *res
     }
 }
 
+bool shape_in_order(const struct shape *s)
+{
+    int64_t here[SHAPE_MAX_RANK], there[SHAPE_MAX_RANK];
+    memory_steps(s, here);
+    shape_steps(s, there);
+    for (int32_t i = 0; i < s->rank; i++)
+        if (s->dim[i] > 1 && here[i] != there[i])
+            return false;
+    return true;
+}
+
+/* ---- Parts of an image */
+
+/* Distance in ONNX's order between neighbours on each of our axes. */
+struct steps {
+    int64_t row, col, chan;
+};
+
+static struct steps onnx_steps(const struct shape *s, const int64_t step[SHAPE_MAX_RANK])
+{
+    return (struct steps){ s->axis[ROW] < 0 ? 0 : step[s->axis[ROW]],
+                           s->axis[COL] < 0 ? 0 : step[s->axis[COL]],
+                           s->axis[CHAN] < 0 ? 0 : step[s->axis[CHAN]] };
+}
+
+/* Where an image begins in ONNX's order. */
+static int64_t image_start(const struct shape *s, const int64_t step[SHAPE_MAX_RANK], int32_t image)
+{
+    int64_t at = 0;
+    for (int32_t i = s->rank; i-- > 0;)
+        if (role(s, i) == AXES) {
+            at += image % s->dim[i] * step[i];
+            image /= s->dim[i];
+        }
+    return at;
+}
+
+/* One line of pixels, whose channels lie in planes. */
+static void weave(float *restrict to, const float *restrict from, const struct steps *step,
+                  int64_t cols, int64_t channels)
+{
+    /* Pictures: the planes are read side by side and the pixels written one after the other. */
+    if (channels == 3 && step->col == 1) {
+        const float *red = from, *green = from + step->chan, *blue = from + 2 * step->chan;
+        for (int64_t x = 0; x < cols; x++, to += 3) {
+            to[0] = red[x];
+            to[1] = green[x];
+            to[2] = blue[x];
+        }
+        return;
+    }
+    for (int64_t k = 0; k < channels; k++, from += step->chan)
+        for (int64_t x = 0; x < cols; x++)
+            to[x * channels + k] = from[x * step->col];
+}
+
+void shape_part_from_onnx(const struct shape *s, int32_t image, struct box part,
+                          float *restrict nhwc, const float *restrict onnx)
+{
+    enum { BLOCK = 16 }; /* pixels whose lines stay in the cache while their channels are written */
+    int64_t step[SHAPE_MAX_RANK];
+    shape_steps(s, step);
+    const struct steps at = onnx_steps(s, step);
+    const int64_t channels = box_len(part, CHAN);
+    const float *first = onnx + image_start(s, step, image) + part.lo[CHAN] * at.chan;
+    for (int32_t r = part.lo[ROW]; r < part.hi[ROW]; r++)
+        for (int32_t c = part.lo[COL]; c < part.hi[COL]; c += BLOCK) {
+            const int64_t cols = part.hi[COL] - c < BLOCK ? part.hi[COL] - c : BLOCK;
+            weave(nhwc, first + r * at.row + c * at.col, &at, cols, channels);
+            nhwc += cols * channels;
+        }
+}
+
 const char *shape_text(const struct shape *s, char text[SHAPE_TEXT_BYTES])
 {
     int n = 0;

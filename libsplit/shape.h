@@ -52,6 +52,12 @@ void shape_steps(const struct shape *s, int64_t step[SHAPE_MAX_RANK]);
 /* Copies between ONNX's row-major order and splitd's order.  Both hold shape_values(). */
 void shape_from_onnx(const struct shape *s, float *restrict nhwc, const float *restrict onnx);
 void shape_to_onnx(const struct shape *s, float *restrict onnx, const float *restrict nhwc);
+/* True when both orders are one: these two only copy. */
+bool shape_in_order(const struct shape *s);
+/* Out of ONNX's order the values of `part`, which lies inside image `image`, and of nothing else, in
+ * splitd's order. */
+void shape_part_from_onnx(const struct shape *s, int32_t image, struct box part,
+                          float *restrict nhwc, const float *restrict onnx);
 
 /* "1x3x224x224"; returns `text`. */
 const char *shape_text(const struct shape *s, char text[SHAPE_TEXT_BYTES]);

@@ -24,7 +24,7 @@ struct split_session {
     int32_t nodes;
     bool takes_pixels;
     struct local *local;
-    float **input, **output; /* NHWC, indexed like the graph's */
+    float **output; /* NHWC, indexed like the graph's */
 };
 
 int split_load(struct split_model **to, const char *file, struct diag *why)
@@ -136,10 +136,9 @@ static int open_session(struct split_session *s, const struct plan_options *o,
         err = pack_weights(s, why);
     if (err)
         return err;
-    s->input = alloc_ports(s->graph, s->graph->input, s->graph->ninputs);
     s->output = alloc_ports(s->graph, s->graph->output, s->graph->noutputs);
-    if (!s->input || !s->output)
-        return diag(why, -ENOMEM, "not enough memory for the inputs and outputs");
+    if (!s->output)
+        return diag(why, -ENOMEM, "not enough memory for the outputs");
     s->takes_pixels = local && local->pixels;
     return local_new(&s->local, s->graph, &s->geo, s->program, local, why);
 }
@@ -202,7 +201,6 @@ void split_close(struct split_session *s)
         return;
     local_free(s->local);
     free_ports(s->output, s->graph->noutputs);
-    free_ports(s->input, s->graph->ninputs);
     for (int32_t n = 0; n <= PLAN_MAX_NODES; n++)
         program_done(&s->program[n]);
     plan_done(&s->plan);
@@ -234,8 +232,7 @@ struct split_memory split_memory(const struct split_session *s)
     const struct graph *g = s->graph;
     struct split_memory m = {
         .activations = local_arena_bytes(s->local),
-        .messages = local_message_bytes(s->local) + port_bytes(g, g->input, g->ninputs) +
-                    port_bytes(g, g->output, g->noutputs),
+        .messages = local_message_bytes(s->local) + port_bytes(g, g->output, g->noutputs),
     };
     for (int32_t i = 0; i < g->nops; i++)
         if (g->op[i].packed)
@@ -264,10 +261,8 @@ int split_run(struct split_session *s, const float *const *inputs, float *const 
     if (s->graph->ninputs > OP_MAX_INPUTS)
         return diag(why, -EINVAL, "the network has %d inputs, at most %d are possible",
                     s->graph->ninputs, OP_MAX_INPUTS);
-    for (int32_t i = 0; i < s->graph->ninputs; i++) {
-        shape_from_onnx(&s->graph->input[i].shape, s->input[i], inputs[i]);
-        input[i] = (struct host_input){ .values = s->input[i] };
-    }
+    for (int32_t i = 0; i < s->graph->ninputs; i++)
+        input[i] = (struct host_input){ .values = inputs[i] };
     return run(s, input, outputs, stats, why);
 }
 

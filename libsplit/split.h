@@ -53,7 +53,7 @@ const struct program *split_program(const struct split_session *s, int32_t node)
 struct split_memory {
     int64_t weights;     /* as kernels want them, once for all nodes */
     int64_t activations; /* of all nodes, with the scratch of their threads */
-    int64_t messages;    /* with the inputs and outputs of a frame */
+    int64_t messages;    /* with the outputs of a frame */
 };
 struct split_memory split_memory(const struct split_session *s);
 

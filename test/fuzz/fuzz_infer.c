@@ -39,13 +39,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!body)
         return 0;
     memcpy(body, data + 2, len);
-    const int rc = infer_parse(&q, body, len, asked < len ? asked : len, &why);
+    int rc = infer_parse(&q, body, len, asked < len ? asked : len, &why);
     if (rc == 0) {
-        sum = read_all(&q);
+        rc = infer_convert(&q, &why);
+        if (rc == 0)
+            sum = read_all(&q);
         infer_done(&q);
-    } else if (rc != -EINVAL && rc != -ENOMEM) {
-        abort();
     }
+    if (rc != 0 && rc != -EINVAL && rc != -ENOMEM)
+        abort();
     (void)sum;
     free(body);
     return 0;

@@ -146,6 +146,7 @@ struct rig {
     struct program node, host;
     struct station station;
     struct exec *exec;
+    const float *input; /* NHWC */
 };
 
 static void rig_init(struct rig *r, const struct codec_pixels *pixels)
@@ -162,7 +163,11 @@ static void rig_init(struct rig *r, const struct codec_pixels *pixels)
     r->station = (struct station){ .exchange = { reserve, send, recv, release },
                                    .g = &r->net.g,
                                    .host = &r->host };
-    r->station.input.values = net_floats(&r->net, net_values(&r->net, r->net.in[0].tensor));
+    const int64_t n = net_values(&r->net, r->net.in[0].tensor);
+    float *onnx = net_floats(&r->net, n), *nhwc = net_floats(&r->net, n);
+    shape_from_onnx(&r->net.in[0].shape, nhwc, onnx);
+    r->station.input.values = onnx;
+    r->input = nhwc;
     for (int32_t i = 0; i < r->net.g.noutputs; i++)
         r->station.output[i] = net_floats(&r->net, net_values(&r->net, r->net.out[i].tensor));
 }
@@ -196,7 +201,7 @@ Test(exec, computes_what_the_reference_says)
     struct exec_stats stats;
     cr_assert_eq(exec_run(r.exec, &r.station.exchange, NULL, NULL, &stats), 0);
     double *want[2 * NET_MAX_OPS];
-    net_reference(&r.net, &r.station.input.values, want);
+    net_reference(&r.net, &r.input, want);
     for (int64_t i = 0; i < net_values(&r.net, 1); i++)
         cr_assert_float_eq((double)r.station.output[0][i], want[1][i], 1e-5);
     cr_assert_eq(r.station.held, 0);
@@ -333,7 +338,53 @@ Test(host, fills_every_output_that_is_the_tensor)
         cr_assert_eq(b[i], 0);
     cr_assert_eq(host_unpack(&n.g, &s, msg, 32, NULL, output), -EBADMSG);
 
+    float passed[12];
+    shape_from_onnx(&n.in[0].shape, passed, a);
     host_pass(&n.g, &(struct host_input){ .values = a }, NULL, output);
-    cr_assert(memcmp(b, a, sizeof(a)) == 0);
+    cr_assert(memcmp(b, passed, sizeof(passed)) == 0);
     net_done(&n);
+}
+
+/* What a SEND of `part` holds, from both orders of the same values. */
+static void check_packed(struct net *n, struct box part)
+{
+    const struct tensor *t = &n->g.tensor[n->in[0].tensor];
+    const int64_t all = net_values(n, n->in[0].tensor);
+    const size_t values = (size_t)box_values(part) * (size_t)t->batch;
+    float *onnx = net_floats(n, all), *nhwc = net_floats(n, all), *want = net_floats(n, all);
+    const struct step s = { .kind = STEP_SEND, .what = n->in[0].tensor, .box = part };
+    uint8_t *msg = malloc(codec_bound(values));
+    struct runs r;
+    shape_from_onnx(&n->in[0].shape, nhwc, onnx);
+    for (bool more = runs_begin(&r, box_whole(t->dim), part, t->batch); more; more = runs_next(&r))
+        memcpy(want + r.first, nhwc + r.offset, r.len * sizeof *want);
+    const struct host_input input = { .values = onnx };
+    cr_assert_eq(host_pack(&n->g, &s, &input, msg), codec_bound(values));
+    cr_assert_eq(msg[0], CODEC_F32);
+    cr_assert_arr_eq(msg + 1, want, values * sizeof *want);
+    free(msg);
+}
+
+/* Rows longer than what is arranged at once, and pixels larger than that, are among them. */
+Test(host, packs_any_part_of_an_input)
+{
+    static const int32_t dims[][4] = { { 7, 5, 3, 1 },  { 3, 400, 3, 2 },  { 2, 3, 2100, 1 },
+                                       { 4, 6, 1, 3 },  { 1, 1, 9, 2 },    { 5, 40, 30, 2 },
+                                       { 2, 17, 4, 1 }, { 1, 1300, 2, 1 }, { 3, 1, 1024, 2 } };
+    for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++) {
+        struct net n;
+        const int32_t *d = dims[i];
+        net_init(&n, i);
+        net_input(&n, d[0], d[1], d[2], d[3]);
+        check_packed(&n, box_whole(d));
+        for (int32_t k = 0; k < 12; k++) {
+            struct box part;
+            for (int a = 0; a < AXES; a++) {
+                part.lo[a] = net_between(&n, 0, d[a] - 1);
+                part.hi[a] = net_between(&n, part.lo[a] + 1, d[a]);
+            }
+            check_packed(&n, part);
+        }
+        net_done(&n);
+    }
 }

@@ -95,6 +95,35 @@ Test(shape, there_and_back)
     }
 }
 
+/* Any part of any image is what shape_from_onnx() puts there. */
+Test(shape, parts_are_of_the_whole)
+{
+    unsigned seed = 3;
+    for (int round = 0; round < ROUNDS; round++) {
+        const struct shape s = random_shape(&seed);
+        const int32_t dim[AXES] = { shape_len(&s, ROW), shape_len(&s, COL), shape_len(&s, CHAN) };
+        float onnx[MAX_VALUES], nhwc[MAX_VALUES], got[MAX_VALUES];
+        for (int64_t i = 0; i < shape_values(&s); i++)
+            onnx[i] = (float)i;
+        shape_from_onnx(&s, nhwc, onnx);
+        cr_assert_eq(shape_in_order(&s),
+                     memcmp(nhwc, onnx, (size_t)shape_values(&s) * sizeof *onnx) == 0);
+        const int32_t image = rand_r(&seed) % shape_batch(&s);
+        struct box part;
+        for (int a = 0; a < AXES; a++) {
+            part.lo[a] = rand_r(&seed) % dim[a];
+            part.hi[a] = part.lo[a] + 1 + rand_r(&seed) % (dim[a] - part.lo[a]);
+        }
+        shape_part_from_onnx(&s, image, part, got, onnx);
+        const float *at = got;
+        for (int32_t r = part.lo[ROW]; r < part.hi[ROW]; r++)
+            for (int32_t c = part.lo[COL]; c < part.hi[COL]; c++)
+                for (int32_t k = part.lo[CHAN]; k < part.hi[CHAN]; k++)
+                    cr_assert_eq(*at++,
+                                 nhwc[((image * dim[ROW] + r) * dim[COL] + c) * dim[CHAN] + k]);
+    }
+}
+
 Test(shape, relabels_if_and_only_if_nothing_moves)
 {
     unsigned seed = 2;
