@@ -10,27 +10,87 @@ reads one request per line from standard input and answers each with one line, b
     {"model": M, "picture": FILE, "figures": N}       -> {"nodes": [[...], ...]}, for each of N runs the
                                                       figures of all nodes, as /splitd/status has them
 """
-import http.client
 import json
 import pathlib
+import socket
 import sys
 import time
 import urllib.parse
 
 
 class Client:
-    def __init__(self, url, timeout_s=600):
-        self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc,
-                                                     timeout=timeout_s)
+    """One connection.  Python's http.client takes longer to read a head than some networks to run, and
+    sends head and body one after the other."""
 
-    def call(self, method, path, body=None, headers=None):
+    def __init__(self, url, timeout_s=600):
+        where = urllib.parse.urlsplit(url)
+        self.address, self.timeout_s = (where.hostname, where.port), timeout_s
+        self.socket, self.buffer = None, bytearray(1 << 16)
+
+    def connect(self):
+        self.socket = socket.create_connection(self.address, self.timeout_s)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self):
+        if self.socket:
+            self.socket.close()
+        self.socket = None
+
+    def send(self, head, body):
+        parts = [memoryview(head), memoryview(body)]
+        while parts:
+            sent = self.socket.sendmsg(parts)
+            while parts and sent >= len(parts[0]):
+                sent -= len(parts.pop(0))
+            if parts:
+                parts[0] = parts[0][sent:]
+
+    def receive(self, have, need):
+        """Bytes in the buffer, at least `need`."""
+        if need > len(self.buffer):
+            self.buffer.extend(bytes(need - len(self.buffer)))
+        with memoryview(self.buffer) as room:
+            while have < need:
+                more = self.socket.recv_into(room[have:])
+                if not more:
+                    raise ConnectionError("the server ended the connection")
+                have += more
+        return have
+
+    def receive_head(self):
+        """(status, {name in small letters: value}, where the content begins, bytes in the buffer)"""
+        have, end = 0, -1
+        while end < 0:
+            have = self.receive(have, have + 1)
+            end = self.buffer.find(b"\r\n\r\n", 0, have)
+        status, *lines = self.buffer[:end].decode("latin-1").split("\r\n")
+        fields = (line.partition(":") for line in lines)
+        return (int(status.split()[1]), {name.lower(): value.strip() for name, _, value in fields},
+                end + 4, have)
+
+    def exchange(self, head, body):
+        self.send(head, body)
+        status, fields, start, have = self.receive_head()
+        end = start + int(fields["content-length"])
+        self.receive(have, end)
+        if fields.get("connection", "").lower() == "close":
+            self.close()
+        return status, fields, bytes(memoryview(self.buffer)[start:end])
+
+    def call(self, method, path, body=b"", headers=None):
         """(body, Inference-Header-Content-Length or None)"""
-        self.connection.request(method, path, body, headers or {})
-        response = self.connection.getresponse()
-        content = response.read()
-        if response.status != 200:
-            raise OSError(f"{method} {path}: {response.status} {content[:300].decode()}")
-        length = response.getheader("Inference-Header-Content-Length")
+        fields = {"Host": self.address[0], "Content-Length": len(body), **(headers or {})}
+        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items())
+        if not self.socket:
+            self.connect()
+        try:
+            status, fields, content = self.exchange(f"{head}\r\n".encode(), body)
+        except (OSError, ValueError, LookupError) as error:
+            self.close()
+            raise ConnectionError(f"{method} {path}: {error or 'no HTTP'}") from error
+        if status != 200:
+            raise OSError(f"{method} {path}: {status} {content[:300].decode()}")
+        length = fields.get("inference-header-content-length")
         return content, length and int(length)
 
     def status(self):
@@ -49,7 +109,7 @@ class Client:
                 if not missing:
                     return
             except OSError:
-                self.connection.close()
+                pass
             time.sleep(0.05)
         raise TimeoutError(f"the cluster is not ready after {seconds} s: {missing}")
 
@@ -118,7 +178,7 @@ def main():
     for line in sys.stdin:
         try:
             answer = obey(client, **json.loads(line))
-        except (OSError, TimeoutError, http.client.HTTPException) as error:
+        except OSError as error:  # also TimeoutError
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)
 
