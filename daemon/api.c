@@ -368,7 +368,7 @@ static void infer_answer(struct infer *in)
     char length[24];
 
     snprintf(length, sizeof length, "%zu", r.json_len);
-    const struct http_field field = { "Inference-Header-Content-Length", length };
+    const struct http_field field = { API_HEADER_LENGTH, length };
     in->response.body = NULL;
     http_reply(in->call, OK, binary ? "application/octet-stream" : "application/json", &field,
                binary, r.body, r.len);
@@ -509,7 +509,7 @@ static void read_request(struct infer *in, bool is_picture)
 /* How much of the body is JSON.  -EINVAL if the header makes no sense. */
 static int read_json_len(const struct http_call *call, size_t len, size_t *json_len)
 {
-    const char *text = http_header(call, "Inference-Header-Content-Length");
+    const char *text = http_header(call, API_HEADER_LENGTH);
     char *end;
 
     *json_len = len;

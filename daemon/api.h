@@ -32,6 +32,8 @@
 #include "daemon/http.h"
 
 enum { API_MAX_BODY = 64 << 20 }; /* bytes of a request */
+/* The header that says how much of a body is JSON: tensors follow it, best aligned. */
+#define API_HEADER_LENGTH "Inference-Header-Content-Length"
 
 struct api;
 /* Reads the token of `config`.  Returns 0 or a negative errno with a sentence. */

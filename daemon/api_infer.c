@@ -487,7 +487,7 @@ static bool add_output(cJSON *outputs, const char *name, struct api_made *m)
     if (ok && (binary || m->base64)) {
         cJSON *p = cJSON_AddObjectToObject(o, "parameters");
         ok = p && (binary ? cJSON_AddNumberToObject(p, "binary_data_size", (double)m->len)
-                            : cJSON_AddStringToObject(p, "content_type", "base64"));
+                          : cJSON_AddStringToObject(p, "content_type", "base64"));
     }
     if (ok && m->json)
         ok = cJSON_AddRawToObject(o, "data", m->json) != NULL;

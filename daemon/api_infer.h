@@ -88,7 +88,8 @@ struct infer_request {
  * -ENOMEM. */
 int infer_parse(struct infer_request *q, const uint8_t *body, size_t len, size_t json_len,
                 struct diag *why);
-/* Where q->nraw is not 0: makes floats of these tensors.  Errors as above, infer_done() after each. */
+/* Where q->nraw is not 0: makes floats of these tensors.  Errors as above, infer_done() after each.
+ */
 int infer_convert(struct infer_request *q, struct diag *why);
 /* The body is one picture. */
 void infer_picture(struct infer_request *q, const uint8_t *body, size_t len);
@@ -96,7 +97,8 @@ void infer_done(struct infer_request *q);
 /* Does `q` want nothing but what the task of `s` makes of the outputs? */
 bool infer_is_brief(const struct infer_request *q, const struct sidecar *s);
 
-/* How often copying all outputs takes as long as infer_format(), roughly; 0: that cannot be said. */
+/* How often copying all outputs takes as long as infer_format(), roughly; 0: that cannot be said.
+ */
 int32_t infer_copies(const struct infer_request *q);
 
 struct infer_response {

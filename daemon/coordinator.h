@@ -54,8 +54,8 @@ struct request {
     bool brief;         /* nothing but what the task makes of the outputs is wanted */
     int64_t arrived_ns; /* when the request came, by CLOCK_MONOTONIC: where the trace begins */
     void *ctx;
-    /* Optional.  Once the answer is there and before `done`: what takes time, such as formatting.  On
-     * a pool thread, or on the loop where it is short: where it takes no longer than to copy all
+    /* Optional.  Once the answer is there and before `done`: what takes time, such as formatting.
+     * On a pool thread, or on the loop where it is short: where it takes no longer than to copy all
      * outputs `render_copies` times, LOOP_BYTES at most.  0: nobody knows how long it takes.  May
      * touch nothing but the request; the block below is valid. */
     void (*render)(struct request *r);

@@ -12,8 +12,8 @@
  *
  * Everything belongs to the loop thread, with three exceptions.  A work function on the pool
  * owns what it was given until its after-function runs (`works` counts them), but for what
- * feeds a flight: it only reads the job, writes the slots and the host's part of the trace.  NNG's threads
- * claim and fill the inbox of a flight: the fields marked "lock" are for coordinator.lock.
+ * feeds a flight: it only reads the job, writes the slots and the host's part of the trace.  NNG's
+ * threads claim and fill the inbox of a flight: the fields marked "lock" are for coordinator.lock.
  * A deployment is freed only when no claim is open, no slot is in a link's queue and no work
  * uses it. */
 #ifndef DAEMON_COORDINATOR_IMPL_H
@@ -83,12 +83,13 @@ struct job {
     struct extents extents;
     int32_t picture_rows, picture_cols; /* as decoded */
     uint8_t *pixels;                    /* of a picture, once decoded */
-    /* What frames are fed with, indexed like graph.input[]: the pixels, or what the request lent. */
+    /* What frames are fed with, indexed like graph.input[]: the pixels, or what the request lent.
+     */
     struct host_input input[PLAN_MAX_INPUTS];
     float **output;                /* [graph.noutputs]; NULL before the first frame */
     uint8_t **bytes;               /* the same, of outputs that come in a form with bytes */
     struct request_tensor *answer; /* request.output: `output` in ONNX's order */
-    struct job_trace *trace; /* NULL unless the request wants it */
+    struct job_trace *trace;       /* NULL unless the request wants it */
 };
 
 struct flight {
@@ -147,7 +148,7 @@ struct deployment {
     struct answer_rule *answer;       /* [graph.noutputs] of brief requests */
     uint8_t *message[PLAN_MAX_NODES]; /* PLAN bodies until they are sent */
     size_t message_bytes[PLAN_MAX_NODES];
-    int32_t nsends; /* of the host */
+    int32_t nsends;                   /* of the host */
     size_t send_bytes, receive_bytes; /* the most that all messages of a frame take */
     uint32_t next_frame;
     struct flight flight[DEPTH];

@@ -16,10 +16,11 @@
 
 enum {
     SILENT_SECONDS = 10,
-    MAX_CONNECTIONS = 512,        /* of libmicrohttpd, which then accepts no more */
-    CROWD = 448,                  /* from here on a new client costs the slowest its place */
-    CONNECTION_BYTES = 32 * 1024, /* headers and MHD's own buffers */
-    BODIES = 4,                   /* bodies of the largest size that may be held at once */
+    MAX_CONNECTIONS = 512,         /* of libmicrohttpd, which then accepts no more */
+    CROWD = 448,                   /* from here on a new client costs the slowest its place */
+    CONNECTION_BYTES = 128 * 1024, /* headers, and twice what is received in one piece */
+    BODIES = 4,                    /* bodies of the largest size that may be held at once */
+    EAGER = 16,    /* times what has come of a body: so much room is made, where more will come */
     TICK_MS = 250, /* MHD 0.9.75 says "no timeout" at its connection limit and then hangs */
     FLUSH_MS = 200,
     BACKLOG = 128,
@@ -33,6 +34,7 @@ struct http_server {
     uv_timer_t timer;
     http_handler handler;
     void *ctx;
+    const char *aligned;         /* http_options.aligned */
     size_t max_body, held_bytes; /* of all calls' bodies */
     uint16_t port;
     int32_t open_handles;
@@ -57,8 +59,9 @@ struct http_call {
     struct visitor *visitor;           /* the connection's; as long as that is there */
     enum call_state state;
     bool suspended;
-    uint8_t *body;
-    size_t len, cap;
+    uint8_t *store; /* of the body, which begins at `shift` */
+    size_t shift, len, cap;
+    size_t expected; /* bytes of the body; 0: it comes in chunks */
     size_t dropped;  /* bytes of a body that is refused */
     unsigned status; /* of the answer; 0 while there is none */
     size_t answer_len;
@@ -125,8 +128,8 @@ static struct http_call *call_new(struct http_server *s, struct MHD_Connection *
 static void call_drop_body(struct http_call *call)
 {
     call->server->held_bytes -= call->cap;
-    free(call->body);
-    call->body = NULL;
+    free(call->store);
+    call->store = NULL;
     call->len = call->cap = 0;
 }
 
@@ -286,61 +289,79 @@ static const char *framing_doubt(const struct framing *f)
     return NULL;
 }
 
-/* True when decimal `text` (digits only) is more than `max`. */
-static bool more_than(const char *text, size_t max)
+/* Reads decimal `text`, digits only.  False when it is more than `max`. */
+static bool read_size(const char *text, size_t max, size_t *to)
 {
     size_t value = 0;
     for (; *text; text++) {
         const size_t digit = (size_t)(*text - '0');
-        if (value > (max - digit) / 10)
-            return true;
+        if (digit > 9 || value > (max - digit) / 10)
+            return false;
         value = value * 10 + digit;
     }
-    return value > max;
+    *to = value;
+    return value <= max;
+}
+
+/* How far from an aligned place the body begins. */
+static size_t shift_of(const struct http_server *s, struct MHD_Connection *connection)
+{
+    enum { ALIGN = _Alignof(max_align_t) };
+    size_t place = 0;
+    const char *text =
+        s->aligned ? MHD_lookup_connection_value(connection, MHD_HEADER_KIND, s->aligned) : NULL;
+
+    if (!text || !read_size(text, s->max_body, &place))
+        return 0;
+    return (ALIGN - place % ALIGN) % ALIGN;
 }
 
 static enum MHD_Result begin(struct http_server *s, struct MHD_Connection *connection, void **slot)
 {
     struct framing f = { 0 };
+    size_t expected = 0;
     char text[80];
 
     MHD_get_connection_values(connection, MHD_HEADER_KIND, see_header, &f);
     const char *doubt = framing_doubt(&f);
     if (doubt)
         return refuse(connection, MHD_HTTP_BAD_REQUEST, doubt);
-    if (f.length && more_than(f.length, s->max_body)) {
+    if (f.length && !read_size(f.length, s->max_body, &expected)) {
         snprintf(text, sizeof text, "the body is larger than %zu bytes", s->max_body);
         return refuse(connection, MHD_HTTP_CONTENT_TOO_LARGE, text);
     }
     if (s->closing)
         return refuse(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is stopping");
     struct visitor *v = visitor_of(connection);
-    *slot = v ? call_new(s, connection) : NULL;
-    if (!*slot)
+    struct http_call *call = v ? call_new(s, connection) : NULL;
+    *slot = call;
+    if (!call)
         return MHD_NO;
+    call->expected = expected;
+    call->shift = shift_of(s, connection);
     guard_begin_body(v, uv_now(s->loop));
     return MHD_YES;
 }
 
-/* Grows the body's storage to `need` bytes.  Returns 0, -ENOBUFS or -ENOMEM. */
+/* Grows the body's storage to `need` bytes: at once to all that are announced, unless only a small
+ * part of these has come.  Returns 0, -ENOBUFS or -ENOMEM. */
 static int reserve(struct http_call *call, size_t need)
 {
     struct http_server *s = call->server;
 
     if (need <= call->cap)
         return 0;
-    size_t cap = call->cap ? 2 * call->cap : 4096;
-    if (cap < need)
-        cap = need;
-    if (cap > s->max_body)
-        cap = s->max_body;
+    const bool announced = call->expected >= need;
+    const size_t most = announced ? call->expected : s->max_body;
+    const size_t times = announced ? EAGER : 2;
+    const size_t cap = need > most / times ? most : need * times;
     if (s->held_bytes - call->cap + cap > BODIES * s->max_body)
         return -ENOBUFS;
-    uint8_t *body = realloc(call->body, cap);
-    if (!body)
+    uint8_t *store = realloc(call->store, call->shift + cap);
+    if (!store)
         return -ENOMEM;
     s->held_bytes += cap - call->cap;
-    call->body = body;
+    call->store = store;
     call->cap = cap;
     return 0;
 }
@@ -363,9 +384,14 @@ static bool receive(struct http_call *call, const char *data, size_t len)
         call->dropped += len;
         return call->dropped <= max_body;
     }
-    memcpy(call->body + call->len, data, len);
+    memcpy(call->store + call->shift + call->len, data, len);
     call->len += len;
     return true;
+}
+
+static const uint8_t *body_of(const struct http_call *call)
+{
+    return call->store ? call->store + call->shift : NULL;
 }
 
 static enum MHD_Result refuse_body(struct http_call *call)
@@ -401,7 +427,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
             return refuse_body(call);
         call->state = CALL_WAITING;
         guard_wait(call->visitor);
-        s->handler(s->ctx, call, method, url, call->body, call->len);
+        s->handler(s->ctx, call, method, url, body_of(call), call->len);
         if (call->state == CALL_WAITING) {
             call->suspended = true;
             MHD_suspend_connection(connection);
@@ -561,6 +587,7 @@ int http_open(struct http_server **out, uv_loop_t *loop, const struct http_optio
     s->loop = loop;
     s->handler = handler;
     s->ctx = ctx;
+    s->aligned = o->aligned;
     s->max_body = o->max_body;
     s->guard.most = CROWD;
 

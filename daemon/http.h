@@ -28,6 +28,9 @@ struct http_options {
     const char *host; /* a numeric address or a name */
     uint16_t port;    /* 0: any free one */
     size_t max_body;
+    /* A request header that holds a place in the body, counted in bytes: what lies there is aligned
+     * for any type.  NULL: only the body's start is. */
+    const char *aligned;
     const char *certificate, *key; /* PEM; NULL: no TLS */
 };
 

@@ -237,6 +237,7 @@ static int open_http(struct node *n, struct diag *why)
     const struct http_options options = { .host = c->http_host,
                                           .port = c->http_port,
                                           .max_body = API_MAX_BODY,
+                                          .aligned = API_HEADER_LENGTH,
                                           .certificate = n->tls ? n->tls->certificate : NULL,
                                           .key = n->tls ? n->tls->key : NULL };
 

@@ -22,8 +22,8 @@ static int32_t input_of(const struct graph *g, int32_t tensor)
 /* Values of a part on their way into a message, where none is aligned. */
 enum { CHUNK = 1024 };
 
-/* The columns and channels from (col, chan) on that make a chunk: whole pixels, or, where one is too
- * large, a part of it. */
+/* The columns and channels from (col, chan) on that make a chunk: whole pixels, or, where one is
+ * too large, a part of it. */
 static struct box chunk_at(struct box part, int32_t row, int32_t col, int32_t chan)
 {
     const int32_t channels = box_len(part, CHAN);

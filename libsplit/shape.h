@@ -54,8 +54,8 @@ void shape_from_onnx(const struct shape *s, float *restrict nhwc, const float *r
 void shape_to_onnx(const struct shape *s, float *restrict onnx, const float *restrict nhwc);
 /* True when both orders are one: these two only copy. */
 bool shape_in_order(const struct shape *s);
-/* Out of ONNX's order the values of `part`, which lies inside image `image`, and of nothing else, in
- * splitd's order. */
+/* Out of ONNX's order the values of `part`, which lies inside image `image`, and of nothing else,
+ * in splitd's order. */
 void shape_part_from_onnx(const struct shape *s, int32_t image, struct box part,
                           float *restrict nhwc, const float *restrict onnx);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@ struct server {
     struct http_call *held;
     pthread_t thread;
     uint16_t port;
-    atomic_int calls;
+    atomic_int calls, aligned;
     bool closed;
 };
 
@@ -59,6 +60,9 @@ static void handle(void *ctx, struct http_call *call, const char *method, const 
     atomic_fetch_add(&s->calls, 1);
     for (size_t i = 0; i < len; i++)
         sum += body[i];
+    const char *place = http_header(call, "x-place");
+    if (place && ((uintptr_t)body + strtoul(place, NULL, 10)) % _Alignof(max_align_t) == 0)
+        atomic_fetch_add(&s->aligned, 1);
     snprintf(text, sizeof text, "%s %s %zu %u %s", method, path, len, sum,
              http_header(call, "x-extra") ? http_header(call, "x-extra") : "-");
     if (strcmp(path, "/never") == 0) {
@@ -112,7 +116,9 @@ static void *run(void *arg)
 static struct server *start(void)
 {
     struct server *s = calloc(1, sizeof *s);
-    const struct http_options o = { .host = "127.0.0.1", .max_body = MAX_BODY };
+    const struct http_options o = { .host = "127.0.0.1",
+                                    .max_body = MAX_BODY,
+                                    .aligned = "X-Place" };
     struct diag why;
 
     uv_loop_init(&s->loop);
@@ -232,6 +238,42 @@ Test(http, chunked_body_arrives_whole)
             "\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n");
     cr_expect_gt(read_to_end(fd, reply), 0);
     cr_expect_not_null(strstr(reply, "POST /later 7 700 -"), "%s", reply);
+    close(fd);
+    stop(s);
+}
+
+/* However the body comes, and however it is announced. */
+Test(http, place_in_the_body_is_aligned)
+{
+    static const char *const place[] = { "0", "1", "37", "20000", "39999" };
+    struct server *s = start();
+    char body[40000], head[256];
+    const int n = sizeof place / sizeof place[0], fd = dial(s);
+
+    memset(body, 1, sizeof body);
+    for (int i = 0; i < n; i++)
+        for (int chunked = 0; chunked < 2; chunked++) {
+            snprintf(head, sizeof head,
+                     "POST /now HTTP/1.1\r\nHost: a\r\nX-Place: %s\r\n%s\r\n\r\n%s", place[i],
+                     chunked ? "Transfer-Encoding: chunked" : "Content-Length: 40000",
+                     chunked ? "9c40\r\n" : "");
+            say(fd, head);
+            put(fd, body, 100); /* little of what is announced */
+            usleep(5000);
+            put(fd, body + 100, sizeof body - 100);
+            say(fd, chunked ? "\r\n0\r\n\r\n" : "");
+            cr_expect(read_until(fd, "POST /now 40000 40000 -"));
+        }
+    cr_expect_eq(atomic_load(&s->aligned), 2 * n);
+    /* What is no place, or beyond the body, does no harm. */
+    static const char *const none[] = { "x", "-4", "99999999999999999999999", "90001" };
+    for (int i = 0; i < 4; i++) {
+        snprintf(head, sizeof head,
+                 "POST /now HTTP/1.1\r\nHost: a\r\nX-Place: %s\r\nContent-Length: 3\r\n\r\nabc",
+                 none[i]);
+        say(fd, head);
+        cr_expect(read_until(fd, "POST /now 3 294 -"));
+    }
     close(fd);
     stop(s);
 }
