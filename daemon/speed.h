@@ -6,10 +6,13 @@
  * average of those that are there.  The estimate need not be right, only as wrong for one node as
  * for the others.
  *
- * Nothing changes for less than 25 % that last less than two seconds, or that would make the
- * busiest node less than 10 % faster.  Rows are taken away at once and given back by a quarter at a
- * time; when that was too much, the next attempt waits longer, so that nodes whose speed comes and
- * goes do not move everybody's rows all the time.
+ * Speeds are looked at in windows of half a second, or longer where frames are, and the median of
+ * the last 9 or 27 counts: what lasts a moment moves nothing.  Neither does what lies
+ * within the scatter of the windows themselves, by which times of throttled processors differ
+ * although their speeds do not, nor less than 25 %, nor what would make the busiest node less than
+ * 10 % faster.  Rows are taken away at once and given back by a quarter at a time; when that was
+ * too much, the next attempt waits longer, so that nodes whose speed comes and goes do not move
+ * everybody's rows all the time.
  *
  * Pure: no clock, no loop. */
 #ifndef DAEMON_SPEED_H
@@ -23,7 +26,7 @@
 enum {
     SPEED_WINDOW_MS = 500,
     SPEED_FRAMES = 3,      /* of every node, or the window goes on */
-    SPEED_LAST_MS = 2000,  /* that a difference has to last */
+    SPEED_WINDOWS = 27,    /* that are kept */
     SPEED_PAUSE_MS = 3000, /* between two changes, at first */
     SPEED_PAUSE_MOST_MS = 60000,
     SPEED_WEIGHT_SCALE = 1000,
@@ -33,12 +36,15 @@ struct speed {
     int32_t nodes;
     int32_t weight[CONFIG_MAX_NODES]; /* of cluster.json */
     double used[CONFIG_MAX_NODES];    /* what plans go by */
-    double seen[CONFIG_MAX_NODES];    /* smoothed; 0: nothing is known */
+    double seen[CONFIG_MAX_NODES];    /* the median; 0: nothing is known */
+    /* What the last windows found, the newest last, of `judged` nodes (a bit each). */
+    double found[SPEED_WINDOWS][CONFIG_MAX_NODES];
+    int32_t windows;
+    uint32_t judged;
     /* Of this window: */
     double work_us[CONFIG_MAX_NODES], spent_us[CONFIG_MAX_NODES];
     int32_t frames[CONFIG_MAX_NODES];
-    uint64_t window_ms;  /* when it began */
-    uint64_t differs_ms; /* since when speeds are not those in use, 0: they are */
+    uint64_t window_ms; /* when it began */
     uint64_t changed_ms, pause_ms;
     bool raised; /* the last change gave rows back */
 };

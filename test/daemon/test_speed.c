@@ -10,6 +10,8 @@ enum { NODES = 4, TICK_MS = 20, FRAME_MS = 40 };
 struct world {
     struct speed s;
     double fast[NODES], noise;
+    double tide, drift[NODES]; /* noise that lasts some frames */
+    uint64_t frame_ms;
     double overhead_us; /* of a node's part of a frame, whatever its size */
     uint64_t now_ms;
     uint32_t seed;
@@ -23,7 +25,7 @@ static void open_world(struct world *w, const int32_t weight[NODES])
     c.nnodes = NODES;
     for (int i = 0; i < NODES; i++)
         c.node[i].weight = weight[i];
-    *w = (struct world){ .now_ms = 5000, .seed = 1 };
+    *w = (struct world){ .now_ms = 5000, .seed = 1, .frame_ms = FRAME_MS };
     for (int i = 0; i < NODES; i++)
         w->fast[i] = weight[i];
     speed_init(&w->s, &c);
@@ -50,7 +52,9 @@ static double frame(struct world *w)
     double longest = 0;
     for (int i = 0; i < NODES; i++) {
         const double work = 100000 * share(w, i);
-        const double spent = (w->overhead_us + work / w->fast[i]) * (1 + w->noise * chance(w));
+        w->drift[i] = 0.7 * w->drift[i] + w->tide * chance(w);
+        const double spent =
+            (w->overhead_us + work / w->fast[i]) * (1 + w->noise * chance(w) + w->drift[i]);
         speed_sample(&w->s, i, work, spent);
         longest = fmax(longest, spent);
     }
@@ -61,7 +65,7 @@ static void run(struct world *w, uint64_t ms)
 {
     for (uint64_t t = 0; t < ms; t += TICK_MS) {
         w->now_ms += TICK_MS;
-        if (w->now_ms % FRAME_MS == 0)
+        if (w->now_ms % w->frame_ms == 0)
             frame(w);
         w->changes += speed_tick(&w->s, 15, w->now_ms);
     }
@@ -75,6 +79,35 @@ Test(speed, nodes_as_the_file_says_are_left_alone)
     run(&w, 600000);
     cr_expect_eq(w.changes, 0);
     cr_expect_eq(speed_weight(&w.s, 3), 3 * speed_weight(&w.s, 0));
+}
+
+/* Frames that take as long as the period of a quota: by where in it they begin, times differ by
+ * half, and do so for a while. */
+static void open_tidal_world(struct world *w)
+{
+    open_world(w, (int32_t[]){ 1, 1, 1, 1 });
+    w->noise = 0.3;
+    w->tide = 0.25;
+    w->frame_ms = 100;
+}
+
+Test(speed, equal_nodes_that_scatter_are_left_alone)
+{
+    struct world w;
+    open_tidal_world(&w);
+    run(&w, 1200000);
+    cr_expect_eq(w.changes, 0, "%d changes in twenty minutes", w.changes);
+}
+
+Test(speed, a_slow_node_is_found_among_those_that_scatter)
+{
+    struct world w;
+    open_tidal_world(&w);
+    run(&w, 60000);
+    w.fast[2] = 0.4;
+    run(&w, 15000);
+    cr_expect_geq(w.changes, 1);
+    cr_expect_lt(share(&w, 2), 0.18);
 }
 
 Test(speed, a_slow_node_gets_less_and_later_more_again)
@@ -161,12 +194,22 @@ Test(speed, without_frames_nothing_happens)
     w.fast[1] = 0.1;
     for (int i = 0; i < 1000; i++)
         cr_expect_not(speed_tick(&w.s, 15, 5000 + (uint64_t)i * 20));
-    /* One node of which nothing is known keeps the others from being judged. */
+    speed_forget(&w.s, 60000);
+    cr_expect_eq(w.s.seen[1], 0);
+}
+
+/* A plan may leave a node out. */
+Test(speed, a_node_without_work_keeps_nobody_from_being_judged)
+{
+    struct world w;
+    bool changed = false;
+    open_world(&w, (int32_t[]){ 1, 1, 1, 1 });
     for (int i = 0; i < 1000; i++) {
         for (int n = 0; n < 3; n++)
             speed_sample(&w.s, n, 1000, n == 1 ? 10000 : 1000);
-        cr_expect_not(speed_tick(&w.s, 15, 30000 + (uint64_t)i * 20));
+        changed = speed_tick(&w.s, 15, 30000 + (uint64_t)i * 20) || changed;
     }
-    speed_forget(&w.s, 60000);
-    cr_expect_eq(w.s.seen[1], 0);
+    cr_expect(changed);
+    cr_expect_lt(speed_weight(&w.s, 1), speed_weight(&w.s, 0) / 2);
+    cr_expect_eq(w.s.seen[3], 0);
 }
