@@ -1,6 +1,7 @@
 #include <math.h>
 
 #include "libsplit/kernel_ops.h"
+#include "libsplit/simd.h"
 
 /* A share crosses the network as two floats a channel, the value and what rounding it to a
  * float lost: 48 bits, so that the result does not depend on how rows are cut. */
@@ -10,31 +11,31 @@ size_t partial_scratch_bytes(const struct graph *g, const struct op *op)
     return (size_t)g->tensor[op->input[0]].dim[CHAN] * sizeof(double);
 }
 
-static void add_pixel(double *restrict acc, const float *restrict x, int32_t n)
+static void max_row(double *restrict acc, const float *restrict x, ptrdiff_t pixel, int32_t pixels,
+                    int32_t n)
 {
-    for (int32_t k = 0; k < n; k++)
-        acc[k] += (double)x[k];
-}
-
-static void max_pixel(double *restrict acc, const float *restrict x, int32_t n)
-{
-    for (int32_t k = 0; k < n; k++)
-        acc[k] = (double)x[k] > acc[k] ? (double)x[k] : acc[k];
+    for (int32_t i = 0; i < pixels; i++, x += pixel)
+        for (int32_t k = 0; k < n; k++)
+            acc[k] = (double)x[k] > acc[k] ? (double)x[k] : acc[k];
 }
 
 void partial_run(const struct kernel_call *call)
 {
+    const struct simd *simd = simd_best();
     const bool max = call->op->u.reduce.kind == REDUCE_MAX;
     const struct box *s = &call->share, *r = &call->region;
     const int32_t n = input_dim(call, 0)[CHAN];
     double *acc = (void *)call->scratch;
     for (int32_t k = 0; k < n; k++)
         acc[k] = max ? -INFINITY : 0;
-    if (!box_empty(*s))
-        for (int32_t y = s->lo[ROW]; y < s->hi[ROW]; y++)
-            for (int32_t x = s->lo[COL]; x < s->hi[COL]; x++)
-                (max ? max_pixel : add_pixel)(
-                    acc + s->lo[CHAN], view_at(&call->in[0], y, x, s->lo[CHAN]), box_len(*s, CHAN));
+    for (int32_t y = s->lo[ROW]; !box_empty(*s) && y < s->hi[ROW]; y++) {
+        const float *x = view_at(&call->in[0], y, s->lo[COL], s->lo[CHAN]);
+        const ptrdiff_t pixel = call->in[0].pixel_stride;
+        if (max)
+            max_row(acc + s->lo[CHAN], x, pixel, box_len(*s, COL), box_len(*s, CHAN));
+        else
+            simd->sum(x, pixel, box_len(*s, COL), acc + s->lo[CHAN], box_len(*s, CHAN));
+    }
 
     float *to = view_at(&call->out, r->lo[ROW], r->lo[COL], r->lo[CHAN]);
     for (int32_t k = r->lo[CHAN]; k < r->hi[CHAN]; k++) {

@@ -150,6 +150,10 @@ typedef void simd_apply_fn(enum simd_function function, float *x, ptrdiff_t n, f
 typedef void simd_affine_fn(const float *x, const float *scale, const float *bias, float *out,
                             int32_t channels, const struct simd_act *act);
 
+/* sum[k] += x[k] of `pixels` pixels, one after the other, each `pixel` floats behind the last. */
+typedef void simd_sum_fn(const float *x, ptrdiff_t pixel, int32_t pixels, double *sum,
+                         int32_t channels);
+
 struct simd {
     const char *name;
     int32_t width;   /* floats of a vector */
@@ -169,6 +173,7 @@ struct simd {
     simd_activate_fn *activate;
     simd_apply_fn *apply;
     simd_affine_fn *affine;
+    simd_sum_fn *sum;
 };
 
 /* The tables that this program holds and this machine can run, best first; ends with NULL.

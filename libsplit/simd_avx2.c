@@ -49,6 +49,26 @@ static inline vec v_leaky(vec x, float slope)
     const vec negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
     return _mm256_blendv_ps(x, _mm256_mul_ps(x, _mm256_set1_ps(slope)), negative);
 }
+
+typedef struct {
+    __m256d lo, hi;
+} wide;
+
+static inline wide w_load(const double *x)
+{
+    return (wide){ _mm256_loadu_pd(x), _mm256_loadu_pd(x + WIDTH / 2) };
+}
+static inline void w_store(double *to, wide x)
+{
+    _mm256_storeu_pd(to, x.lo);
+    _mm256_storeu_pd(to + WIDTH / 2, x.hi);
+}
+static inline wide w_add(wide sum, vec x)
+{
+    return (wide){ _mm256_add_pd(sum.lo, _mm256_cvtps_pd(_mm256_castps256_ps128(x))),
+                   _mm256_add_pd(sum.hi, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))) };
+}
+
 static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { __builtin_prefetch(x, 1); }
 /* Makes the compiler forget what `x` is made of. */

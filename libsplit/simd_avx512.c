@@ -45,6 +45,28 @@ static inline vec v_leaky(vec x, float slope)
     const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
     return _mm512_mask_mul_ps(x, negative, x, _mm512_set1_ps(slope));
 }
+
+typedef struct {
+    __m512d lo, hi;
+} wide;
+
+static inline wide w_load(const double *x)
+{
+    return (wide){ _mm512_loadu_pd(x), _mm512_loadu_pd(x + WIDTH / 2) };
+}
+static inline void w_store(double *to, wide x)
+{
+    _mm512_storeu_pd(to, x.lo);
+    _mm512_storeu_pd(to + WIDTH / 2, x.hi);
+}
+static inline wide w_add(wide sum, vec x)
+{
+    const __m256 lo = _mm512_castps512_ps256(x);
+    const __m256 hi = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+    return (wide){ _mm512_add_pd(sum.lo, _mm512_cvtps_pd(lo)),
+                   _mm512_add_pd(sum.hi, _mm512_cvtps_pd(hi)) };
+}
+
 static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { _mm_prefetch((const char *)x, _MM_HINT_ET0); }
 /* Makes the compiler forget what `x` is made of. */

@@ -1,9 +1,9 @@
 /* libsplit/simd_body.h - loops that every instruction set compiles with its own vectors.
  *
- * Included once by each libsplit/simd_<isa>.c, after WIDTH, FUSED, vec, the v_... operations,
- * and SIMD_KERNELS_FILE (from scripts/gen-simd), SIMD_TABLE, SIMD_NAME, SIMD_VECTORS.
- * Channels beyond the last whole vector are loaded and stored by mask or one by one: nothing
- * beyond a pixel's channels is touched. */
+ * Included once by each libsplit/simd_<isa>.c, after WIDTH, FUSED, vec, the v_... operations, wide
+ * (WIDTH doubles), the w_... operations, and SIMD_KERNELS_FILE (from scripts/gen-simd), SIMD_TABLE,
+ * SIMD_NAME, SIMD_VECTORS. Channels beyond the last whole vector are loaded and stored by mask or
+ * one by one: nothing beyond a pixel's channels is touched. */
 #ifndef LIBSPLIT_SIMD_BODY_H
 #define LIBSPLIT_SIMD_BODY_H
 
@@ -163,6 +163,21 @@ static void activate(const float *a, float *out, ptrdiff_t n, const struct simd_
         v_store_first(out + i, v_activate(v_load_first(a + i, left), *act), left);
 }
 
+static void sum_pixels(const float *x, ptrdiff_t pixel, int32_t pixels, double *sum,
+                       int32_t channels)
+{
+    int32_t k = 0;
+    for (; k + WIDTH <= channels; k += WIDTH) {
+        wide s = w_load(sum + k);
+        for (int32_t i = 0; i < pixels; i++)
+            s = w_add(s, v_load(x + i * pixel + k));
+        w_store(sum + k, s);
+    }
+    for (; k < channels; k++)
+        for (int32_t i = 0; i < pixels; i++)
+            sum[k] += (double)x[i * pixel + k];
+}
+
 #include "libsplit/simd_functions.h"
 
 const struct simd SIMD_TABLE = {
@@ -178,6 +193,7 @@ const struct simd SIMD_TABLE = {
     .activate = activate,
     .apply = apply,
     .affine = affine,
+    .sum = sum_pixels,
     SIMD_KERNELS,
 };
 

@@ -45,6 +45,26 @@ static inline vec v_leaky(vec x, float slope)
 {
     return vbslq_f32(vcltq_f32(x, vdupq_n_f32(0)), vmulq_n_f32(x, slope), x);
 }
+
+typedef struct {
+    float64x2_t lo, hi;
+} wide;
+
+static inline wide w_load(const double *x)
+{
+    return (wide){ vld1q_f64(x), vld1q_f64(x + WIDTH / 2) };
+}
+static inline void w_store(double *to, wide x)
+{
+    vst1q_f64(to, x.lo);
+    vst1q_f64(to + WIDTH / 2, x.hi);
+}
+static inline wide w_add(wide sum, vec x)
+{
+    return (wide){ vaddq_f64(sum.lo, vcvt_f64_f32(vget_low_f32(x))),
+                   vaddq_f64(sum.hi, vcvt_high_f64_f32(x)) };
+}
+
 static inline void v_prefetch(uintptr_t at) { __builtin_prefetch((const void *)at, 0, 2); }
 static inline void v_prefetch_write(const float *x) { __builtin_prefetch(x, 1); }
 /* Makes the compiler forget what `x` is made of. */

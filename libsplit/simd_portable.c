@@ -50,6 +50,25 @@ static inline float clamp(float x, float lo, float hi)
 }
 static inline vec v_clamp(vec x, float lo, float hi) { EACH(clamp(x.at[i], lo, hi)); }
 static inline vec v_leaky(vec x, float slope) { EACH(x.at[i] < 0 ? slope * x.at[i] : x.at[i]); }
+
+typedef struct {
+    double at[WIDTH];
+} wide;
+
+static inline wide w_load(const double *x)
+{
+    wide to;
+    memcpy(to.at, x, sizeof(to.at));
+    return to;
+}
+static inline void w_store(double *to, wide x) { memcpy(to, x.at, sizeof(x.at)); }
+static inline wide w_add(wide sum, vec x)
+{
+    for (int i = 0; i < WIDTH; i++)
+        sum.at[i] += (double)x.at[i];
+    return sum;
+}
+
 static inline void v_prefetch(uintptr_t at) { (void)at; }
 static inline void v_prefetch_write(const float *x) { (void)x; }
 #define v_keep(x) ((void)(x))

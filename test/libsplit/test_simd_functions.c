@@ -173,6 +173,24 @@ static void check_average(const struct simd *s, const float *const *x, int32_t n
 
 Test(simd_functions, average) { over_all_channels(check_average); }
 
+static void check_sum(const struct simd *s, const float *const *x, int32_t n)
+{
+    for (int32_t pixels = 0; pixels <= TAPS; pixels++) {
+        double sum[CHANNELS], expected[CHANNELS];
+        for (int32_t k = 0; k < CHANNELS; k++)
+            sum[k] = 0.1 * k;
+        memcpy(expected, sum, sizeof expected);
+        for (int32_t i = 0; i < pixels; i++)
+            for (int32_t k = 0; k < n; k++)
+                expected[k] += (double)x[i][k];
+        s->sum(x[0], CHANNELS, pixels, sum, n);
+        cr_assert_eq(memcmp(sum, expected, (size_t)n * sizeof *sum), 0, "%s", s->name);
+        cr_assert_eq(sum[n], 0.1 * n);
+    }
+}
+
+Test(simd_functions, sum) { over_all_channels(check_sum); }
+
 static void check_blend(const struct simd *s, const float *const *x, int32_t n)
 {
     float weight[TAPS];
