@@ -235,7 +235,13 @@ static enum taken finish_message(struct link *l)
             l->events.arrived(l->events.ctx, l->node, &in->header);
         return TAKE_MORE;
     }
-    return in->header.type == MSG_HEARTBEAT ? take_beat(l) : deliver(l);
+    if (in->header.type == MSG_HEARTBEAT)
+        return take_beat(l);
+    if (in->header.length == 0 && l->events.order(l->events.ctx, l->node, &in->header)) {
+        in->in_payload = false;
+        return TAKE_MORE;
+    }
+    return deliver(l);
 }
 
 /* Takes a header and finds the place for its payload. */

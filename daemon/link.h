@@ -41,6 +41,8 @@ struct link_events {
     uint8_t *(*claim)(void *ctx, int32_t node, const struct header *h);
     void (*arrived)(void *ctx, int32_t node, const struct header *h);
     void (*failed)(void *ctx, int32_t node, const struct header *h);
+    /* A message without a body, before it waits for the loop: true if nobody needs it any more. */
+    bool (*order)(void *ctx, int32_t node, const struct header *h);
 };
 
 /* Takes `s`, which is a stream of TLS or is not, also on failure.  `watch` is an epoll set whose

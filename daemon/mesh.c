@@ -51,11 +51,21 @@ static void on_failed(void *ctx, int32_t node, const struct header *h)
     m->events.failed(m->events.ctx, node, h);
 }
 
+static bool on_order(void *ctx, int32_t node, const struct header *h)
+{
+    struct mesh *m = ctx;
+    return m->events.order && (h->type == MSG_FRAME || h->type == MSG_CANCEL) &&
+           m->events.order(m->events.ctx, node, h);
+}
+
 int mesh_new_link(struct mesh *m, struct link **l, nng_stream *s, bool tls)
 {
-    const struct link_events events = {
-        .ctx = m, .wake = mesh_wake, .claim = on_claim, .arrived = on_arrived, .failed = on_failed
-    };
+    const struct link_events events = { .ctx = m,
+                                        .wake = mesh_wake,
+                                        .claim = on_claim,
+                                        .arrived = on_arrived,
+                                        .failed = on_failed,
+                                        .order = on_order };
     return link_new(l, s, tls, m->watch, &events);
 }
 

@@ -6,9 +6,9 @@
  * its link, never more.
  *
  * Threads: all functions but mesh_send*(), mesh_pull(), mesh_give_back() and mesh_nudge() belong to
- * the loop thread.  The events up, down and message come on the loop.  claim, arrived and failed
- * come on whatever thread receives: the loop's, one in mesh_pull(), NNG's where the link is one of
- * TLS or a local one, and, for a slot sent to self, the sender's; they must not block. */
+ * the loop thread.  The events up, down and message come on the loop.  order, claim, arrived and
+ * failed come on whatever thread receives: the loop's, one in mesh_pull(), NNG's where the link is
+ * one of TLS or a local one, and, for a slot sent to self, the sender's; they must not block. */
 #ifndef DAEMON_MESH_H
 #define DAEMON_MESH_H
 
@@ -30,6 +30,9 @@ struct mesh_events {
     void (*down)(void *ctx, int32_t node, const char *why);
     /* Everything but HELLO, HEARTBEAT, BYE and HALO.  `body` is borrowed for the call. */
     void (*message)(void *ctx, int32_t node, const struct header *h, const uint8_t *body);
+    /* FRAME and CANCEL from another node come here first, without a hop to the loop: true when that
+     * was all, false when the message shall come as the others do.  May be NULL. */
+    bool (*order)(void *ctx, int32_t node, const struct header *h);
     /* A HALO of h->length bytes begins: where it goes, or NULL to drop it.  After a claim that
      * was not NULL exactly one of arrived (all bytes are there) and failed (the link died on
      * the way) with the same header. */
@@ -47,7 +50,7 @@ int mesh_open(struct mesh **m, uv_loop_t *loop, const struct config *config, int
               const struct tls *tls, const struct mesh_events *events, struct diag *why);
 
 /* Says BYE on every link, closes everything within 500 ms, then calls `closed` on the loop.  Of
- * the events only claim, arrived and failed still come before that, and none after.  Whoever
+ * the events only order, claim, arrived and failed still come before that, and none after.  Whoever
  * sends may go on until mesh_free(): it gets -ENOTCONN.  So the order of a shutdown is
  * mesh_close(); then, in `closed`, the close functions of those who send and take events; then,
  * when these are closed, mesh_free(). */

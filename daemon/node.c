@@ -74,6 +74,11 @@ static void on_message(void *ctx, int32_t peer, const struct header *h, const ui
                   n->config->node[peer].name, (int)h->type);
 }
 
+static bool on_order(void *ctx, int32_t peer, const struct header *h)
+{
+    return worker_order(((struct node *)ctx)->worker, peer, h);
+}
+
 static uint8_t *on_claim(void *ctx, int32_t peer, const struct header *h)
 {
     struct node *n = ctx;
@@ -217,6 +222,7 @@ static int open_mesh(struct node *n, struct diag *why)
                                         .up = on_up,
                                         .down = on_down,
                                         .message = on_message,
+                                        .order = on_order,
                                         .claim = on_claim,
                                         .arrived = on_arrived,
                                         .failed = on_failed };

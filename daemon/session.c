@@ -97,7 +97,6 @@ static void receive_from(struct lane *l, int32_t node, int32_t transfer, int64_t
 {
     struct awaited a = { .lane = l, .transfer = transfer };
 
-    l->pulled |= UINT32_C(1) << node;
     atomic_store(&l->waits_for, node);
     while (!has_come(&a) && clock_ns() < until_ns &&
            mesh_pull(l->session->mesh, node, has_come, &a, until_ns))
@@ -105,8 +104,8 @@ static void receive_from(struct lane *l, int32_t node, int32_t transfer, int64_t
     atomic_store(&l->waits_for, NONE);
 }
 
-/* What the host sends comes through NNG's threads as long as it can, for CANCEL and the FRAMEs to
- * come stand behind it. */
+/* The host's link goes back to the loop when the input is there, if nothing else comes over it in
+ * this frame: CANCEL and the FRAMEs to come do. */
 static int receive_message(struct exchange *x, const struct step *st, const uint8_t **msg,
                            size_t *len)
 {
@@ -117,8 +116,9 @@ static int receive_message(struct exchange *x, const struct step *st, const uint
     const int64_t late_ns = clock_ns() + s->plan.late_ms * INT64_C(1000000);
     const int64_t until_ns = spare ? earlier(late_ns, l->deadline_ns) : l->deadline_ns;
 
-    if (!s->by_host[st->transfer] || l->pulled >> node & 1)
-        receive_from(l, node, st->transfer, until_ns);
+    receive_from(l, node, st->transfer, until_ns);
+    if (s->by_host[st->transfer] && !(s->peers >> node & 1))
+        mesh_give_back(s->mesh, node);
     return spare ? mailbox_wait_or_give_up(l->mailbox, st->transfer, until_ns, msg, len)
                  : mailbox_wait(l->mailbox, st->transfer, until_ns, msg, len);
 }
@@ -129,6 +129,19 @@ static void release_message(struct exchange *x, const struct step *st)
     (void)st; /* a lane's mailbox is cleared as a whole when its frame has ended */
 }
 
+/* On the coordinator's node the peers' answers come next, and the loop waits for them.  On others
+ * what comes next is for this thread: the loop has the links back at the next tick. */
+static void give_back(const struct session *s)
+{
+    const struct program *pr = &s->plan.program;
+
+    if (s->plan.member[pr->node] != s->coordinator)
+        return;
+    for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
+        if (s->peers >> i & 1)
+            mesh_give_back(s->mesh, i);
+}
+
 int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
 {
     *stats = (struct exec_stats){ 0 };
@@ -137,14 +150,11 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
     if (atomic_exchange(&l->failed, false) || l->fresh)
         exec_forget(l->exec);
     l->deadline_ns = deadline_ns;
-    l->pulled = 0;
     if (l->trace)
         trace_add(l->trace, TRACE_QUEUE, 0, l->started_ns, clock_ns());
     const int err =
         exec_run(l->exec, &l->exchange, l->brief ? l->session->answer : NULL, l->trace, stats);
-    for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
-        if (l->pulled >> i & 1)
-            mesh_give_back(l->session->mesh, i);
+    give_back(l->session);
     return err;
 }
 
@@ -203,6 +213,8 @@ static int route_transfers(struct session *s, struct diag *why)
         s->by_host[st->transfer] = st->peer == pr->nodes;
         s->from[st->transfer] =
             (int16_t)(st->peer == pr->nodes ? s->coordinator : s->plan.member[st->peer]);
+        if (st->peer != pr->nodes)
+            s->peers |= UINT32_C(1) << s->from[st->transfer];
     }
     return 0;
 }

@@ -47,7 +47,6 @@ struct lane {
     struct mesh_slot *out;     /* [session->nsends] */
     uint8_t *payload;          /* of all of `out` */
     int64_t deadline_ns;       /* of the frame that runs, CLOCK_MONOTONIC */
-    uint32_t pulled;           /* nodes from which it has pulled: see mesh_pull() */
     _Atomic int32_t waits_for; /* the node from which it pulls, -1: none */
     _Atomic bool cancelled;
     _Atomic bool failed; /* the last frame, on some node: see exec_forget() */
@@ -70,9 +69,10 @@ struct session {
     struct mesh *mesh;
     struct pool *pool; /* the worker's */
     bool ready;        /* loaded; guarded by the worker's lock */
+    bool withdrawn;    /* takes no more frames; guarded by the worker's lock */
     bool closed;       /* to be freed; guarded by the worker's lock */
     bool loading;      /* on the pool, or queued for it: loop only */
-    uint64_t used;     /* when a frame last started, for eviction: loop only */
+    uint64_t used;     /* when a frame last started; guarded by the worker's lock */
 
     struct onnx_model model;
     struct graph graph;
@@ -85,6 +85,7 @@ struct session {
     int32_t *send_of; /* [ntransfers] index in lane.out, -1: not sent by this program */
     int16_t *from;    /* [ntransfers] index in cluster.json of the sender, -1: not received */
     bool *by_host;    /* [ntransfers] it is the host that sends it */
+    uint32_t peers;   /* nodes that send something else than what the host does */
     int64_t arena_bytes, weight_bytes; /* of all lanes, messages included; of the weights */
 };
 

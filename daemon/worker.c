@@ -26,21 +26,22 @@ struct worker {
     const struct config *config;
     int32_t self;
     struct store *store;
-    struct mesh *mesh;
-    uv_async_t async; /* the compute thread has something for the loop */
+    struct mesh *mesh; /* set once, under the lock */
+    uv_async_t async;  /* the compute thread has something for the loop */
     uv_timer_t reaper;
-    uint64_t starts; /* frames so far: a clock for eviction */
 
-    pthread_mutex_t lock;       /* held for a few instructions at a time */
+    pthread_mutex_t lock;       /* held for a few instructions at a time; guards what follows */
+    uint64_t starts;            /* frames so far: a clock for eviction */
     struct session *sessions;   /* changed by the loop only, under the lock */
     struct lane *first, **last; /* to be run */
     pthread_cond_t work;
+    bool receives; /* the compute thread: it has no work and pulls */
     bool quit;
-    bool ended; /* a frame ended while a claim was open: the loop looks after it */
+    bool ended;       /* a frame ended while a claim was open: the loop looks after it */
+    bool thread_done; /* the compute thread is about to return */
 
     struct pool *pool; /* the compute thread's */
     pthread_t thread;
-    bool thread_done; /* under the lock: the compute thread is about to return */
     bool joined;
 
     struct session *loading; /* on the pool */
@@ -158,7 +159,7 @@ static struct session *open_session_locked(struct worker *w, uint32_t epoch, uin
 {
     struct session *s = w->sessions;
 
-    while (s && (s->epoch != epoch || s->number != plan || !s->ready || s->closed))
+    while (s && (s->epoch != epoch || s->number != plan || !s->ready || s->withdrawn || s->closed))
         s = s->next;
     return s;
 }
@@ -190,11 +191,47 @@ static bool open_lane_locked(struct lane *l, uint32_t frame)
 
 /* ---- the compute thread */
 
+static bool has_work(void *ctx)
+{
+    struct worker *w = ctx;
+
+    pthread_mutex_lock(&w->lock);
+    const bool yes = w->first || w->quit;
+    pthread_mutex_unlock(&w->lock);
+    return yes;
+}
+
+/* `lock` is held.  On any node but the coordinator's work comes over the coordinator's link, so
+ * this thread receives from it: no other need wake up for a FRAME, nor for the input behind it. */
+static void sleep_locked(struct worker *w)
+{
+    const int32_t host = w->config->coordinator;
+    bool pulled = false;
+
+    if (w->mesh && host != w->self) {
+        w->receives = true;
+        pthread_mutex_unlock(&w->lock);
+        pulled = mesh_pull(w->mesh, host, has_work, w, INT64_MAX);
+        pthread_mutex_lock(&w->lock);
+        w->receives = false;
+    }
+    if (!pulled && !w->first && !w->quit)
+        pthread_cond_wait(&w->work, &w->lock);
+}
+
+/* `lock` is held: there is work. */
+static void wake_locked(struct worker *w)
+{
+    pthread_cond_signal(&w->work);
+    if (w->receives && !pthread_equal(pthread_self(), w->thread))
+        mesh_nudge(w->mesh, w->config->coordinator);
+}
+
 static struct lane *next_lane(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
     while (!w->first && !w->quit)
-        pthread_cond_wait(&w->work, &w->lock);
+        sleep_locked(w);
     struct lane *l = w->first;
     if (l) {
         w->first = l->next;
@@ -314,41 +351,38 @@ void worker_failed(struct worker *w, int32_t node, const struct header *h)
 
 /* ---- frames */
 
-/* Room for what a frame will do, if the coordinator wants to know; NULL if not, or if memory is
- * short: the frame matters more. */
-static struct trace *trace_for(const struct worker *w, const struct header *h)
+/* Queues the frame.  `*trace` gets room for what it will do, if the coordinator wants to know; none
+ * if memory is short: the frame matters more. */
+static int start_locked(struct worker *w, const struct header *h, struct trace **trace)
 {
-    const struct session *s = h->flags & HEADER_TRACE ? w->sessions : NULL;
+    struct session *s = open_session_locked(w, h->epoch, h->plan);
+    struct lane *l = s ? session_lane(s, h->frame) : NULL;
 
-    while (s && (s->epoch != h->epoch || s->number != h->plan))
-        s = s->next;
-    return s ? trace_new(&s->plan.program) : NULL;
+    if (!s)
+        return -ESTALE;
+    if (h->flags & HEADER_TRACE)
+        *trace = trace_new(&s->plan.program);
+    if (!open_lane_locked(l, h->frame) || l->state != LANE_OPEN)
+        return -EBUSY;
+    s->used = ++w->starts;
+    l->state = LANE_STARTED;
+    l->trace = *trace;
+    l->brief = (h->flags & HEADER_BRIEF) != 0;
+    l->fresh = (h->flags & HEADER_FRESH) != 0;
+    l->started_ns = clock_ns();
+    l->next = NULL;
+    *w->last = l;
+    w->last = &l->next;
+    wake_locked(w);
+    return 0;
 }
 
 static void start_frame(struct worker *w, const struct header *h)
 {
-    struct trace *trace = trace_for(w, h);
-    int32_t status = 0;
+    struct trace *trace = NULL;
 
     pthread_mutex_lock(&w->lock);
-    struct session *s = open_session_locked(w, h->epoch, h->plan);
-    struct lane *l = s ? session_lane(s, h->frame) : NULL;
-    if (!s) {
-        status = -ESTALE;
-    } else if (!open_lane_locked(l, h->frame) || l->state != LANE_OPEN) {
-        status = -EBUSY;
-    } else {
-        s->used = ++w->starts;
-        l->state = LANE_STARTED;
-        l->trace = trace;
-        l->brief = (h->flags & HEADER_BRIEF) != 0;
-        l->fresh = (h->flags & HEADER_FRESH) != 0;
-        l->started_ns = clock_ns();
-        l->next = NULL;
-        *w->last = l;
-        w->last = &l->next;
-        pthread_cond_signal(&w->work);
-    }
+    const int status = start_locked(w, h, &trace);
     pthread_mutex_unlock(&w->lock);
     if (status < 0)
         answer_frame(w, &(struct frame_end){ .epoch = h->epoch,
@@ -563,6 +597,7 @@ static void evict(struct worker *w)
     struct session *oldest = NULL;
     int n = 0;
 
+    pthread_mutex_lock(&w->lock);
     for (struct session *s = w->sessions; s; s = s->next) {
         if (s->closed)
             continue;
@@ -570,6 +605,7 @@ static void evict(struct worker *w)
         if (s->ready && (!oldest || s->used < oldest->used))
             oldest = s;
     }
+    pthread_mutex_unlock(&w->lock);
     if (n >= MAX_SESSIONS && oldest) {
         log_event(LOG_INFO, "plan-evicted", "epoch=%u plan=%u", oldest->epoch, oldest->number);
         close_session(w, oldest);
@@ -769,6 +805,29 @@ void worker_message(struct worker *w, int32_t node, const struct header *h, cons
     }
 }
 
+/* The loop, which ends the session, hears of it after the FRAMEs that come behind. */
+static void withdraw(struct worker *w, const struct header *h)
+{
+    pthread_mutex_lock(&w->lock);
+    struct session *s = open_session_locked(w, h->epoch, h->plan);
+    if (s)
+        s->withdrawn = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
+bool worker_order(struct worker *w, int32_t node, const struct header *h)
+{
+    if (node != w->config->coordinator)
+        return false;
+    if (h->type == MSG_FRAME)
+        start_frame(w, h);
+    else if (h->frame > 0)
+        cancel_frame(w, h);
+    else
+        withdraw(w, h);
+    return h->type == MSG_FRAME || h->frame > 0;
+}
+
 void worker_up(struct worker *w) { report_links(w); }
 
 void worker_down(struct worker *w, int32_t node)
@@ -846,7 +905,9 @@ fail:
 
 void worker_attach(struct worker *w, struct mesh *mesh)
 {
+    pthread_mutex_lock(&w->lock);
     w->mesh = mesh;
+    pthread_mutex_unlock(&w->lock);
     report_links(w);
 }
 
@@ -894,7 +955,7 @@ void worker_close(struct worker *w, void (*closed)(void *ctx), void *ctx)
         (void)uv_cancel((uv_req_t *)&w->load); /* if it runs already, it comes to its end */
     pthread_mutex_lock(&w->lock);
     w->quit = true;
-    pthread_cond_signal(&w->work);
+    wake_locked(w);
     pthread_mutex_unlock(&w->lock);
     reap(w);
 }

@@ -34,7 +34,8 @@ void worker_close(struct worker *w, void (*closed)(void *ctx), void *ctx);
 void worker_message(struct worker *w, int32_t node, const struct header *h, const uint8_t *body);
 void worker_down(struct worker *w, int32_t node);
 void worker_up(struct worker *w);
-/* Whatever thread receives. */
+/* Whatever thread receives.  FRAME and CANCEL: see mesh_events. */
+bool worker_order(struct worker *w, int32_t node, const struct header *h);
 uint8_t *worker_claim(struct worker *w, int32_t node, const struct header *h);
 void worker_arrived(struct worker *w, int32_t node, const struct header *h);
 void worker_failed(struct worker *w, int32_t node, const struct header *h);

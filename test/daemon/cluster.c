@@ -1,11 +1,13 @@
 #include "test/daemon/cluster.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "libsplit/split.h"
@@ -62,6 +64,11 @@ static void on_message(void *ctx, int32_t node, const struct header *h, const ui
         host_message(&m->cluster->member[node], h, body);
     else
         worker_message(m->worker, node, h, body);
+}
+
+static bool on_order(void *ctx, int32_t node, const struct header *h)
+{
+    return worker_order(((struct member *)ctx)->worker, node, h);
 }
 
 static struct mailbox *inbox_of(struct member *m, const struct header *h)
@@ -154,11 +161,29 @@ static void open_member(struct cluster *c, int32_t i)
                                    .up = on_up,
                                    .down = on_down,
                                    .message = on_message,
+                                   .order = on_order,
                                    .claim = on_claim,
                                    .arrived = on_arrived,
                                    .failed = on_failed };
     cr_assert_eq(mesh_open(&m->mesh, &c->loop, &c->config, i, NULL, &e, &why), 0, "%s", why.text);
     worker_attach(m->worker, m->mesh);
+}
+
+/* Different ones: all are taken before any is free again. */
+static void find_ports(int32_t n, uint16_t port[CLUSTER_MOST])
+{
+    int fd[CLUSTER_MOST];
+
+    for (int32_t i = 0; i < n; i++) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        socklen_t len = sizeof a;
+        fd[i] = socket(AF_INET, SOCK_STREAM, 0);
+        cr_assert(fd[i] >= 0 && bind(fd[i], (struct sockaddr *)&a, sizeof a) == 0);
+        cr_assert_eq(getsockname(fd[i], (struct sockaddr *)&a, &len), 0);
+        port[i] = ntohs(a.sin_port);
+    }
+    for (int32_t i = 0; i < n; i++)
+        close(fd[i]);
 }
 
 void cluster_open(struct cluster *c, int32_t nodes)
@@ -167,7 +192,9 @@ void cluster_open(struct cluster *c, int32_t nodes)
     const int32_t timeout_ms = c->config.request_timeout_ms, late_ms = c->config.late_ms;
     const bool conceal = c->config.conceal;
     int64_t max_memory[CLUSTER_MOST];
+    uint16_t port[CLUSTER_MOST];
 
+    find_ports(nodes, port);
     for (int32_t i = 0; i < nodes; i++)
         max_memory[i] = c->config.node[i].max_memory;
     *c = (struct cluster){ .config = { .nnodes = nodes,
@@ -185,7 +212,7 @@ void cluster_open(struct cluster *c, int32_t nodes)
     for (int32_t i = 0; i < nodes; i++) {
         struct config_node *n = &c->config.node[i];
         snprintf(n->name, sizeof n->name, "pi%d", i);
-        snprintf(n->address, sizeof n->address, "ipc://%s/node%d", c->dir, i);
+        snprintf(n->address, sizeof n->address, "tcp://127.0.0.1:%u", port[i]);
         n->max_memory = max_memory[i];
     }
     for (int32_t i = 0; i < nodes; i++)

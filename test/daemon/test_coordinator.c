@@ -178,8 +178,13 @@ static void open_node(struct rig *r, int32_t i)
     struct node *n = &r->node[i];
     struct diag why;
     char state[128];
-    const struct mesh_events events = { n,        on_up,      on_down,  on_message,
-                                        on_claim, on_arrived, on_failed };
+    const struct mesh_events events = { .ctx = n,
+                                        .up = on_up,
+                                        .down = on_down,
+                                        .message = on_message,
+                                        .claim = on_claim,
+                                        .arrived = on_arrived,
+                                        .failed = on_failed };
 
     n->rig = r;
     n->index = i;

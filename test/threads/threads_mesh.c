@@ -25,7 +25,7 @@ struct node {
     pthread_t thread;
     _Atomic bool open, up, quit;
     uint8_t store[SENDERS * SLOTS][PAYLOAD];
-    _Atomic uint64_t halos, messages, damaged;
+    _Atomic uint64_t halos, messages, orders, damaged;
 };
 
 static void check(struct node *n, const uint8_t *bytes, uint32_t len)
@@ -65,6 +65,14 @@ static void on_message(void *ctx, int32_t node, const struct header *h, const ui
     (void)node;
     check(n, body, h->length);
     atomic_fetch_add(&n->messages, 1);
+}
+
+static bool on_order(void *ctx, int32_t node, const struct header *h)
+{
+    struct node *n = ctx;
+    (void)node;
+    atomic_fetch_add(&n->orders, 1);
+    return h->frame % 3 != 0; /* now and then the loop shall hear of it, too */
 }
 
 static uint8_t *on_claim(void *ctx, int32_t node, const struct header *h)
@@ -118,6 +126,7 @@ static int open_node(struct node *n)
                                    .up = on_up,
                                    .down = on_down,
                                    .message = on_message,
+                                   .order = on_order,
                                    .claim = on_claim,
                                    .arrived = on_arrived,
                                    .failed = on_failed };
@@ -180,6 +189,10 @@ static void *send_on(void *arg)
             (void)mesh_send(n->mesh, 1 - n->self, &h, body);
             (void)mesh_send(n->mesh, n->self, &h, body);
             mesh_nudge(n->mesh, 1 - n->self);
+        }
+        if (frame % 8 == 0) {
+            const struct header h = { .type = MSG_FRAME, .frame = frame };
+            (void)mesh_send(n->mesh, 1 - n->self, &h, NULL);
         }
         usleep(50);
     }
@@ -315,10 +328,11 @@ int main(void)
         return 1;
     }
     for (int i = 0; i < 2; i++) {
-        printf("node %d: %llu halos, %llu messages, %llu damaged\n", i,
+        printf("node %d: %llu halos, %llu messages, %llu orders, %llu damaged\n", i,
                (unsigned long long)node[i].halos, (unsigned long long)node[i].messages,
-               (unsigned long long)node[i].damaged);
-        if (node[i].halos == 0 || node[i].messages == 0 || node[i].damaged > 0)
+               (unsigned long long)node[i].orders, (unsigned long long)node[i].damaged);
+        if (node[i].halos == 0 || node[i].messages == 0 || node[i].orders == 0 ||
+            node[i].damaged > 0)
             return 1;
     }
     printf("%d passed, 0 failed\n", ROUNDS);
