@@ -807,7 +807,7 @@ static int enqueue(struct link *l, struct mesh_slot *s)
     l->out_bytes += bytes;
     if (s->copied)
         l->copied_bytes += bytes;
-    if (!l->sending)
+    if (!l->sending && !s->more)
         send_on(l);
     return 0;
 }
@@ -855,6 +855,14 @@ int link_send_slot(struct link *l, struct mesh_slot *s)
     if (err < 0)
         free_slot(s);
     return err;
+}
+
+void link_flush(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->head && !l->sending && !l->why[0])
+        send_on(l);
+    pthread_mutex_unlock(&l->lock);
 }
 
 bool link_slot_wait(struct mesh_slot *s, int64_t until_ns)

@@ -12,9 +12,9 @@
  * receiving, and with it the sender, until the loop has caught up.  HALOs pass where they are
  * received: their bytes go where events.claim says.
  *
- * Threads: link_send*(), link_pull(), link_give_back() and link_nudge() any, the rest the loop's.
- * The events come on whatever thread receives: the loop's, one in link_pull(), or NNG's; failed
- * only on the loop's. */
+ * Threads: link_send*(), link_flush(), link_pull(), link_give_back() and link_nudge() any, the rest
+ * the loop's. The events come on whatever thread receives: the loop's, one in link_pull(), or
+ * NNG's; failed only on the loop's. */
 #ifndef DAEMON_LINK_H
 #define DAEMON_LINK_H
 
@@ -89,6 +89,7 @@ bool link_garbage(struct link *l); /* lost, because the peer broke the protocol 
 /* As the functions of the mesh.  -ENOTCONN after the link was lost. */
 int link_send(struct link *l, const struct header *h, const void *body);
 int link_send_slot(struct link *l, struct mesh_slot *s);
+void link_flush(struct link *l);
 int link_beat(struct link *l); /* sends a HEARTBEAT */
 bool link_slot_wait(struct mesh_slot *s, int64_t until_ns);
 

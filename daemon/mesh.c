@@ -433,6 +433,16 @@ int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s)
     return err;
 }
 
+void mesh_flush(struct mesh *m, int32_t node)
+{
+    struct peer *p = &m->peer[node];
+
+    pthread_mutex_lock(&p->lock);
+    if (p->link)
+        link_flush(p->link);
+    pthread_mutex_unlock(&p->lock);
+}
+
 bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns) { return link_slot_wait(s, until_ns); }
 
 bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx, int64_t until_ns)

@@ -5,10 +5,11 @@
  * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
  * its link, never more.
  *
- * Threads: all functions but mesh_send*(), mesh_pull(), mesh_give_back() and mesh_nudge() belong to
- * the loop thread.  The events up, down and message come on the loop.  order, claim, arrived and
- * failed come on whatever thread receives: the loop's, one in mesh_pull(), NNG's where the link is
- * one of TLS or a local one, and, for a slot sent to self, the sender's; they must not block. */
+ * Threads: all functions but mesh_send*(), mesh_flush(), mesh_pull(), mesh_give_back() and
+ * mesh_nudge() belong to the loop thread.  The events up, down and message come on the loop. order,
+ * claim, arrived and failed come on whatever thread receives: the loop's, one in mesh_pull(), NNG's
+ * where the link is one of TLS or a local one, and, for a slot sent to self, the sender's; they
+ * must not block. */
 #ifndef DAEMON_MESH_H
 #define DAEMON_MESH_H
 
@@ -69,6 +70,7 @@ int mesh_send(struct mesh *m, int32_t node, const struct header *h, const void *
 struct mesh_slot {
     struct header header;
     const uint8_t *payload;      /* header.length bytes */
+    bool more;                   /* another message follows at once, and may leave with this one */
     _Atomic uint32_t busy;       /* not 0: in the link's queue */
     struct mesh_slot *next;      /* private */
     uint8_t bytes[HEADER_BYTES]; /* private: the encoded header */
@@ -78,6 +80,8 @@ struct mesh_slot {
  * Any thread; hold no lock that `claim` or `arrived` takes, for they come at once when `node`
  * is self. */
 int mesh_send_slot(struct mesh *m, int32_t node, struct mesh_slot *s);
+/* Sends what waits for another message because of `more`, if there is none. */
+void mesh_flush(struct mesh *m, int32_t node);
 /* Sleeps until the slot is not busy, at most until `until_ns` of CLOCK_MONOTONIC.  Returns whether
  * it is free.  For the thread that sends it. */
 bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns);

@@ -318,6 +318,7 @@ static int give_payloads(const struct session *s, struct lane *l)
                                         .epoch = s->epoch,
                                         .plan = s->number,
                                         .transfer = (uint32_t)st->transfer };
+        slot->more = i == pr->nsteps - 1 && st->peer == pr->nodes; /* FRAME_DONE */
         at += message_cap(s, st);
     }
     return 0;

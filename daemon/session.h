@@ -117,7 +117,8 @@ static inline struct lane *session_lane(struct session *s, uint32_t frame)
 bool session_idle(struct session *s);
 
 /* Runs the frame for which the lane was started, and fills its trace.  Returns 0, an error of the
- * exchange or that of exec_run().  Compute thread, no lock held. */
+ * exchange or that of exec_run().  What it sends last may wait for FRAME_DONE or mesh_flush().
+ * Compute thread, no lock held. */
 int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats);
 /* The frame that runs, or comes next, ends with -ECANCELED.  Any thread. */
 void lane_cancel(struct lane *l);

@@ -267,6 +267,7 @@ static void run_lane(struct worker *w, struct lane *l)
     /* From here on the session may be gone. */
     if (over)
         answer_frame(w, &o);
+    mesh_flush(w->mesh, w->config->coordinator);
     if (closed)
         uv_async_send(&w->async);
 }
