@@ -43,12 +43,11 @@ static struct conv conv_part(const struct graph *g, const struct op *op, struct 
     return c;
 }
 
-bool conv_is_padded(const struct conv *c)
+bool conv_is_padded(const struct conv *c, const struct box *r)
 {
-    for (int a = 0; a < 2; a++) {
-        const int32_t last = (c->out[a] - 1) * c->win.stride[a] - c->win.pad[a] +
-                             (c->win.kernel[a] - 1) * c->win.dilation[a];
-        if (c->win.pad[a] > 0 || last >= c->in[a])
+    for (enum axis a = ROW; a <= COL; a++) {
+        const struct span inside = windows_inside(&c->win, a, c->in[a], r);
+        if (span_len(inside) < box_len(*r, a))
             return true;
     }
     return false;

@@ -42,8 +42,8 @@ static inline int64_t conv_depth(const struct conv *c)
     return (int64_t)c->win.kernel[ROW] * c->win.kernel[COL] * c->cin;
 }
 
-/* Does any window hang over the map? */
-bool conv_is_padded(const struct conv *c);
+/* Does any window of output region `r` hang over the map? */
+bool conv_is_padded(const struct conv *c, const struct box *r);
 
 /* One way to compute convolutions.  Members as in struct kernel; `simd` is the instruction
  * set to use, and `packed` what prepare() yielded for it and for the same weights at hand. */

@@ -2,7 +2,8 @@
  *
  * A window that hangs over the map reads a copy of a few rows with zeros around them; it costs
  * under one percent (a value is copied once or twice and multiplied kernel^2 * cout / stride^2
- * times) and spares all other code a border. */
+ * times) and spares all other code a border.  Where windows see nothing but padding, as a padded
+ * 1x1 kernel's do around the map, there is nothing to multiply. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,9 +128,25 @@ static int32_t strip_rows(const struct conv *c, const struct conv_panels *l)
     return more < c->out[ROW] ? (int32_t)more + 1 : c->out[ROW];
 }
 
+/* The part of output region `r` whose windows reach the map; all others see padding alone. */
+static struct box reaching_map(const struct conv *c, const struct box *r)
+{
+    struct box b = *r;
+    for (enum axis a = ROW; a <= COL; a++) {
+        const int32_t stride = c->win.stride[a], pad = c->win.pad[a];
+        const int32_t before = pad - (c->win.kernel[a] - 1) * c->win.dilation[a];
+        const int32_t first = before > 0 ? (before + stride - 1) / stride : 0;
+        b.lo[a] = clamp_i32(first, r->lo[a], r->hi[a]);
+        b.hi[a] = clamp_i32((c->in[a] - 1 + pad) / stride + 1, b.lo[a], r->hi[a]);
+    }
+    return b;
+}
+
 static size_t direct_scratch_bytes(const struct conv *c, const struct simd *simd)
 {
-    if (!conv_is_padded(c))
+    const struct box whole = { { 0 }, { c->out[ROW], c->out[COL], c->cout * c->group } };
+    const struct box reaching = reaching_map(c, &whole);
+    if (!conv_is_padded(c, &reaching))
         return 0;
     const struct conv_panels l = conv_panels(c->cout, conv_depth(c), simd);
     const int32_t rows = strip_rows(c, &l);
@@ -174,7 +191,7 @@ static struct source source_of(const struct conv *c, const struct kernel_call *c
     const int32_t iy = y0 * w->stride[ROW] - w->pad[ROW];
     const int32_t ix = r->lo[COL] * w->stride[COL] - w->pad[COL];
     struct source s = { .row = y0, .col = r->lo[COL] };
-    if (!conv_is_padded(c)) {
+    if (!conv_is_padded(c, r)) {
         s.data = view_at(in, iy, ix, g * c->cin);
         s.row_stride = in->row_stride;
         s.pixel_stride = in->pixel_stride;
@@ -292,7 +309,7 @@ static bool rows_merge(const struct conv *c, const struct kernel_call *call)
     const int32_t cols = box_len(call->region, COL);
     const struct view *v[3] = { &call->in[0], &call->out, &call->in[1] };
     if (w->kernel[ROW] != 1 || w->kernel[COL] != 1 || w->stride[ROW] != 1 || w->stride[COL] != 1 ||
-        conv_is_padded(c))
+        conv_is_padded(c, &call->region))
         return false;
     for (int32_t i = 0; i < (call->op->ninputs > 1 ? 3 : 2); i++)
         if (v[i]->row_stride != cols * v[i]->pixel_stride)
@@ -314,7 +331,7 @@ static void run_group(struct job *j, struct simd_act act)
         ;
 
     const bool merge = rows_merge(j->c, j->call);
-    const int32_t step = conv_is_padded(j->c) ? strip_rows(j->c, l) : rows;
+    const int32_t step = conv_is_padded(j->c, r) ? strip_rows(j->c, l) : rows;
     for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y += step) {
         const int32_t end = min_i32(y + step, r->hi[ROW]);
         j->src = source_of(j->c, j->call, j->g, y, end);
@@ -326,14 +343,51 @@ static void run_group(struct job *j, struct simd_act act)
     }
 }
 
-static void direct_run(const struct conv *c, const struct simd *simd, const void *packed,
-                       const struct kernel_call *call)
+/* Output pixels `xs` of row `y`, whose windows see padding alone. */
+static void run_padding(const struct conv *c, const struct simd *simd, const struct direct *d,
+                        const struct kernel_call *call, struct simd_act act, int32_t y,
+                        struct span xs)
 {
     const struct box *r = &call->region;
-    struct act rest;
-    const struct simd_act act = conv_activation(&c->op->act, &rest);
     for (int32_t g = r->lo[CHAN] / c->cout; g * c->cout < r->hi[CHAN]; g++) {
-        struct job j = { .c = c, .call = call, .d = packed, .g = g };
+        const int32_t first = g * c->cout + c->outs.lo;
+        const int32_t k = max_i32(r->lo[CHAN], first);
+        const int32_t n = min_i32(r->hi[CHAN], g * c->cout + c->outs.hi) - k;
+        const ptrdiff_t at = (ptrdiff_t)(g - c->groups.lo) * d->layout.vectors * d->layout.width;
+        const float *bias = d->bias + at + (k - first);
+        for (int32_t x = xs.lo; x < xs.hi; x++) {
+            float *to = view_at(&call->out, y, x, k);
+            if (call->op->ninputs > 1)
+                simd->add(bias, view_at(&call->in[1], y, x, k), to, n, &act);
+            else
+                simd->activate(bias, to, n, &act);
+        }
+    }
+}
+
+/* The region but for `inside`. */
+static void run_around(const struct conv *c, const struct simd *simd, const struct direct *d,
+                       const struct kernel_call *call, struct simd_act act,
+                       const struct box *inside)
+{
+    const struct box *r = &call->region;
+    for (int32_t y = r->lo[ROW]; y < r->hi[ROW]; y++) {
+        struct span left = { r->lo[COL], r->hi[COL] }, right = { 0, 0 };
+        if (y >= inside->lo[ROW] && y < inside->hi[ROW]) {
+            left.hi = inside->lo[COL];
+            right = (struct span){ inside->hi[COL], r->hi[COL] };
+        }
+        run_padding(c, simd, d, call, act, y, left);
+        run_padding(c, simd, d, call, act, y, right);
+    }
+}
+
+static void run_inside(const struct conv *c, const struct simd *simd, const struct direct *d,
+                       const struct kernel_call *call, struct simd_act act)
+{
+    const struct box *r = &call->region;
+    for (int32_t g = r->lo[CHAN] / c->cout; g * c->cout < r->hi[CHAN]; g++) {
+        struct job j = { .c = c, .call = call, .d = d, .g = g };
         j.run.simd = simd;
         const int32_t first = g * c->cout + c->outs.lo;
         j.run.cout = span_len(c->outs);
@@ -341,6 +395,18 @@ static void direct_run(const struct conv *c, const struct simd *simd, const void
         j.run.hi = min_i32(r->hi[CHAN] - first, j.run.cout);
         run_group(&j, act);
     }
+}
+
+static void direct_run(const struct conv *c, const struct simd *simd, const void *packed,
+                       const struct kernel_call *call)
+{
+    struct act rest;
+    const struct simd_act act = conv_activation(&c->op->act, &rest);
+    struct kernel_call inside = *call;
+    inside.region = reaching_map(c, &call->region);
+    run_around(c, simd, packed, call, act, &inside.region);
+    if (!box_empty(inside.region))
+        run_inside(c, simd, packed, &inside, act);
     conv_finish(call, &rest);
 }
 

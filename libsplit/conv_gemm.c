@@ -152,8 +152,9 @@ static void multiply_group(const struct kernel_call *call, const struct conv *c,
     struct strip s = { .out = &call->out, .y = y, .c0 = c0, .n = c1 - c0, .depth = depth };
     s.side = call->scratch + (ptrdiff_t)s.n * depth;
     s.first = g * c->cout;
-    if (w->kernel[ROW] == 1 && w->kernel[COL] == 1 && !conv_is_padded(c)) {
-        s.a = view_at(&call->in[0], y * w->stride[ROW], c0 * w->stride[COL], g * c->cin);
+    if (w->kernel[ROW] == 1 && w->kernel[COL] == 1 && !conv_is_padded(c, &call->region)) {
+        s.a = view_at(&call->in[0], y * w->stride[ROW] - w->pad[ROW],
+                      c0 * w->stride[COL] - w->pad[COL], g * c->cin);
         s.lda = call->in[0].pixel_stride * w->stride[COL];
     } else {
         gather_row(call, c, g, y, c0, c1, call->scratch);

@@ -270,14 +270,16 @@ static void check_all(struct trial *t)
     trial_done(t);
 }
 
-/* A map that the window fits on, with padding smaller than the kernel. */
-static int32_t fitting_input(struct net *n, struct window *w, int32_t channels, int32_t more)
+/* A map that the window fits on, with padding of up to `beyond` more than lets every window see
+ * some of the map. */
+static int32_t fitting_input(struct net *n, struct window *w, int32_t beyond, int32_t channels,
+                             int32_t more)
 {
     int32_t dim[2];
     for (int a = 0; a < 2; a++) {
         const int32_t span = (w->kernel[a] - 1) * w->dilation[a] + 1;
-        w->pad[a] = net_between(n, 0, span - 1);
-        w->pad_end[a] = net_between(n, 0, span - 1);
+        w->pad[a] = net_between(n, 0, span - 1 + beyond);
+        w->pad_end[a] = net_between(n, 0, span - 1 + beyond);
         const int32_t least = span - w->pad[a] - w->pad_end[a];
         dim[a] = net_between(n, least > 1 ? least : 1, (least > 1 ? least : 1) + more);
     }
@@ -299,7 +301,7 @@ Test(conv, channels)
             struct trial t = { 0 };
             net_init(&t.net, (uint64_t)k);
             struct window w = square(kernel, 1, 1);
-            const int32_t in = fitting_input(&t.net, &w, net_between(&t.net, 1, 40), 11);
+            const int32_t in = fitting_input(&t.net, &w, 0, net_between(&t.net, 1, 40), 11);
             net_conv(&t.net, in, k, 1, w);
             check_all(&t);
         }
@@ -312,7 +314,7 @@ Test(conv, many_channels)
         struct trial t = { 0 };
         net_init(&t.net, (uint64_t)k);
         struct window w = square(3, 1, 1);
-        const int32_t in = fitting_input(&t.net, &w, net_between(&t.net, 30, 80), 9);
+        const int32_t in = fitting_input(&t.net, &w, 0, net_between(&t.net, 30, 80), 9);
         net_conv(&t.net, in, k, 1, w);
         check_all(&t);
     }
@@ -329,7 +331,7 @@ Test(conv, windows)
                             .stride = { 1 + i / 49 % 3, 1 + i / 147 % 3 },
                             .dilation = { net_between(n, 1, 3), net_between(n, 1, 3) } };
         const int32_t group = net_random(n, 3) ? 1 : net_between(n, 2, 4);
-        const int32_t in = fitting_input(n, &w, group * net_between(n, 1, 20), 12);
+        const int32_t in = fitting_input(n, &w, i % 3, group * net_between(n, 1, 20), 12);
         net_conv(n, in, group * net_between(n, 1, 40), group, w);
         check_all(&t);
     }
@@ -344,7 +346,7 @@ Test(conv, depthwise)
             net_init(&t.net, (uint64_t)channels);
             const int32_t stride = net_between(&t.net, 1, 3);
             struct window w = square(kernel, stride, net_random(&t.net, 4) ? 1 : 2);
-            const int32_t in = fitting_input(&t.net, &w, channels, 14);
+            const int32_t in = fitting_input(&t.net, &w, 0, channels, 14);
             net_conv(&t.net, in, channels, channels, w);
             check_all(&t);
         }
