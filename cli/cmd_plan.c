@@ -10,6 +10,7 @@
 #include "cli/parse.h"
 #include "cli/table.h"
 #include "cli/traffic.h"
+#include "libsplit/fastest.h"
 
 enum { KEY_NODE = 300, KEY_PROGRAMS, KEY_JSON };
 
@@ -70,7 +71,9 @@ static const struct argp argp = {
            "are payload.  Where the last column says so, nodes compute rows of each other's "
            "themselves instead of receiving them: how many values are not sent for how many more "
            "multiply-adds.  The bound is how many times faster than one node the cluster could be "
-           "at most, were all nodes alike and messages free.",
+           "at most, were all nodes alike and messages free.  The plan is for all nodes; the last "
+           "line says with how many of them a frame is estimated to take least: a coordinator "
+           "leaves the others out.",
     .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
 };
 
@@ -232,6 +235,36 @@ static void print_recomputed(const struct view *v, const struct plan *wide)
            plan_estimate_us(v->p, v->options) / 1000);
 }
 
+/* What plans for as many nodes, or for fewer of them, take. */
+static int find_fastest(const struct view *v, struct fastest *f, struct diag *why)
+{
+    struct plan_options o = *v->options;
+    struct geometry geo;
+    struct plan p;
+
+    const int rc = fastest_plan(f, &geo, &p, v->g, &o, 1);
+    if (rc < 0)
+        return diag(why, rc, "planning for fewer nodes: %s", strerror(-rc));
+    plan_done(&p);
+    geometry_done(&geo);
+    return 0;
+}
+
+static int print_fastest(const struct view *v, struct diag *why)
+{
+    struct fastest f;
+    const int rc = find_fastest(v, &f, why);
+
+    if (rc < 0 || v->p->nodes == 1)
+        return rc;
+    printf("estimates:");
+    for (int32_t n = 1; n <= v->p->nodes; n++)
+        if (f.estimate_us[n] > 0)
+            printf(" %.1f ms on %d%s", f.estimate_us[n] / 1000, n, n < v->p->nodes ? "," : ";");
+    printf(" a coordinator takes %d\n", f.nodes);
+    return 0;
+}
+
 static int print_totals(const struct view *v, struct diag *why)
 {
     const struct totals sum = total(v, v->p);
@@ -247,7 +280,7 @@ static int print_totals(const struct view *v, struct diag *why)
            sum.halo_bytes, sum.halo_messages, sum.host_bytes, sum.host_messages, plan_bound(v->p));
     print_recomputed(v, &wide);
     plan_done(&wide);
-    return 0;
+    return print_fastest(v, why);
 }
 
 static int print_table(const struct view *v, struct diag *why)
@@ -340,6 +373,11 @@ static int print_json(const struct view *v, struct diag *why)
 {
     const struct totals sum = total(v, v->p);
     const struct twice again = twice_in_all(v->p);
+    struct fastest f;
+    const int rc = find_fastest(v, &f, why);
+
+    if (rc < 0)
+        return rc;
     cJSON *root = cJSON_CreateObject();
 
     cJSON_AddStringToObject(root, "model", v->o->model);
@@ -355,6 +393,7 @@ static int print_json(const struct view *v, struct diag *why)
     cJSON_AddNumberToObject(root, "macs", macs_in_all(v->p->geo));
     cJSON_AddNumberToObject(root, "macs_added", again.macs);
     cJSON_AddNumberToObject(root, "estimate_us", plan_estimate_us(v->p, v->options));
+    cJSON_AddNumberToObject(root, "fastest_nodes", f.nodes);
     cJSON_AddNumberToObject(root, "bound", plan_bound(v->p));
     char *text = cJSON_Print(root);
     cJSON_Delete(root);

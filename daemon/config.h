@@ -34,7 +34,7 @@
  *     "costs": { "macs_per_us": 20000,         by which plans are chosen, each 1..1000000: of one
  *                "weight_bytes_per_us": 4000,  node of average speed, see struct plan_costs; the
  *                "link_bytes_per_us": 100,     defaults are about a Raspberry Pi 4 on gigabit
- *                "message_us": 60 },           Ethernet
+ *                "message_us": 200 },          Ethernet
  *     "queue": 64 }                            requests that may wait, 1..4096
  *
  * cluster, coordinator and nodes are required; the values above are the defaults of the rest,

@@ -238,8 +238,10 @@ void coordinator_up(struct coordinator *c, int32_t node, const struct msg_hello 
     c->linked[node] = 0; /* until it says more */
     speed_reset(&c->speed, node);
     for (int32_t i = 0; i < c->config->nmodels; i++)
-        for (struct network *n = c->model[i].networks; n; n = n->next)
+        for (struct network *n = c->model[i].networks; n; n = n->next) {
             n->unusable &= ~bit(node);
+            n->least = 0;
+        }
     models_offer(c, node);
     coordinator_replan_soon(c);
 }

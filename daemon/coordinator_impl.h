@@ -129,11 +129,12 @@ struct deployment {
     struct network *network;
     uint32_t epoch, number;
     enum { DEPLOY_PREPARING, DEPLOY_OFFERED, DEPLOY_READY, DEPLOY_RETIRED } state;
-    uint32_t nodes_mask; /* by index in cluster.json */
+    uint32_t nodes_mask; /* that could take part; by index in cluster.json */
     enum halo wanted;    /* how halos travel, before halo_choose() says what "auto" means */
     bool tried;          /* its frames are timed for network.trial, one at a time */
     int64_t landed_ns;   /* when the last of them had come home */
-    int32_t nodes;
+    int32_t least; /* nodes that the plan must be for */
+    int32_t nodes; /* of those in nodes_mask, the ones that the plan is for */
     uint8_t member[PLAN_MAX_NODES];
     int32_t weight[PLAN_MAX_NODES];
     double work_us[PLAN_MAX_NODES]; /* of a frame, as estimated */
@@ -175,6 +176,7 @@ struct network {
     struct trial trial;         /* of the halos for as many nodes as `current` has */
     uint8_t chosen[CONFIG_MAX_NODES + 1]; /* enum halo by number of nodes; HALO_AUTO: none yet */
     uint32_t unusable;                    /* nodes that refused it */
+    int32_t least;                        /* nodes that a plan needs: one of fewer was refused */
     struct diag refusal;                  /* the last refusal */
     struct job *waiting, **last_waiting;
 };

@@ -4,6 +4,7 @@
 
 #include "daemon/coordinator_impl.h"
 #include "daemon/log.h"
+#include "libsplit/fastest.h"
 #include "libsplit/tune.h"
 #include "tiling/cost.h"
 
@@ -269,18 +270,46 @@ out:
     return rc;
 }
 
+static void log_fewer(const struct deployment *d, const struct fastest *f)
+{
+    char times[(PLAN_MAX_NODES + 1) * 24] = "";
+    size_t len = 0;
+
+    for (int32_t i = 1; i <= d->nodes; i++)
+        if (f->estimate_us[i] > 0)
+            len += (size_t)snprintf(times + len, sizeof times - len, " on_%d_ms=%.1f", i,
+                                    f->estimate_us[i] / 1e3);
+    log_event(LOG_INFO, "fewer-nodes", "model=%s nodes=%d of=%d%s", d->network->model->config->name,
+              f->nodes, d->nodes, times);
+}
+
+/* Leaves out of the deployment the nodes without which it is faster. */
+static void keep_members(struct deployment *d, const struct fastest *f)
+{
+    if (f->nodes < d->nodes)
+        log_fewer(d, f);
+    d->nodes = f->nodes;
+    for (int32_t i = 0; i < f->nodes; i++) { /* member[] rises: what is read is not yet written */
+        d->member[i] = d->member[f->member[i]];
+        d->weight[i] = d->weight[f->member[i]];
+    }
+}
+
 /* Outputs of which nodes are to send classes or candidates stay in whole rows. */
 static int build_plan(struct deployment *d, struct plan_options *options)
 {
     const struct network *n = d->network;
+    struct fastest fastest;
     bool *whole = calloc((size_t)n->graph.ntensors + 1, sizeof *whole);
 
     if (!whole)
         return -ENOMEM;
     answer_whole_pixels(&n->graph, &n->model->sidecar, whole);
     options->whole_pixels = whole;
-    const int rc = plan_build(&d->plan, &d->geo, options);
+    const int rc = fastest_plan(&fastest, &d->geo, &d->plan, &n->graph, options, d->least);
     free(whole);
+    if (rc == 0)
+        keep_members(d, &fastest);
     return rc;
 }
 
@@ -310,11 +339,8 @@ static int prepare(struct deployment *d, struct diag *why)
     int32_t tensor = -1;
 
     memcpy(options.weight, d->weight, sizeof options.weight);
-    int rc = graph_geometry(&n->graph, d->nodes, &d->geo);
-    if (rc < 0)
-        return diag(why, rc, "%s: no geometry for %d nodes: %s", file, d->nodes, strerror(-rc));
-    rc = halo_choose(&d->halo, n->model->has_halo ? &n->model->halo : NULL, &n->graph, d->wanted,
-                     why);
+    int rc = halo_choose(&d->halo, n->model->has_halo ? &n->model->halo : NULL, &n->graph,
+                         d->wanted, why);
     if (rc < 0)
         return rc;
     options.halo = d->halo.mode;
@@ -455,15 +481,21 @@ static struct deployment *deployment_new(struct network *n, uint32_t nodes, enum
     d->number = ++c->plans;
     d->nodes_mask = nodes;
     d->wanted = halo;
+    d->least = 1;
     for (int32_t i = 0; i < c->config->nnodes; i++)
         if (nodes & bit(i)) {
             d->member[d->nodes] = (uint8_t)i;
             d->weight[d->nodes++] = speed_weight(&c->speed, i);
         }
+    if (n->least > 1)
+        d->least = n->least < d->nodes ? n->least : d->nodes;
     d->next_frame = 1;
     d->work.data = d;
     return d;
 }
+
+/* Nodes that could take part, although the plan may do with fewer. */
+static int32_t asked(const struct deployment *d) { return __builtin_popcount(d->nodes_mask); }
 
 /* What cluster.json leaves open is measured where a calibration says what is allowed. */
 static bool is_open(const struct network *n, int32_t nodes)
@@ -493,7 +525,7 @@ static void deploy(struct network *n, uint32_t nodes, enum halo halo, struct dep
     *as = d;
     if (!d)
         return;
-    d->tried = is_open(n, d->nodes) && n->chosen[d->nodes] == HALO_AUTO;
+    d->tried = is_open(n, asked(d)) && n->chosen[asked(d)] == HALO_AUTO;
     n->users++;
     uv_mutex_lock(&c->lock);
     d->next = c->deployments;
@@ -623,7 +655,7 @@ static void try_next(struct network *n)
 
     d->tried = false;
     if (trial_over(&n->trial)) {
-        n->chosen[d->nodes] = (uint8_t)halo;
+        n->chosen[asked(d)] = (uint8_t)halo;
         log_chosen(n);
     }
     if (halo != d->wanted)
@@ -645,7 +677,7 @@ static void give_up_heir(struct network *n, const char *why)
               n->model->config->name, halo_name(d->wanted), why);
     withdraw(d);
     if (trial_over(&n->trial)) {
-        n->chosen[n->current->nodes] = (uint8_t)n->current->wanted;
+        n->chosen[asked(n->current)] = (uint8_t)n->current->wanted;
         return;
     }
     trial_skip(&n->trial);
@@ -695,6 +727,8 @@ static void deployment_refused(struct deployment *d, int32_t i, int32_t status, 
     deployment_retire(d);
     if (status == -ENOENT)
         models_reoffer(n->model, node); /* its cache was emptied */
+    else if (status == -ENOMEM && d->nodes < asked(d))
+        n->least = d->nodes + 1; /* there are more to share it */
     else
         n->unusable |= bit(node);
     network_deploy(n);

@@ -18,8 +18,9 @@ struct cost cost_make(const struct plan_options *o)
     double total = 0;
     for (int32_t n = 0; n < o->nodes; n++)
         total += o->weight[n];
+    const double usual = o->usual_weight > 0 ? o->usual_weight : total / o->nodes;
     for (int32_t n = 0; n < o->nodes; n++)
-        c.speed[n] = o->placement == PLAN_WHOLE ? 1 : o->weight[n] * o->nodes / total;
+        c.speed[n] = o->placement == PLAN_WHOLE ? 1 : o->weight[n] / usual;
     return c;
 }
 

@@ -10,7 +10,7 @@
 
 struct cost {
     struct plan_costs of;         /* without zeros */
-    double speed[PLAN_MAX_NODES]; /* of a node, 1 on average */
+    double speed[PLAN_MAX_NODES]; /* of a node, 1: as fast as costs are about */
     bool pixels;                  /* the host sends inputs as bytes */
 };
 

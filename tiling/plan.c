@@ -70,6 +70,8 @@ static int options_check(const struct plan_options *o, const struct geometry *g)
         return o->whole >= 0 && o->whole < o->nodes ? 0 : -EINVAL;
     case PLAN_ROWS:
     case PLAN_MIXED:
+        if (o->usual_weight < 0)
+            return -EINVAL;
         for (int32_t n = 0; n < o->nodes; n++)
             if (o->weight[n] < 1 || o->weight[n] > MAX_WEIGHT)
                 return -EINVAL;

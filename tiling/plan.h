@@ -52,6 +52,7 @@ struct plan_options {
     enum plan_placement placement;
     int32_t nodes;                  /* 1..PLAN_MAX_NODES, equal to geometry.nodes */
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
+    int32_t usual_weight;           /* of the node that `costs` are about; 0: the average */
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
     enum plan_policy policy;
     struct plan_costs costs;

@@ -66,7 +66,7 @@ two_daemons() {
     local root=$1 http name file got
     http=$(cluster_free_port)
     cat >"$tmp/cluster.json" <<EOF
-{ "cluster": "arm64", "coordinator": "n1", "lost_ms": 5000,
+{ "cluster": "arm64", "coordinator": "n1", "lost_ms": 5000, "costs": { "macs_per_us": 1 },
   "nodes": [ { "name": "n1", "address": "tcp://127.0.0.1:$(cluster_free_port)" },
              { "name": "n2", "address": "ipc://$tmp/n2" } ],
   "models": [ { "name": "fashion", "file": "$PWD/conf/demo/fashion.onnx" } ],

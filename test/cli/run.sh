@@ -232,13 +232,15 @@ running() {
     succeeds "raw tensors" "  1x10  min " run $fashion conf/demo/fashion/8-bag.png --raw
 
     for n in 1 4; do
-        succeeds "picture on $n nodes" "-> $tmp/$n/dogs.png" \
+        SPLITD_EXACT=1 succeeds "picture on $n nodes" "-> $tmp/$n/dogs.png" \
             run $superres conf/demo/dogs.png --local $n -o "$tmp/$n"
-        run run $superres conf/demo/dogs.png --local $n --raw -o "$tmp/$n"
+        SPLITD_EXACT=1 run run $superres conf/demo/dogs.png --local $n --raw -o "$tmp/$n"
     done
     holds "pictures of 1 and 4 nodes are the same" cmp "$tmp/1/dogs.png" "$tmp/4/dogs.png"
     for f in "$tmp"/1/*.npy; do
         holds "tensors of 1 and 4 nodes are the same" cmp "$f" "$tmp/4/${f##*/}"
+        succeeds "computed as fast as can be they are almost" "" compare $superres --local 4 \
+            --input conf/demo/dogs.png --expect "$f" --tolerance 1e-5
     done
     succeeds "psnr of a picture and itself" "PSNR inf dB, largest difference 0" \
         psnr "$tmp/1/dogs.png" "$tmp/1/dogs.png"
@@ -248,7 +250,7 @@ running() {
     fails "psnr with a border that leaves nothing" "leaves nothing" \
         psnr --border 90 conf/demo/dogs.png conf/demo/dogs.png
 
-    succeeds "seams" "^q4 +[0-9]+ +[0-9.]+ +[1-9][0-9]*$" \
+    SPLITD_EXACT=1 succeeds "seams" "^q4 +[0-9]+ +[0-9.]+ +[1-9][0-9]*$" \
         seams $superres conf/demo/dogs.png f32 q4 -o "$tmp/seams.png"
     printed "no seam with exact halos" "^f32 +[0-9]+ +inf +0$"
     succeeds "a picture of the seams" "differ|PSNR" psnr "$tmp/seams.png" "$tmp/seams.png"
@@ -322,6 +324,7 @@ planning() {
         plan $superres --shape image=1x3x180x180
     succeeds "plan of one of four" "node 2" plan $superres --local 4 --shape 1x3x180x180 --node 2
     did_not_print "plan of one node shows no other" "node 1"
+    printed "it says with how many nodes a frame takes least" "^estimates: .* ms on 1, .* ms on 4; a coordinator takes [1-4]$"
     succeeds "programs" "^ *RUN " plan $superres --local 2 --shape 1x3x180x180 --programs
     succeeds "programs with coarse halos" "SEND .* to node 1 \([0-9]+ bytes of q4\)" \
         plan $superres --local 2 --shape 1x3x180x180 --programs --halo q4
@@ -335,7 +338,7 @@ checking() {
     succeeds "check" "^fashion.onnx runs on 1 node: [0-9]+ operators .* MB weights" check $fashion
     succeeds "check of four nodes" "^superres.onnx runs on 4 nodes: " \
         check $superres --local 4 --shape 1x3x180x180
-    printed "its operators are cut into rows" "Conv +Conv +rows +4[0-9] of 180 rows +6 +1 "
+    printed "its operators are cut into rows" "Conv +Conv +rows +[45][0-9] of 180 rows "
     printed "its activations are folded" "Relu +folded"
     printed "its nodes have memory" "^3 +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+$"
     refuses "check: open extents" "superres.onnx cannot run: .*axis 2" check $superres

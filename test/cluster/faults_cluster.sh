@@ -37,6 +37,7 @@ write_config() {
                 "$(emulate_address $i)" "$comma"
         done
         printf '  ],\n  "models": [\n%s ],\n' "$list"
+        printf '  "costs": { "macs_per_us": 1 },\n' # so that every node takes part
         printf '  "http": { "listen": "%s" } }\n' "${url#*://}"
     } >"$tmp/cluster.json"
 }

@@ -9,6 +9,8 @@
 # Needs root, iproute2, nftables and control groups (scripts/emulate); says that it skips without.
 set -u
 
+export SPLITD_EXACT=1 # pictures are compared with those of one node
+
 # shellcheck source=scripts/emulate
 . scripts/emulate
 
@@ -66,7 +68,7 @@ write_config() {
     done
     cat >"$tmp/cluster.json" <<CONFIG
 { "cluster": "late", "coordinator": "n1", "insecure": true, "lost_ms": 10000, "policy": "exchange",
-  "late_halo": "$1", "late_halo_ms": $late_ms,
+  "late_halo": "$1", "late_halo_ms": $late_ms, "costs": { "message_us": 1 },
   "nodes": [ $list ],
   "models": [ { "name": "superres", "file": "$PWD/$model" } ],
   "http": { "listen": "${url#*://}" } }

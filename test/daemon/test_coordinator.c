@@ -220,6 +220,8 @@ static void calibrate_fashion(const char *dir)
 }
 
 static bool calibrated; /* the network of the rigs to come */
+/* Of the rigs to come: computing takes so long that all nodes take part. */
+static const char *costs = "\"costs\": { \"macs_per_us\": 1 },";
 
 /* `extra`: members of cluster.json, with a comma at the end. */
 static struct rig *rig_open(int32_t nodes, const char *extra)
@@ -235,12 +237,12 @@ static struct rig *rig_open(int32_t nodes, const char *extra)
         snprintf(fashion, sizeof fashion, "%s/fashion.onnx", r->dir);
     }
     snprintf(json, sizeof json,
-             "{ %s \"cluster\": \"rig\", \"coordinator\": \"a\","
+             "{ %s %s \"cluster\": \"rig\", \"coordinator\": \"a\","
              " \"nodes\": [ { \"name\": \"a\", \"address\": \"ipc://%s/a\" }%s%s%s ],"
              " \"models\": [ { \"name\": \"fashion\", \"file\": \"%s\" },"
              "               { \"name\": \"superres\", \"file\": \"conf/demo/superres.onnx\" },"
              "               { \"name\": \"broken\", \"file\": \"%s/none.onnx\" } ] }",
-             extra, r->dir, nodes > 1 ? ", { \"name\": \"b\", \"address\": \"ipc://" : "",
+             extra, costs, r->dir, nodes > 1 ? ", { \"name\": \"b\", \"address\": \"ipc://" : "",
              nodes > 1 ? r->dir : "", nodes > 1 ? "/b\" }" : "", fashion, r->dir);
     cr_assert_eq(config_parse(&r->config, json, strlen(json), "rig", &why), 0, "%s", why.text);
     cr_assert_eq(uv_loop_init(&r->loop), 0);
@@ -856,6 +858,36 @@ Test(coordinator, a_node_that_refuses_its_part_is_left_out, .timeout = 60)
     ask(r, &a);
     expect_answer(&a);
     cr_expect_eq(a.r.nodes, 1);
+    free(a.values);
+    rig_close(r);
+}
+
+Test(coordinator, a_small_model_runs_on_one_node, .timeout = 60)
+{
+    struct asked a;
+    costs = "";
+    struct rig *r = rig_ready(2, "");
+
+    prepare_tensor(r, &a);
+    ask(r, &a);
+    expect_answer(&a);
+    cr_expect_eq(a.r.nodes, 1);
+    free(a.values);
+    rig_close(r);
+}
+
+Test(coordinator, nodes_share_what_is_too_much_for_one, .timeout = 60)
+{
+    struct asked a;
+    costs = "";
+    struct rig *r = rig_open(2, "");
+
+    r->refuse_plans = 1;
+    cr_assert(run_until(r, is_ready, r, 10000));
+    prepare_tensor(r, &a);
+    ask(r, &a);
+    expect_answer(&a);
+    cr_expect_eq(a.r.nodes, 2);
     free(a.values);
     rig_close(r);
 }
