@@ -138,10 +138,11 @@ static void count(struct coordinator *c, enum outcome outcome, const struct requ
 
 void jobs_report(struct coordinator *c)
 {
-    while (c->ended) {
-        struct job *j = c->ended;
+    for (struct job *j; (j = c->ended) != NULL;) {
         struct request *r = j->r;
-        unlink_from(j);
+        c->ended = j->next;
+        if (c->ended)
+            c->ended->link = &c->ended;
         r->elapsed_ns = (int64_t)(uv_hrtime() - j->started_ns);
         count(c, j->outcome, r);
         r->priv = NULL;
