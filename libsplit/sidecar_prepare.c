@@ -127,61 +127,88 @@ int sidecar_view(const struct sidecar *s, const struct image *im, int32_t rows, 
     return 0;
 }
 
-/* One pixel of 1 or 3 channels in the network's channels. */
-static void convert(uint8_t *to, const uint8_t *from, int32_t channels, enum sidecar_channels as)
+/* `n` pixels of 1 or 3 channels in the network's channels. */
+static void convert(uint8_t *restrict to, const uint8_t *restrict from, int32_t n, int32_t channels,
+                    enum sidecar_channels as)
 {
-    const uint8_t red = from[0], green = from[channels / 2], blue = from[channels - 1];
+    const int32_t red = as == CHANNELS_BGR ? channels - 1 : 0;
+    const int32_t green = channels / 2, blue = channels - 1 - red;
 
-    switch (as) {
-    case CHANNELS_RGB:
-        to[0] = red, to[1] = green, to[2] = blue;
-        break;
-    case CHANNELS_BGR:
-        to[0] = blue, to[1] = green, to[2] = red;
-        break;
-    case CHANNELS_GRAY:
-    case CHANNELS_Y:
-        to[0] = image_luma(red, green, blue);
-        break;
+    if (as == CHANNELS_GRAY || as == CHANNELS_Y) {
+        for (int32_t i = 0; i < n; i++, from += channels)
+            to[i] = image_luma(from[red], from[green], from[blue]);
+    } else if (channels == 3 && as == CHANNELS_RGB) {
+        memcpy(to, from, (size_t)n * 3);
+    } else {
+        for (int32_t i = 0; i < n; i++, from += channels, to += 3) {
+            to[0] = from[red];
+            to[1] = from[green];
+            to[2] = from[blue];
+        }
     }
+}
+
+/* Repeats a pixel. */
+static void repeat(uint8_t *to, const uint8_t *pixel, int32_t n, int32_t channels)
+{
+    for (int32_t i = 0; i < n; i++)
+        memcpy(to + (size_t)i * (size_t)channels, pixel, (size_t)channels);
 }
 
 /* `seen` with its border repeated `edge` times, in the network's channels. */
 static void spread(uint8_t *to, const struct sidecar *s, const struct image *seen, int32_t rows,
                    int32_t cols)
 {
-    for (int32_t r = 0; r < rows; r++) {
+    const int32_t channels = s->pixels.channels;
+    const size_t edge = (size_t)s->edge * (size_t)channels;
+    const size_t inside = (size_t)seen->cols * (size_t)channels;
+
+    for (int32_t r = 0; r < rows; r++, to += (size_t)cols * (size_t)channels) {
         const int32_t from_row = clamp(r - s->edge, 0, seen->rows - 1);
         const uint8_t *row =
             seen->data + (size_t)from_row * (size_t)seen->cols * (size_t)seen->channels;
-        for (int32_t c = 0; c < cols; c++, to += s->pixels.channels) {
-            const int32_t from_col = clamp(c - s->edge, 0, seen->cols - 1);
-            convert(to, row + (size_t)from_col * (size_t)seen->channels, seen->channels,
-                    s->channels);
-        }
+        convert(to + edge, row, seen->cols, seen->channels, s->channels);
+        repeat(to, to + edge, s->edge, channels);
+        repeat(to + edge + inside, to + edge + inside - channels, s->edge, channels);
     }
+}
+
+/* Does the network look at the picture as it is?  `rows` and `cols` as for sidecar_view(). */
+static bool is_seen_whole(const struct sidecar *s, const struct image *im, int32_t rows,
+                          int32_t cols)
+{
+    struct sidecar_place at;
+
+    rows = rows > 0 ? rows : im->rows;
+    cols = cols > 0 ? cols : im->cols;
+    return rows == im->rows && cols == im->cols &&
+           place_view(s, im->rows, im->cols, rows, cols, &at) == 0 && at.rows == rows &&
+           at.cols == cols;
 }
 
 int sidecar_prepare(const struct sidecar *s, const struct image *im, int32_t *rows, int32_t *cols,
                     uint8_t **pixels, struct diag *why)
 {
     const int32_t edges = 2 * s->edge;
-    struct image seen = { 0 };
+    struct image made_view = { 0 };
 
     if ((*rows > 0 && *rows <= edges) || (*cols > 0 && *cols <= edges))
         return diag(why, -EINVAL,
                     "the network takes %d x %d pixels, but the sidecar's edge of %d leaves none "
                     "of the picture",
                     *cols, *rows, s->edge);
-    int rc = sidecar_view(s, im, *rows > 0 ? *rows - edges : 0, *cols > 0 ? *cols - edges : 0,
-                          &seen, why);
+    const int32_t view_rows = *rows > 0 ? *rows - edges : 0;
+    const int32_t view_cols = *cols > 0 ? *cols - edges : 0;
+    const bool whole = is_seen_whole(s, im, view_rows, view_cols);
+    int rc = whole ? 0 : sidecar_view(s, im, view_rows, view_cols, &made_view, why);
     if (rc < 0)
         return rc;
 
-    const int32_t made_rows = seen.rows + edges, made_cols = seen.cols + edges;
-    uint8_t *made = calloc((size_t)made_rows * (size_t)made_cols, (size_t)s->pixels.channels);
+    const struct image *seen = whole ? im : &made_view;
+    const int32_t made_rows = seen->rows + edges, made_cols = seen->cols + edges;
+    uint8_t *made = malloc((size_t)made_rows * (size_t)made_cols * (size_t)s->pixels.channels);
     if (made) {
-        spread(made, s, &seen, made_rows, made_cols);
+        spread(made, s, seen, made_rows, made_cols);
         *rows = made_rows;
         *cols = made_cols;
         *pixels = made;
@@ -189,6 +216,6 @@ int sidecar_prepare(const struct sidecar *s, const struct image *im, int32_t *ro
         rc = diag(why, -ENOMEM, "out of memory for a picture of %d x %d pixels", made_cols,
                   made_rows);
     }
-    image_done(&seen);
+    image_done(&made_view);
     return rc;
 }
