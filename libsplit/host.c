@@ -19,48 +19,11 @@ static int32_t input_of(const struct graph *g, int32_t tensor)
     return i;
 }
 
-/* Values of a part on their way into a message, where none is aligned. */
-enum { CHUNK = 1024 };
-
-/* The columns and channels from (col, chan) on that make a chunk: whole pixels, or, where one is
- * too large, a part of it. */
-static struct box chunk_at(struct box part, int32_t row, int32_t col, int32_t chan)
+static void pack_onnx(uint8_t *to, const struct port *p, struct box part, const float *values)
 {
-    const int32_t channels = box_len(part, CHAN);
-    struct box b = { { row, col, chan }, { row + 1, col + 1, part.hi[CHAN] } };
-    if (channels <= CHUNK && part.hi[COL] - col > CHUNK / channels)
-        b.hi[COL] = col + CHUNK / channels;
-    else if (channels <= CHUNK)
-        b.hi[COL] = part.hi[COL];
-    else if (part.hi[CHAN] - chan > CHUNK)
-        b.hi[CHAN] = chan + CHUNK;
-    return b;
-}
-
-/* One row of an image, from value `first` of the message on. */
-static size_t pack_row(uint8_t *to, size_t first, const struct port *p, int32_t image,
-                       struct box part, int32_t row, const float *values)
-{
-    float chunk[CHUNK];
-    for (int32_t c = part.lo[COL], k = part.lo[CHAN]; c < part.hi[COL];) {
-        const struct box b = chunk_at(part, row, c, k);
-        const size_t n = (size_t)box_values(b);
-        shape_part_from_onnx(&p->shape, image, b, chunk, values);
-        codec_set_f32(to, first, chunk, n);
-        first += n;
-        k = b.hi[CHAN] == part.hi[CHAN] ? part.lo[CHAN] : b.hi[CHAN];
-        c = k == part.lo[CHAN] ? b.hi[COL] : c;
-    }
-    return first;
-}
-
-static void pack_values(uint8_t *to, const struct port *p, struct box part, const float *values)
-{
-    const int32_t images = shape_batch(&p->shape);
-    size_t first = 0;
-    for (int32_t image = 0; image < images; image++)
-        for (int32_t r = part.lo[ROW]; r < part.hi[ROW]; r++)
-            first = pack_row(to, first, p, image, part, r, values);
+    const int64_t n = box_values(part);
+    for (int32_t image = 0; image < shape_batch(&p->shape); image++)
+        shape_part_from_onnx(&p->shape, image, part, codec_f32_at(to, (size_t)(image * n)), values);
 }
 
 /* What lies in memory as it will in the message, but for the rest of the tensor. */
@@ -87,7 +50,7 @@ size_t host_pack(const struct graph *g, const struct step *s, const struct host_
     if (input[i].pixels || shape_in_order(&p->shape))
         pack_runs(to, &g->tensor[s->what], s->box, &input[i]);
     else
-        pack_values(to, p, s->box, input[i].values);
+        pack_onnx(to, p, s->box, input[i].values);
     return codec_len(mode, message_values(g, s));
 }
 

@@ -256,39 +256,43 @@ static int64_t image_start(const struct shape *s, const int64_t step[SHAPE_MAX_R
     return at;
 }
 
-/* One line of pixels, whose channels lie in planes. */
-static void weave(float *restrict to, const float *restrict from, const struct steps *step,
+static void put(uint8_t *to, const float *from) { memcpy(to, from, sizeof *from); }
+
+/* `cols` pixels that stand side by side, but for their channels. */
+static void weave(uint8_t *restrict to, const float *restrict from, const struct steps *step,
                   int64_t cols, int64_t channels)
 {
+    enum { F = sizeof *from };
+
     /* Pictures: the planes are read side by side and the pixels written one after the other. */
     if (channels == 3 && step->col == 1) {
         const float *red = from, *green = from + step->chan, *blue = from + 2 * step->chan;
-        for (int64_t x = 0; x < cols; x++, to += 3) {
-            to[0] = red[x];
-            to[1] = green[x];
-            to[2] = blue[x];
+        for (int64_t x = 0; x < cols; x++, to += 3 * F) {
+            put(to, red + x);
+            put(to + F, green + x);
+            put(to + 2 * F, blue + x);
         }
         return;
     }
     for (int64_t k = 0; k < channels; k++, from += step->chan)
         for (int64_t x = 0; x < cols; x++)
-            to[x * channels + k] = from[x * step->col];
+            put(to + (x * channels + k) * F, from + x * step->col);
 }
 
 void shape_part_from_onnx(const struct shape *s, int32_t image, struct box part,
-                          float *restrict nhwc, const float *restrict onnx)
+                          uint8_t *restrict bytes, const float *restrict onnx)
 {
-    enum { BLOCK = 16 }; /* pixels whose lines stay in the cache while their channels are written */
+    /* Pixels whose lines stay in the cache while their channels are written. */
+    const int64_t channels = box_len(part, CHAN), block = channels > 3 ? 16 : INT32_MAX;
     int64_t step[SHAPE_MAX_RANK];
     shape_steps(s, step);
     const struct steps at = onnx_steps(s, step);
-    const int64_t channels = box_len(part, CHAN);
     const float *first = onnx + image_start(s, step, image) + part.lo[CHAN] * at.chan;
     for (int32_t r = part.lo[ROW]; r < part.hi[ROW]; r++)
-        for (int32_t c = part.lo[COL]; c < part.hi[COL]; c += BLOCK) {
-            const int64_t cols = part.hi[COL] - c < BLOCK ? part.hi[COL] - c : BLOCK;
-            weave(nhwc, first + r * at.row + c * at.col, &at, cols, channels);
-            nhwc += cols * channels;
+        for (int64_t c = part.lo[COL], cols; c < part.hi[COL]; c += cols) {
+            cols = part.hi[COL] - c < block ? part.hi[COL] - c : block;
+            weave(bytes, first + r * at.row + c * at.col, &at, cols, channels);
+            bytes += cols * channels * (int64_t)sizeof *onnx;
         }
 }
 

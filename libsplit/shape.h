@@ -55,9 +55,9 @@ void shape_to_onnx(const struct shape *s, float *restrict onnx, const float *res
 /* True when both orders are one: these two only copy. */
 bool shape_in_order(const struct shape *s);
 /* Out of ONNX's order the values of `part`, which lies inside image `image`, and of nothing else,
- * in splitd's order. */
+ * in splitd's order: the bytes of floats, aligned or not. */
 void shape_part_from_onnx(const struct shape *s, int32_t image, struct box part,
-                          float *restrict nhwc, const float *restrict onnx);
+                          uint8_t *restrict bytes, const float *restrict onnx);
 
 /* "1x3x224x224"; returns `text`. */
 const char *shape_text(const struct shape *s, char text[SHAPE_TEXT_BYTES]);

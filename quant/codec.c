@@ -18,7 +18,7 @@ void codec_set_mode(uint8_t *to, enum codec_mode mode) { to[0] = (uint8_t)mode; 
 void codec_set_f32(uint8_t *restrict to, size_t first, const float *restrict values, size_t n)
 {
     if (n > 0)
-        memcpy(to + 1 + 4 * first, values, 4 * n);
+        memcpy(codec_f32_at(to, first), values, 4 * n);
 }
 
 void codec_set_u8(uint8_t *restrict to, size_t first, const uint8_t *restrict pixels, size_t n)

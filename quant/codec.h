@@ -100,8 +100,9 @@ void codec_pixel_values(float *restrict values, const uint8_t *restrict bytes, s
 /* ---- The same in pieces, for values that do not stand in one run in memory.
  *
  * CODEC_F32 and CODEC_U8: the mode byte, then runs in any order, value `first` of the message
- * first. */
+ * first; or, where codec_f32_at() says, the bytes of floats. */
 void codec_set_mode(uint8_t *to, enum codec_mode mode);
+static inline uint8_t *codec_f32_at(uint8_t *to, size_t first) { return to + 1 + 4 * first; }
 void codec_set_f32(uint8_t *restrict to, size_t first, const float *restrict values, size_t n);
 void codec_set_u8(uint8_t *restrict to, size_t first, const uint8_t *restrict pixels, size_t n);
 

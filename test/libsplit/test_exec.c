@@ -365,7 +365,6 @@ static void check_packed(struct net *n, struct box part)
     free(msg);
 }
 
-/* Rows longer than what is arranged at once, and pixels larger than that, are among them. */
 Test(host, packs_any_part_of_an_input)
 {
     static const int32_t dims[][4] = { { 7, 5, 3, 1 },  { 3, 400, 3, 2 },  { 2, 3, 2100, 1 },

@@ -102,7 +102,8 @@ Test(shape, parts_are_of_the_whole)
     for (int round = 0; round < ROUNDS; round++) {
         const struct shape s = random_shape(&seed);
         const int32_t dim[AXES] = { shape_len(&s, ROW), shape_len(&s, COL), shape_len(&s, CHAN) };
-        float onnx[MAX_VALUES], nhwc[MAX_VALUES], got[MAX_VALUES];
+        float onnx[MAX_VALUES], nhwc[MAX_VALUES], value;
+        uint8_t got[4 * MAX_VALUES + 3], *bytes = got + round % 4;
         for (int64_t i = 0; i < shape_values(&s); i++)
             onnx[i] = (float)i;
         shape_from_onnx(&s, nhwc, onnx);
@@ -114,13 +115,14 @@ Test(shape, parts_are_of_the_whole)
             part.lo[a] = rand_r(&seed) % dim[a];
             part.hi[a] = part.lo[a] + 1 + rand_r(&seed) % (dim[a] - part.lo[a]);
         }
-        shape_part_from_onnx(&s, image, part, got, onnx);
-        const float *at = got;
+        shape_part_from_onnx(&s, image, part, bytes, onnx);
         for (int32_t r = part.lo[ROW]; r < part.hi[ROW]; r++)
             for (int32_t c = part.lo[COL]; c < part.hi[COL]; c++)
-                for (int32_t k = part.lo[CHAN]; k < part.hi[CHAN]; k++)
-                    cr_assert_eq(*at++,
+                for (int32_t k = part.lo[CHAN]; k < part.hi[CHAN]; k++, bytes += 4) {
+                    memcpy(&value, bytes, sizeof value);
+                    cr_assert_eq(value,
                                  nhwc[((image * dim[ROW] + r) * dim[COL] + c) * dim[CHAN] + k]);
+                }
     }
 }
 
