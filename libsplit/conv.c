@@ -358,10 +358,11 @@ size_t conv_scratch_bytes(const struct graph *g, const struct op *op)
     return conv_choose(&c, simd)->scratch_bytes(&c, simd);
 }
 
-int32_t conv_cut_rows(const struct graph *g, const struct op *op)
+int32_t conv_pieces(const struct graph *g, const struct op *op, const struct box *region)
 {
     const struct conv c = conv_of(g, op);
-    return conv_choose(&c, simd_best())->cut_rows;
+    const struct conv_method *method = conv_choose(&c, simd_best());
+    return method->pieces ? method->pieces(region) : 0;
 }
 
 int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at)

@@ -49,7 +49,7 @@ bool conv_is_padded(const struct conv *c, const struct box *r);
  * set to use, and `packed` what prepare() yielded for it and for the same weights at hand. */
 struct conv_method {
     const char *name;
-    int32_t cut_rows; /* as in struct kernel */
+    int32_t cut_rows; /* regions may begin and end at multiples of so many rows: equal bits */
     /* Can this way compute `c` at all? */
     bool (*fits)(const struct conv *c);
     size_t (*packed_bytes)(const struct conv *c, const struct simd *simd);
@@ -58,6 +58,7 @@ struct conv_method {
     void (*release)(void *packed);
     void (*run)(const struct conv *c, const struct simd *simd, const void *packed,
                 const struct kernel_call *call);
+    int32_t (*pieces)(const struct box *region); /* NULL: none, but rows */
     /* NULL: nowhere. */
     int32_t (*cut_channel)(const struct conv *c, const struct simd *simd, int32_t at);
 };

@@ -408,6 +408,26 @@ static void run_block(const struct job *j, struct tiles b)
     }
 }
 
+/* The rest of the activation. */
+static void finish_block(const struct job *j, struct tiles b, const struct act *rest)
+{
+    const struct box *r = &j->call->region;
+    const struct view *out = &j->call->out;
+    const int32_t channels = box_len(*r, CHAN);
+    for (int32_t t = 0; t < b.count && rest->kind != ACT_NONE; t++) {
+        const int32_t y0 = tile_row(j, b.first + t), x = tile_col(j, b.first + t);
+        for (int32_t y = y0; y < min_i32(y0 + j->m, r->hi[ROW]); y++)
+            act_apply(rest, view_at(out, y, x, r->lo[CHAN]), out->pixel_stride,
+                      min_i32(j->m, r->hi[COL] - x), r->lo[CHAN], channels);
+    }
+}
+
+/* Tiles of region `r`. */
+static int32_t tiles_of(const struct box *r, int32_t m)
+{
+    return ceil_div(box_len(*r, ROW), m) * ceil_div(box_len(*r, COL), m);
+}
+
 /* The input behind the region and no more, whatever else the node holds: equal bits. */
 static struct span reach(const struct conv *c, enum axis a, const struct box *r)
 {
@@ -434,13 +454,16 @@ static void run(const struct conv *c, const struct simd *simd, int32_t m, const 
     j.kernels = j.out + positions_of(m) * j.blocks.out_position;
     memset(j.zeros, 0, (size_t)c->cin * sizeof(float));
 
-    const int32_t all = j.across * ceil_div(box_len(*r, ROW), m);
-    const int32_t blocks = ceil_div(all, j.blocks.tiles);
+    const struct span all =
+        span_len(call->pieces) ? call->pieces : (struct span){ 0, tiles_of(r, m) };
+    const int32_t blocks = ceil_div(span_len(all), j.blocks.tiles);
     for (int32_t i = 0; i < blocks; i++) {
-        const int32_t first = conv_block_at(all, blocks, i);
-        run_block(&j, (struct tiles){ first, conv_block_at(all, blocks, i + 1) - first });
+        const int32_t first = conv_block_at(span_len(all), blocks, i);
+        const int32_t end = conv_block_at(span_len(all), blocks, i + 1);
+        const struct tiles b = { all.lo + first, end - first };
+        run_block(&j, b);
+        finish_block(&j, b, &rest);
     }
-    conv_finish(call, &rest);
 }
 
 /* ---- F(2x2, 3x3) and F(4x4, 3x3) ---- */
@@ -480,6 +503,9 @@ static void run4(const struct conv *c, const struct simd *s, const void *packed,
     run(c, s, 4, packed, call);
 }
 
+static int32_t pieces2(const struct box *r) { return tiles_of(r, 2); }
+static int32_t pieces4(const struct box *r) { return tiles_of(r, 4); }
+
 const struct conv_method conv_winograd2 = {
     .name = "winograd2",
     .cut_rows = 2,
@@ -489,6 +515,7 @@ const struct conv_method conv_winograd2 = {
     .prepare = prepare2,
     .release = winograd_release,
     .run = run2,
+    .pieces = pieces2,
     .cut_channel = conv_cut_panels,
 };
 
@@ -501,5 +528,6 @@ const struct conv_method conv_winograd4 = {
     .prepare = prepare4,
     .release = winograd_release,
     .run = run4,
+    .pieces = pieces4,
     .cut_channel = conv_cut_panels,
 };

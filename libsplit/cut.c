@@ -29,42 +29,46 @@ static double map_bytes(const struct geometry *geo, int32_t op, struct box regio
     return values * (double)sizeof(float);
 }
 
-/* Where part `i` begins. */
+/* Where part `i` begins: a row, a channel or a piece. */
 static int32_t part_begin(const struct cut *cut, const struct graph *g, const struct op *op,
                           struct box region, int32_t i)
 {
-    const int32_t lo = region.lo[cut->axis], len = box_len(region, cut->axis);
-    if (i == 0 || i == cut->parts)
-        return i == 0 ? lo : lo + len;
-    if (cut->axis == ROW) {
-        const int64_t units = (len + cut->align - 1) / cut->align;
-        return lo + (int32_t)(units * i / cut->parts) * cut->align;
-    }
+    const int32_t lo = cut->pieces ? 0 : region.lo[cut->axis];
+    const int32_t len = cut->pieces ? cut->pieces : box_len(region, cut->axis);
     const int32_t at = lo + (int32_t)((int64_t)len * i / cut->parts);
+    if (cut->axis == ROW || i == 0 || i == cut->parts)
+        return at;
     const struct kernel *k = &kernels[op->type];
     const int32_t to = k->cut_channel ? k->cut_channel(g, op, at) : at / LINE * LINE;
     return to < lo ? lo : to > lo + len ? lo + len : to;
 }
 
-struct box cut_part(const struct cut *cut, const struct graph *g, const struct op *op,
-                    struct box region, int32_t i)
+struct part cut_part(const struct cut *cut, const struct graph *g, const struct op *op,
+                     struct box region, int32_t i)
 {
     if (cut->parts == 1)
-        return region;
-    return box_band(region, cut->axis, part_begin(cut, g, op, region, i),
-                    part_begin(cut, g, op, region, i + 1));
+        return (struct part){ .region = region };
+    const struct span part = { part_begin(cut, g, op, region, i),
+                               part_begin(cut, g, op, region, i + 1) };
+    if (part.lo == part.hi)
+        return (struct part){ .region = box_none() };
+    if (cut->pieces)
+        return (struct part){ .region = region, .pieces = part };
+    return (struct part){ .region = box_band(region, cut->axis, part.lo, part.hi) };
 }
 
 /* The share of the region that its largest part is. */
 static double largest_share(const struct cut *cut, const struct graph *g, const struct op *op,
                             struct box region)
 {
-    int64_t most = 0;
+    const int32_t len = cut->pieces ? cut->pieces : box_len(region, cut->axis);
+    int32_t most = 0;
     for (int32_t i = 0; i < cut->parts; i++) {
-        const int64_t values = box_values(cut_part(cut, g, op, region, i));
-        most = values > most ? values : most;
+        const int32_t part =
+            part_begin(cut, g, op, region, i + 1) - part_begin(cut, g, op, region, i);
+        most = part > most ? part : most;
     }
-    return (double)most / (double)box_values(region);
+    return (double)most / len;
 }
 
 struct cut cut_choose(const struct graph *g, const struct geometry *geo, int32_t op,
@@ -73,11 +77,11 @@ struct cut cut_choose(const struct graph *g, const struct geometry *geo, int32_t
     const struct op *o = &g->op[op];
     const struct kernel *k = &kernels[o->type];
     const int32_t parts = pool_parts(pool, work_of(geo, op, region));
-    const struct cut none = { .axis = ROW, .align = 1, .parts = 1 };
+    const struct cut none = { .axis = ROW, .parts = 1 };
     if (parts == 1 || box_empty(region))
         return none;
-    const struct cut rows = { ROW, k->cut_rows ? k->cut_rows(g, o) : 1, parts };
-    const struct cut channels = { CHAN, 1, parts };
+    const struct cut rows = { ROW, k->pieces ? k->pieces(g, o, &region) : 0, parts };
+    const struct cut channels = { CHAN, 0, parts };
     const double by_rows = largest_share(&rows, g, o, region);
     const double by_channels = largest_share(&channels, g, o, region);
     const bool heavy = (double)geo->op[op].weight_bytes > map_bytes(geo, op, region);

@@ -258,12 +258,14 @@ static void run_part(void *ctx, int32_t i)
     const struct op *op = &e->g->op[s->what];
     const int32_t batch = e->geo->tensor[op->output].batch;
     const ptrdiff_t scratch = (ptrdiff_t)(e->layout.scratch_bytes / (int64_t)sizeof(float));
+    const struct part part = cut_part(job->cut, e->g, op, program_output(e->pr, e->geo, s), i);
     struct view in[OP_MAX_INPUTS];
     struct kernel_call call = {
         .graph = e->g,
         .op = op,
         .in = in,
-        .region = cut_part(job->cut, e->g, op, program_output(e->pr, e->geo, s), i),
+        .region = part.region,
+        .pieces = part.pieces,
         .share = s->box,
         .nodes = e->pr->nodes,
         .scratch = e->scratch + i * scratch,

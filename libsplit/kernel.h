@@ -32,12 +32,13 @@ struct kernel_call {
      * that is nothing.  A view shows image number `image`; image 0 where the input's batch is
      * not the output's, and always for OP_RESHAPE, which walks image_stride itself. */
     const struct view *in;
-    struct view out;   /* holds at least `region` */
-    struct box region; /* the part of the output to write, not empty */
-    int32_t image;     /* index in the batch (for constants that vary with it) */
-    struct box share;  /* OP_PARTIAL: the part of the input to reduce, may be empty */
-    int32_t nodes;     /* OP_COMBINE: rows of its input */
-    float *scratch;    /* scratch_bytes(), 64-byte aligned */
+    struct view out;    /* holds at least `region` */
+    struct box region;  /* the part of the output to write, not empty */
+    struct span pieces; /* of those of kernel.pieces(), the ones to write; empty: all */
+    int32_t image;      /* index in the batch (for constants that vary with it) */
+    struct box share;   /* OP_PARTIAL: the part of the input to reduce, may be empty */
+    int32_t nodes;      /* OP_COMBINE: rows of its input */
+    float *scratch;     /* scratch_bytes(), 64-byte aligned */
 };
 
 struct kernel {
@@ -52,10 +53,12 @@ struct kernel {
     size_t (*packed_bytes)(const struct graph *g, const struct op *op, struct span channels);
     /* Writes `region` of the output, activation included.  Cannot fail, allocates nothing.
      * The value of an output pixel does not depend on how the map is cut into regions:
-     * bit-equal for every cut (test/libsplit/test_kernels.c) at multiples of cut_rows(). */
+     * bit-equal for every cut (test/libsplit/test_kernels.c); of convolutions, where
+     * libsplit/conv.h says. */
     void (*run)(const struct kernel_call *call);
-    /* Rows at multiples of which the output may be cut, >= 1.  NULL: anywhere. */
-    int32_t (*cut_rows)(const struct graph *g, const struct op *op);
+    /* The pieces of `region` that run() computes one by one, each at about the same cost, where
+     * they are not its rows: threads share them.  NULL or 0: they are. */
+    int32_t (*pieces)(const struct graph *g, const struct op *op, const struct box *region);
     /* The place near channel `at`, not after the last, where threads may share the channels of a
      * region, each at no more than its part of the cost; 0: nowhere.  Bit-equal, like rows.
      * `op` is packed.  NULL: anywhere. */

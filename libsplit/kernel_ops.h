@@ -12,7 +12,7 @@ void conv_release(void *packed);
 size_t conv_packed_bytes(const struct graph *g, const struct op *op, struct span channels);
 size_t conv_scratch_bytes(const struct graph *g, const struct op *op);
 void conv_run(const struct kernel_call *call);
-int32_t conv_cut_rows(const struct graph *g, const struct op *op);
+int32_t conv_pieces(const struct graph *g, const struct op *op, const struct box *region);
 int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at);
 
 /* kernel_conv_transpose.c: one product per contributing input row, scattered over columns. */

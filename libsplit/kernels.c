@@ -9,7 +9,7 @@
 
 const struct kernel kernels[OP_TYPES] = {
     [OP_CONV] = { conv_prepare, conv_release, conv_scratch_bytes, conv_packed_bytes, conv_run,
-                  conv_cut_rows, conv_cut_channel },
+                  conv_pieces, conv_cut_channel },
     [OP_CONV_TRANSPOSE] = { .prepare = conv_transpose_prepare,
                             .release = weights_free,
                             .scratch_bytes = conv_transpose_scratch_bytes,

@@ -112,9 +112,9 @@ static struct view crop(const struct tensor *x, const float *values, struct box 
     return v;
 }
 
-/* Runs `region` into the whole map `out`. */
-static void compute(struct trial *t, const struct simd *simd, const struct conv_method *way,
-                    const void *packed, struct box region, float *out)
+/* Runs `region`, or the pieces `some` of it if there are any, into the whole map `out`. */
+static void compute_pieces(struct trial *t, const struct simd *simd, const struct conv_method *way,
+                           const void *packed, struct box region, struct span some, float *out)
 {
     struct net *n = &t->net;
     const struct tensor *y = &n->tensor[t->op->output];
@@ -137,6 +137,7 @@ static void compute(struct trial *t, const struct simd *simd, const struct conv_
                  .row_stride = pixel * box_len(region, COL),
                  .pixel_stride = pixel },
         .region = region,
+        .pieces = some,
         .nodes = 1,
         .scratch = must(aligned_alloc(64, (scratch + 64) / 64 * 64)),
     };
@@ -154,6 +155,35 @@ static void compute(struct trial *t, const struct simd *simd, const struct conv_
     free(in[0].data);
     free(in[1].data);
     free(store);
+}
+
+static void compute(struct trial *t, const struct simd *simd, const struct conv_method *way,
+                    const void *packed, struct box region, float *out)
+{
+    compute_pieces(t, simd, way, packed, region, (struct span){ 0, 0 }, out);
+}
+
+/* Pieces, some at a time, are together the whole: every value is one of one piece. */
+static void check_pieces(struct trial *t, const struct simd *simd, const struct conv_method *way,
+                         const void *packed, const float *whole)
+{
+    const int64_t values = net_values(&t->net, t->op->output);
+    const struct box all = box_whole(t->net.tensor[t->op->output].dim);
+    const int32_t count = way->pieces ? way->pieces(&all) : 0;
+    float *some = must(malloc((size_t)values * sizeof *some));
+    int64_t seen = 0;
+    for (int32_t i = 0, end; i < count; i = end) {
+        end = i + net_between(&t->net, 1, count - i);
+        compute_pieces(t, simd, way, packed, all, (struct span){ i, end }, some);
+        for (int64_t k = 0; k < values; k++)
+            if (some[k] != SENTINEL) {
+                cr_assert_eq(some[k], whole[k], "%s %s: pieces differ from the whole", simd->name,
+                             way->name);
+                seen++;
+            }
+    }
+    cr_assert_eq(seen, count ? values : 0);
+    free(some);
 }
 
 static void expect_near(const struct trial *t, const struct simd *simd,
@@ -216,6 +246,7 @@ static void check_way(struct trial *t, const struct simd *simd, const struct con
     }
     cr_assert_eq(memcmp(whole, pieces, bytes), 0, "%s %s: bands of rows differ from the whole",
                  simd->name, way->name);
+    check_pieces(t, simd, way, packed, whole);
 
     struct box box;
     for (int a = 0; a < AXES; a++) {

@@ -184,7 +184,7 @@ static struct box random_region(struct net *random, const int32_t dim[AXES])
 /* The parts of every region are disjoint and together the region, whatever the operator. */
 Test(cut, parts_are_the_region, .timeout = 60)
 {
-    int64_t along[AXES] = { 0 };
+    int64_t along[AXES] = { 0 }, by_pieces = 0;
     for (uint64_t seed = 0; seed < 60; seed++) {
         struct net n;
         struct geometry geo;
@@ -198,17 +198,23 @@ Test(cut, parts_are_the_region, .timeout = 60)
             const struct box region = random_region(&n, geo.tensor[op->output].dim);
             const struct cut c = cut_choose(&n.g, &geo, o, region, p);
             struct box all = box_none();
-            int64_t values = 0;
+            int64_t values = 0, pieces = 0;
             cr_assert(c.parts >= 1 && c.parts <= pool_threads(p));
             for (int32_t i = 0; i < c.parts; i++) {
-                const struct box part = cut_part(&c, &n.g, op, region, i);
-                cr_assert(box_inside(part, region));
-                all = box_hull(all, part);
-                values += box_values(part);
+                const struct part part = cut_part(&c, &n.g, op, region, i);
+                cr_assert(box_inside(part.region, region));
+                all = box_hull(all, part.region);
+                if (c.parts > 1 && c.pieces > 0) {
+                    cr_assert(part.pieces.lo >= 0 && part.pieces.hi <= c.pieces);
+                    pieces += part.pieces.hi - part.pieces.lo;
+                } else {
+                    values += box_values(part.region);
+                }
             }
             cr_assert(box_equal(all, region));
-            cr_assert_eq(values, box_values(region));
+            cr_assert_eq(pieces ? pieces : values, pieces ? c.pieces : box_values(region));
             along[c.axis] += c.parts > 1;
+            by_pieces += pieces > 0;
         }
         pool_free(p);
         geometry_done(&geo);
@@ -216,6 +222,7 @@ Test(cut, parts_are_the_region, .timeout = 60)
         net_done(&n);
     }
     cr_assert(along[ROW] > 20 && along[CHAN] > 20, "both ways are tried");
+    cr_assert(by_pieces > 5 || getenv("SPLITD_SIMD"), "so are pieces");
 }
 
 /* One operator that yields `dim` from `in`. */
