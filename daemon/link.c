@@ -102,9 +102,9 @@ struct link {
     char why[128];        /* not "": lost */
     bool other_version, garbage;
 
-    enum receiver receiver;
-    int64_t left_ms;  /* LEFT: since when */
-    uint32_t watched; /* the events that the set is told to look for */
+    _Atomic(enum receiver) receiver; /* written under the lock */
+    int64_t left_ms;                 /* LEFT: since when */
+    uint32_t watched;                /* the events that the set is told to look for */
     struct message *first, **last;
     size_t in_count, in_bytes;
 
@@ -494,6 +494,7 @@ static void leave(struct link *l)
 {
     l->receiver = LEFT;
     l->left_ms = now_ms();
+    look_out(l);
 }
 
 /* ...until here.  In between the peer could not be heard: that was no silence. */
@@ -535,15 +536,14 @@ void link_start(struct link *l)
         lose(l, strerror(errno));
 }
 
-/* A puller that has the link hears what the set tells, too. */
+/* A puller that has the link hears what the set tells, too.  Without `lock`, which whoever has just
+ * given the link back may still hold. */
 static void listen_now(struct link *l)
 {
     if (pthread_mutex_trylock(&l->receiving) != 0)
         return;
-    pthread_mutex_lock(&l->lock);
-    const bool mine = (l->receiver == LISTENED || l->receiver == LEFT) && !l->why[0];
-    pthread_mutex_unlock(&l->lock);
-    if (mine)
+    const enum receiver r = atomic_load(&l->receiver);
+    if (r == LISTENED || r == LEFT) /* the latter at the end of the stream */
         listen_once(l);
     pthread_mutex_unlock(&l->receiving);
 }
@@ -580,6 +580,14 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until
     pthread_mutex_unlock(&l->lock);
     pthread_mutex_unlock(&l->receiving);
     return true;
+}
+
+void link_take(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    if (l->receiver == LISTENED && l->fd != NO_FD)
+        leave(l);
+    pthread_mutex_unlock(&l->lock);
 }
 
 void link_give_back(struct link *l)

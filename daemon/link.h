@@ -12,9 +12,9 @@
  * receiving, and with it the sender, until the loop has caught up.  HALOs pass where they are
  * received: their bytes go where events.claim says.
  *
- * Threads: link_send*(), link_flush(), link_pull(), link_give_back() and link_nudge() any, the rest
- * the loop's. The events come on whatever thread receives: the loop's, one in link_pull(), or
- * NNG's; failed only on the loop's. */
+ * Threads: link_send*(), link_flush(), link_pull(), link_take(), link_give_back() and link_nudge()
+ * any, the rest the loop's. The events come on whatever thread receives: the loop's, one in
+ * link_pull(), or NNG's; failed only on the loop's. */
 #ifndef DAEMON_LINK_H
 #define DAEMON_LINK_H
 
@@ -70,6 +70,8 @@ void link_ready(struct link *l, uint32_t events);
  *
  * Afterwards nobody receives until the next link_pull() or link_give_back(). */
 bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until_ns);
+/* As after a link_pull(). */
+void link_take(struct link *l);
 /* The loop receives again, unless a thread is in link_pull(). */
 void link_give_back(struct link *l);
 /* Whoever waits in link_pull() returns from it. */

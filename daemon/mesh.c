@@ -458,6 +458,16 @@ bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx,
     return pulled;
 }
 
+void mesh_take(struct mesh *m, int32_t node)
+{
+    struct peer *p = &m->peer[node];
+
+    pthread_mutex_lock(&p->lock);
+    if (p->link)
+        link_take(p->link);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void mesh_give_back(struct mesh *m, int32_t node)
 {
     struct peer *p = &m->peer[node];

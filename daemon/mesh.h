@@ -5,11 +5,11 @@
  * its stream fails or its peer is silent for lost_ms.  A peer that breaks the protocol loses
  * its link, never more.
  *
- * Threads: all functions but mesh_send*(), mesh_flush(), mesh_pull(), mesh_give_back() and
- * mesh_nudge() belong to the loop thread.  The events up, down and message come on the loop. order,
- * claim, arrived and failed come on whatever thread receives: the loop's, one in mesh_pull(), NNG's
- * where the link is one of TLS or a local one, and, for a slot sent to self, the sender's; they
- * must not block. */
+ * Threads: all functions but mesh_send*(), mesh_flush(), mesh_pull(), mesh_take(),
+ * mesh_give_back() and mesh_nudge() belong to the loop thread.  The events up, down and message
+ * come on the loop.  The others come on whatever thread receives: the loop's, one in mesh_pull(),
+ * NNG's where the link is one of TLS or a local one, and, for a slot sent to self, the sender's;
+ * they must not block. */
 #ifndef DAEMON_MESH_H
 #define DAEMON_MESH_H
 
@@ -95,8 +95,10 @@ bool mesh_slot_wait(struct mesh_slot *s, int64_t until_ns);
  * takes.
  *
  * A thread that has pulled does so again, or says with mesh_give_back() that it will not: until
- * then messages of `node` wait, some tenths of a second at most. */
+ * then messages of `node` wait, some tenths of a second at most.  mesh_take() begins such a time
+ * before anything is waited for: the loop is not woken for what comes early. */
 bool mesh_pull(struct mesh *m, int32_t node, bool (*done)(void *ctx), void *ctx, int64_t until_ns);
+void mesh_take(struct mesh *m, int32_t node);
 void mesh_give_back(struct mesh *m, int32_t node);
 /* Whoever waits in mesh_pull() for `node` returns from it, or sees what was changed before this
  * call.  Any thread. */

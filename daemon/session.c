@@ -129,17 +129,18 @@ static void release_message(struct exchange *x, const struct step *st)
     (void)st; /* a lane's mailbox is cleared as a whole when its frame has ended */
 }
 
-/* On the coordinator's node the peers' answers come next, and the loop waits for them.  On others
- * what comes next is for this thread: the loop has the links back at the next tick. */
-static void give_back(const struct session *s)
+static void for_peers(const struct session *s, void (*what)(struct mesh *m, int32_t node))
 {
-    const struct program *pr = &s->plan.program;
-
-    if (s->plan.member[pr->node] != s->coordinator)
-        return;
     for (int32_t i = 0; i < CONFIG_MAX_NODES; i++)
         if (s->peers >> i & 1)
-            mesh_give_back(s->mesh, i);
+            what(s->mesh, i);
+}
+
+/* On the coordinator's node the peers' answers come next, and the loop waits for them.  On others
+ * what comes next is for this thread: the loop has the links back at the next tick. */
+static bool loop_is_next(const struct session *s)
+{
+    return s->plan.member[s->plan.program.node] == s->coordinator;
 }
 
 int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
@@ -152,9 +153,11 @@ int lane_run(struct lane *l, int64_t deadline_ns, struct exec_stats *stats)
     l->deadline_ns = deadline_ns;
     if (l->trace)
         trace_add(l->trace, TRACE_QUEUE, 0, l->started_ns, clock_ns());
+    for_peers(l->session, mesh_take);
     const int err =
         exec_run(l->exec, &l->exchange, l->brief ? l->session->answer : NULL, l->trace, stats);
-    give_back(l->session);
+    if (loop_is_next(l->session))
+        for_peers(l->session, mesh_give_back);
     return err;
 }
 

@@ -219,11 +219,13 @@ static void sleep_locked(struct worker *w)
         pthread_cond_wait(&w->work, &w->lock);
 }
 
-/* `lock` is held: there is work. */
-static void wake_locked(struct worker *w)
+/* There is work, and there was none while `receives` was so.  Without the lock, for which who wakes
+ * up would have to go to sleep again. */
+static void wake(struct worker *w, bool receives)
 {
-    pthread_cond_signal(&w->work);
-    if (w->receives && !pthread_equal(pthread_self(), w->thread))
+    if (!receives)
+        pthread_cond_signal(&w->work);
+    else if (!pthread_equal(pthread_self(), w->thread))
         mesh_nudge(w->mesh, w->config->coordinator);
 }
 
@@ -374,7 +376,6 @@ static int start_locked(struct worker *w, const struct header *h, struct trace *
     l->next = NULL;
     *w->last = l;
     w->last = &l->next;
-    wake_locked(w);
     return 0;
 }
 
@@ -384,8 +385,11 @@ static void start_frame(struct worker *w, const struct header *h)
 
     pthread_mutex_lock(&w->lock);
     const int status = start_locked(w, h, &trace);
+    const bool receives = w->receives;
     pthread_mutex_unlock(&w->lock);
-    if (status < 0)
+    if (status == 0)
+        wake(w, receives);
+    else
         answer_frame(w, &(struct frame_end){ .epoch = h->epoch,
                                              .plan = h->plan,
                                              .frame = h->frame,
@@ -956,7 +960,8 @@ void worker_close(struct worker *w, void (*closed)(void *ctx), void *ctx)
         (void)uv_cancel((uv_req_t *)&w->load); /* if it runs already, it comes to its end */
     pthread_mutex_lock(&w->lock);
     w->quit = true;
-    wake_locked(w);
+    const bool receives = w->receives;
     pthread_mutex_unlock(&w->lock);
+    wake(w, receives);
     reap(w);
 }
