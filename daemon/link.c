@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -103,7 +104,6 @@ struct link {
     bool other_version, garbage;
 
     _Atomic(enum receiver) receiver; /* written under the lock */
-    int64_t left_ms;                 /* LEFT: since when */
     uint32_t watched;                /* the events that the set is told to look for */
     struct message *first, **last;
     size_t in_count, in_bytes;
@@ -119,12 +119,12 @@ struct link {
 
 static int64_t now_ms(void) { return clock_ns() / 1000000; }
 
-/* `lock` is held.  Has the set look for what the link waits for.  The end of a stream is reported
- * in any case, to be heard of once if nobody listens (EPOLLET) and not for ever. */
+/* `lock` is held.  Has the set look for what the link waits for.  The end of the stream is heard of
+ * in any case, where nobody listens once (EPOLLET) and not for ever. */
 static void look_out(struct link *l)
 {
     const bool listened = l->receiver == LISTENED && !l->why[0];
-    const uint32_t events = (listened ? (uint32_t)EPOLLIN : (uint32_t)EPOLLET) |
+    const uint32_t events = (listened ? (uint32_t)EPOLLIN : (uint32_t)EPOLLET | EPOLLRDHUP) |
                             (l->sending && !l->why[0] ? (uint32_t)EPOLLOUT : 0);
     struct epoll_event e = { .events = events, .data.ptr = l };
 
@@ -132,6 +132,13 @@ static void look_out(struct link *l)
         return;
     l->watched = events;
     (void)epoll_ctl(l->watch, EPOLL_CTL_MOD, l->fd, &e); /* fails after link_shut() only */
+}
+
+/* `lock` is held. */
+static void pass(struct link *l, enum receiver to)
+{
+    l->receiver = to;
+    look_out(l);
 }
 
 /* The first reason counts: what follows from it says less.  `lock` is held. */
@@ -163,13 +170,6 @@ static void lose_for_garbage(struct link *l, const char *what)
 
 enum taken { TAKE_MORE, TAKE_HELD, TAKE_LOST };
 
-/* `lock` is held.  Nobody receives until the loop has caught up. */
-static void hold(struct link *l)
-{
-    l->receiver = HELD;
-    look_out(l);
-}
-
 static bool is_greeting(enum msg_type t) { return t == MSG_HELLO || t == MSG_HELLO_ACK; }
 
 /* Hands the finished control message to the loop.  After TAKE_HELD NNG's callback must not touch
@@ -195,7 +195,7 @@ static enum taken deliver(struct link *l)
     l->in_bytes += m->header.length;
     const bool full = l->in_count >= LINK_MAX_IN || l->in_bytes >= LINK_MAX_IN_BYTES;
     if (greeting || full)
-        hold(l);
+        pass(l, HELD);
     l->events.wake(l->events.ctx);
     pthread_mutex_unlock(&l->lock);
     return greeting || full ? TAKE_HELD : TAKE_MORE;
@@ -257,7 +257,7 @@ static enum taken begin_message(struct link *l)
         /* Not lost yet: the mesh will want to tell the peer why. */
         pthread_mutex_lock(&l->lock);
         l->other_version = true;
-        hold(l);
+        pass(l, HELD);
         l->events.wake(l->events.ctx);
         pthread_mutex_unlock(&l->lock);
         return TAKE_HELD;
@@ -479,32 +479,7 @@ static void pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t unt
         set_low_water(l, worth_waking(&l->in));
 }
 
-static void listen_once(struct link *l)
-{
-    bool got;
-
-    if (read_now(l, &got) == TAKE_MORE)
-        set_low_water(l, worth_waking(&l->in));
-}
-
 /* ---- who receives */
-
-/* `lock` is held.  From here on nobody receives... */
-static void leave(struct link *l)
-{
-    l->receiver = LEFT;
-    l->left_ms = now_ms();
-    look_out(l);
-}
-
-/* ...until here.  In between the peer could not be heard: that was no silence. */
-static void enter(struct link *l, enum receiver who)
-{
-    if (l->receiver == LEFT)
-        atomic_fetch_add_explicit(&l->heard_ms, now_ms() - l->left_ms, memory_order_relaxed);
-    l->receiver = who;
-    look_out(l);
-}
 
 /* Takes up receiving if it was held. */
 static void resume(struct link *l)
@@ -513,7 +488,7 @@ static void resume(struct link *l)
     pthread_mutex_lock(&l->lock);
     const bool go = l->receiver == HELD && !l->why[0];
     if (go)
-        enter(l, LISTENED);
+        pass(l, LISTENED);
     pthread_mutex_unlock(&l->lock);
     if (go) {
         atomic_store_explicit(&l->heard_ms, now_ms(), memory_order_relaxed);
@@ -540,11 +515,18 @@ void link_start(struct link *l)
  * given the link back may still hold. */
 static void listen_now(struct link *l)
 {
+    enum taken t = TAKE_MORE;
+    bool got = true;
+
     if (pthread_mutex_trylock(&l->receiving) != 0)
         return;
     const enum receiver r = atomic_load(&l->receiver);
-    if (r == LISTENED || r == LEFT) /* the latter at the end of the stream */
-        listen_once(l);
+    if (r == LISTENED)
+        t = read_now(l, &got);
+    while (r == LEFT && t == TAKE_MORE && got) /* what came before the end, and the end */
+        t = read_now(l, &got);
+    if (t == TAKE_MORE)
+        set_low_water(l, worth_waking(&l->in));
     pthread_mutex_unlock(&l->receiving);
 }
 
@@ -555,7 +537,7 @@ static bool take_over(struct link *l)
     pthread_mutex_lock(&l->lock);
     bool mine = (l->receiver == LISTENED || l->receiver == LEFT) && !l->why[0];
     if (mine)
-        enter(l, PULLED); /* before `receiving`, or the set would wake the loop again and again */
+        pass(l, PULLED); /* before `receiving`, or the set would wake the loop again and again */
     pthread_mutex_unlock(&l->lock);
     if (!mine)
         return false;
@@ -576,7 +558,7 @@ bool link_pull(struct link *l, bool (*done)(void *ctx), void *ctx, int64_t until
     pull(l, done, ctx, until_ns);
     pthread_mutex_lock(&l->lock);
     if (l->receiver == PULLED) /* the loop may hold it */
-        leave(l);
+        pass(l, LEFT);
     pthread_mutex_unlock(&l->lock);
     pthread_mutex_unlock(&l->receiving);
     return true;
@@ -586,7 +568,7 @@ void link_take(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
     if (l->receiver == LISTENED && l->fd != NO_FD)
-        leave(l);
+        pass(l, LEFT);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -594,7 +576,7 @@ void link_give_back(struct link *l)
 {
     pthread_mutex_lock(&l->lock);
     if (l->receiver == LEFT)
-        enter(l, LISTENED);
+        pass(l, LISTENED);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -922,10 +904,13 @@ size_t link_backlog(struct link *l)
 
 int64_t link_silent_ms(struct link *l)
 {
-    pthread_mutex_lock(&l->lock);
-    const bool ours = l->receiver == HELD || l->receiver == LEFT;
-    pthread_mutex_unlock(&l->lock);
-    return ours ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
+    int waiting = 0;
+
+    if (l->receiver == HELD)
+        return 0;
+    if (l->fd != NO_FD)
+        (void)ioctl(l->fd, FIONREAD, &waiting);
+    return waiting > 0 ? 0 : now_ms() - atomic_load_explicit(&l->heard_ms, memory_order_relaxed);
 }
 
 bool link_clock(struct link *l, int64_t *offset_ns, int64_t *error_ns)

@@ -97,7 +97,7 @@ bool link_slot_wait(struct mesh_slot *s, int64_t until_ns);
 
 /* Bytes that were taken and have not left this process. */
 size_t link_backlog(struct link *l);
-/* Since the last byte came; 0 while it is we who do not receive. */
+/* Since the last byte came; 0 while there are some that we have not received. */
 int64_t link_silent_ms(struct link *l);
 /* How far the peer's clock is ahead of ours, and by how much that may be wrong.  False until
  * HEARTBEATs have gone to and fro. */
