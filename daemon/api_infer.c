@@ -2,6 +2,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -452,8 +453,8 @@ bool infer_is_brief(const struct infer_request *q, const struct sidecar *s)
     return q->noutputs > 0;
 }
 
-/* A number is printed, or a class found, in the time in which a hundred of them are copied. */
-enum { MOVED = 2, PRINTED = 256, FEW_CLASSES = 10 };
+/* A number is printed, or looked at for a class, in the time in which so many are copied. */
+enum { MOVED = 2, PRINTED = 64, FEW_CLASSES = 10 };
 
 int32_t infer_copies(const struct infer_request *q)
 {
@@ -471,8 +472,22 @@ int32_t infer_copies(const struct infer_request *q)
 
 /* ---- out */
 
-/* Hands `m->json` to the tree.  Returns false when memory is short. */
-static bool add_output(cJSON *outputs, const char *name, struct api_made *m)
+/* `json` becomes a member that only borrows it. */
+static bool add_borrowed(cJSON *object, const char *key, const char *json)
+{
+    cJSON *item = cJSON_CreateStringReference(json);
+
+    if (!item)
+        return false;
+    item->type = cJSON_Raw | cJSON_IsReference;
+    if (cJSON_AddItemToObject(object, key, item))
+        return true;
+    cJSON_Delete(item);
+    return false;
+}
+
+/* The tree borrows what `m` holds.  Returns false when memory is short. */
+static bool add_output(cJSON *outputs, const char *name, const struct api_made *m)
 {
     cJSON *o = cJSON_CreateObject();
     bool ok = o && cJSON_AddStringToObject(o, "name", name) &&
@@ -490,9 +505,7 @@ static bool add_output(cJSON *outputs, const char *name, struct api_made *m)
                           : cJSON_AddStringToObject(p, "content_type", "base64"));
     }
     if (ok && m->json)
-        ok = cJSON_AddRawToObject(o, "data", m->json) != NULL;
-    free(m->json); /* the tree has its own copy */
-    m->json = NULL;
+        ok = add_borrowed(o, "data", m->json);
     if (ok && cJSON_AddItemToArray(outputs, o))
         return true;
     cJSON_Delete(o);
@@ -515,21 +528,26 @@ static bool add_head(cJSON *root, const struct infer_request *q, const struct re
            cJSON_AddNumberToObject(p, "splitd_input_bytes", (double)r->input_bytes) &&
            cJSON_AddNumberToObject(p, "splitd_answer_bytes", (double)r->answer_bytes) &&
            cJSON_AddNumberToObject(p, "splitd_concealed", r->concealed) &&
-           (!r->traced || cJSON_AddRawToObject(root, "splitd_trace", r->traced));
+           (!r->traced || add_borrowed(root, "splitd_trace", r->traced));
 }
 
+/* Of the JSON without what add_borrowed() brings; where it is more, cJSON moves the text once. */
+enum { HEAD_BYTES = 512, OUTPUT_BYTES = 256 };
+
 /* The JSON and then the binary tensors, in their order. */
-static int join(const cJSON *root, const struct api_made *made, int32_t n,
+static int join(const cJSON *root, const struct request *r, const struct api_made *made, int32_t n,
                 struct infer_response *response)
 {
-    char *json = cJSON_PrintUnformatted(root);
-    size_t binary = 0;
+    size_t binary = 0, room = HEAD_BYTES + (r->traced ? strlen(r->traced) : 0);
 
+    for (int32_t i = 0; i < n; i++) {
+        binary += made[i].len;
+        room += OUTPUT_BYTES + (made[i].json ? strlen(made[i].json) : 0);
+    }
+    char *json = room < INT_MAX ? cJSON_PrintBuffered(root, (int)room, false) : NULL;
     if (!json)
         return -ENOMEM;
     const size_t json_len = strlen(json);
-    for (int32_t i = 0; i < n; i++)
-        binary += made[i].len;
     uint8_t *body = binary > 0 ? realloc(json, json_len + binary) : (uint8_t *)json;
     if (!body) {
         free(json);
@@ -578,7 +596,7 @@ int infer_format(const struct infer_request *q, const struct request *r, const c
             rc = -ENOMEM;
     }
     if (rc == 0)
-        rc = join(root, made, n, response);
+        rc = join(root, r, made, n, response);
     if (rc == -ENOMEM)
         diag(why, rc, "out of memory for the answer");
     for (int32_t i = 0; made && i < n; i++)

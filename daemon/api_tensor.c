@@ -227,15 +227,87 @@ int api_values_binary(const uint8_t *bytes, enum api_type t, const char *name, i
 
 /* ---- out */
 
-enum { FLOAT_TEXT = 16 }; /* "-1.17549435e-38," */
+enum { FLOAT_TEXT = 16, DIGITS = 9 }; /* "-1.17549435e-38," */
 
+/* 10^n, the nearest doubles. */
+static const double power[] = { 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
+                                1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
+                                1e22, 1e23, 1e24, 1e25, 1e26, 1e27, 1e28, 1e29, 1e30, 1e31, 1e32,
+                                1e33, 1e34, 1e35, 1e36, 1e37, 1e38, 1e39, 1e40, 1e41, 1e42, 1e43,
+                                1e44, 1e45, 1e46, 1e47, 1e48, 1e49, 1e50, 1e51, 1e52, 1e53, 1e54 };
+
+/* `x`, more than 0, as digits * 10^(e - 8).  Two roundings make an error of some 1e-7 of the last
+ * digit: where what follows it is as near to a half, returns false. */
+static bool nine_digits(double x, uint32_t *digits, int32_t *e)
+{
+    int32_t two, ten;
+    (void)frexp(x, &two);
+    ten = (two * 1233) >> 12; /* log10(2) = 0.30103: right, or one too large */
+    double scaled = ten <= 8 ? x * power[8 - ten] : x / power[ten - 8];
+    if (scaled < 1e8) {
+        ten--;
+        scaled = ten <= 8 ? x * power[8 - ten] : x / power[ten - 8];
+    }
+    const double whole = floor(scaled), rest = scaled - whole;
+    if (fabs(rest - 0.5) < 1e-6)
+        return false;
+    *digits = (uint32_t)whole + (rest > 0.5);
+    *e = ten;
+    if (*digits == 1000000000) {
+        *digits /= 10;
+        ++*e;
+    }
+    return true;
+}
+
+/* As "%.9g," does. */
+static size_t print_digits(char *to, uint32_t digits, int32_t e)
+{
+    char text[DIGITS];
+    char *at = to;
+    int32_t n = DIGITS;
+
+    for (int32_t i = DIGITS; i-- > 0; digits /= 10)
+        text[i] = (char)('0' + digits % 10);
+    while (n > 1 && text[n - 1] == '0')
+        n--;
+    const bool fixed = e >= -4 && e < DIGITS;
+    const int32_t before = !fixed ? 1 : e >= 0 ? e + 1 : 0; /* digits before the point */
+    for (int32_t i = 0; i < before; i++)
+        *at++ = i < n ? text[i] : '0';
+    if (before == 0)
+        *at++ = '0';
+    if (n > before)
+        *at++ = '.';
+    for (int32_t i = e + 1; before == 0 && i < 0; i++)
+        *at++ = '0';
+    for (int32_t i = before; i < n; i++)
+        *at++ = text[i];
+    if (!fixed) {
+        const int32_t size = e < 0 ? -e : e;
+        *at++ = 'e';
+        *at++ = e < 0 ? '-' : '+';
+        *at++ = (char)('0' + size / 10);
+        *at++ = (char)('0' + size % 10);
+    }
+    *at++ = ',';
+    return (size_t)(at - to);
+}
+
+/* Four times as fast as sprintf(), which is asked where it is close. */
 static size_t print_float(char *to, float x)
 {
+    uint32_t digits;
+    int32_t e;
+
     if (isnan(x))
         return (size_t)sprintf(to, "\"NaN\",");
     if (isinf(x))
         return (size_t)sprintf(to, x > 0 ? "\"Infinity\"," : "\"-Infinity\",");
-    return (size_t)sprintf(to, "%.9g,", (double)x);
+    if (x == 0 || !nine_digits(fabs((double)x), &digits, &e))
+        return (size_t)sprintf(to, "%.9g,", (double)x);
+    *to = '-';
+    return (x < 0) + print_digits(to + (x < 0), digits, e);
 }
 
 char *api_print_floats(const float *values, size_t n)

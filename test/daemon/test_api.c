@@ -397,6 +397,30 @@ Test(api, any_bytes_are_handled)
 
 /* ---- numbers and base64 */
 
+/* As printf() does, wherever the point is and whatever comes behind the ninth digit. */
+Test(api, floats_are_printed_as_printf_does)
+{
+    uint32_t bits = 1;
+    float value;
+    char want[32];
+
+    for (int round = 0; round < 300000; round++) {
+        bits = bits * 1664525 + 1013904223;
+        memcpy(&value, &bits, sizeof value);
+        if (round % 3 == 1)
+            value = (float)(int32_t)bits / (float)(1 << (round % 31)); /* many end in zeros */
+        if (round % 3 == 2)
+            value = (float)strtod(
+                (snprintf(want, sizeof want, "%de%d", round % 1000, round % 70 - 40), want), NULL);
+        if (!isfinite(value))
+            continue;
+        char *text = api_print_floats(&value, 1);
+        snprintf(want, sizeof want, "[%.9g]", (double)value);
+        cr_assert_str_eq(text, want);
+        free(text);
+    }
+}
+
 Test(api, printed_floats_read_back)
 {
     const float values[] = { 0.0f,    -0.0f, 1.0f / 3, FLT_MAX,  -FLT_MAX,  FLT_MIN, FLT_TRUE_MIN,
