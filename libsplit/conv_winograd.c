@@ -281,6 +281,7 @@ static void transform_input(const struct job *j, struct tiles b)
                 .v = j->in + i * j->blocks.in_chunk + t * j->blocks.in_tile,
                 .v_position = j->blocks.in_position,
                 .channels = end - k,
+                .ahead = j->m * in->pixel_stride,
             });
             k = end;
         }

@@ -108,7 +108,9 @@ struct simd_tile {
     float *v;
     ptrdiff_t v_position;
     int32_t channels;
-    int32_t first; /* input only */
+    /* input only */
+    int32_t first;
+    ptrdiff_t ahead; /* from a pixel to that of the next tile, which is asked for meanwhile */
     /* output only */
     float *out;
     ptrdiff_t out_row, out_pixel;
