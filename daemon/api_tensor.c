@@ -236,6 +236,16 @@ static const double power[] = { 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  
                                 1e33, 1e34, 1e35, 1e36, 1e37, 1e38, 1e39, 1e40, 1e41, 1e42, 1e43,
                                 1e44, 1e45, 1e46, 1e47, 1e48, 1e49, 1e50, 1e51, 1e52, 1e53, 1e54 };
 
+/* x * 10^n; NAN beyond the powers of floats. */
+static double shift_point(double x, int32_t n)
+{
+    const int32_t most = sizeof power / sizeof power[0];
+
+    if (n <= -most || n >= most)
+        return NAN;
+    return n < 0 ? x / power[-n] : x * power[n];
+}
+
 /* `x`, more than 0, as digits * 10^(e - 8).  Two roundings make an error of some 1e-7 of the last
  * digit: where what follows it is as near to a half, returns false. */
 static bool nine_digits(double x, uint32_t *digits, int32_t *e)
@@ -243,13 +253,11 @@ static bool nine_digits(double x, uint32_t *digits, int32_t *e)
     int32_t two, ten;
     (void)frexp(x, &two);
     ten = (two * 1233) >> 12; /* log10(2) = 0.30103: right, or one too large */
-    double scaled = ten <= 8 ? x * power[8 - ten] : x / power[ten - 8];
-    if (scaled < 1e8) {
-        ten--;
-        scaled = ten <= 8 ? x * power[8 - ten] : x / power[ten - 8];
-    }
+    double scaled = shift_point(x, 8 - ten);
+    if (scaled < 1e8)
+        scaled = shift_point(x, 8 - --ten);
     const double whole = floor(scaled), rest = scaled - whole;
-    if (fabs(rest - 0.5) < 1e-6)
+    if (!(fabs(rest - 0.5) >= 1e-6))
         return false;
     *digits = (uint32_t)whole + (rest > 0.5);
     *e = ten;
