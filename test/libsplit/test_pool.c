@@ -184,7 +184,7 @@ static struct box random_region(struct net *random, const int32_t dim[AXES])
 /* The parts of every region are disjoint and together the region, whatever the operator. */
 Test(cut, parts_are_the_region, .timeout = 60)
 {
-    int64_t along[AXES] = { 0 }, by_pieces = 0;
+    int64_t along[AXES] = { 0 };
     for (uint64_t seed = 0; seed < 60; seed++) {
         struct net n;
         struct geometry geo;
@@ -214,7 +214,6 @@ Test(cut, parts_are_the_region, .timeout = 60)
             cr_assert(box_equal(all, region));
             cr_assert_eq(pieces ? pieces : values, pieces ? c.pieces : box_values(region));
             along[c.axis] += c.parts > 1;
-            by_pieces += pieces > 0;
         }
         pool_free(p);
         geometry_done(&geo);
@@ -222,7 +221,6 @@ Test(cut, parts_are_the_region, .timeout = 60)
         net_done(&n);
     }
     cr_assert(along[ROW] > 20 && along[CHAN] > 20, "both ways are tried");
-    cr_assert(by_pieces > 5 || getenv("SPLITD_SIMD"), "so are pieces");
 }
 
 /* One operator that yields `dim` from `in`. */
@@ -251,6 +249,10 @@ Test(cut, rows_of_large_maps_and_channels_of_small_ones)
     c = cut_of_conv(1, 1024, 1000, window_of(1, 1, 0), 4);
     cr_assert(c.parts == 4 || getenv("SPLITD_SIMD"));
     cr_assert(c.parts == 1 || c.axis == CHAN);
+    c = cut_of_conv(28, 64, 64, window_of(3, 1, 1), 2);
+    cr_assert(c.axis == ROW && c.parts == 2);
+    cr_assert(c.pieces == 7 * 7 || getenv("SPLITD_SIMD") || getenv("SPLITD_EXACT"),
+              "rows of tiles fall 4 to 3");
     c = cut_of_conv(4, 8, 8, window_of(3, 1, 1), 4);
     cr_assert_eq(c.parts, 1, "too little work");
 }
