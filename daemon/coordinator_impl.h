@@ -133,8 +133,8 @@ struct deployment {
     enum halo wanted;    /* how halos travel, before halo_choose() says what "auto" means */
     bool tried;          /* its frames are timed for network.trial, one at a time */
     int64_t landed_ns;   /* when the last of them had come home */
-    int32_t least; /* nodes that the plan must be for */
-    int32_t nodes; /* of those in nodes_mask, the ones that the plan is for */
+    int32_t least;       /* nodes that the plan must be for */
+    int32_t nodes;       /* of those in nodes_mask, the ones that the plan is for */
     uint8_t member[PLAN_MAX_NODES];
     int32_t weight[PLAN_MAX_NODES];
     double work_us[PLAN_MAX_NODES]; /* of a frame, as estimated */

@@ -369,17 +369,21 @@ static void get_all(const struct chooser *c, const int32_t *height, int32_t coun
         b[i] = cuts_get(c->where, height[i]);
 }
 
-/* All maps cut as they are, or as follows from those of one height: whatever takes the least
- * time. */
+/* All maps cut as they are, or as follows from those of one height, as these are or between units:
+ * whatever takes the least time. */
 static double choose_leader(struct chooser *c, const int32_t *height, int32_t count)
 {
     struct bands before[CUTS_MAX_HEIGHTS], best[CUTS_MAX_HEIGHTS];
     double us = replan(c);
     get_all(c, height, count, before);
     get_all(c, height, count, best);
-    for (int32_t i = 0; i < count; i++) {
+    for (int32_t i = 0; i < 2 * count; i++) {
         set_all(c, height, count, before);
-        follow_from(c, height, count, i);
+        if (i >= count) {
+            const struct bands b = cuts_between_units(c->where, height[i - count]);
+            cuts_set(c->where, height[i - count], &b);
+        }
+        follow_from(c, height, count, i % count);
         const double with = replan(c);
         if (with < us * (1 - CUT_MARGIN)) {
             us = with;

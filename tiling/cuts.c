@@ -57,6 +57,19 @@ struct bands cuts_get(const struct placement *where, int32_t height)
     return where->rows[t];
 }
 
+struct bands cuts_between_units(const struct placement *where, int32_t height)
+{
+    const struct geometry *g = where->geo;
+    struct bands b = cuts_get(where, height);
+    int32_t unit = 1;
+    for (int32_t o = 0; o < g->nops; o++)
+        if (rows_of(where, g->op[o].out) == height && is_cut(where, g->op[o].out))
+            unit = geometry_row_unit(g, o) > unit ? geometry_row_unit(g, o) : unit;
+    for (int32_t n = 1; n < where->options->nodes; n++)
+        b.at[n] = clamp((b.at[n] + unit / 2) / unit * unit, height);
+    return b;
+}
+
 /* The input row that an operator with reach `r` looks at around output row `out`. */
 static int64_t centre(struct reach r, int64_t out)
 {

@@ -20,6 +20,11 @@ int32_t cuts_heights(const struct placement *where, int32_t height[CUTS_MAX_HEIG
 int32_t cuts_candidates(const struct placement *where, int32_t height, int32_t from,
                         struct bands out[CUTS_MAX_CANDIDATES]);
 
+/* How maps of `height` rows are cut, each cut moved to the nearest place between rows that an
+ * operator computes together: a node that is a little weaker than others would else leave them a
+ * row that takes as long as several. */
+struct bands cuts_between_units(const struct placement *where, int32_t height);
+
 /* Cuts all tensors of `height` rows at `bands`, or only notes how they are cut. */
 void cuts_set(struct placement *where, int32_t height, const struct bands *bands);
 struct bands cuts_get(const struct placement *where, int32_t height);

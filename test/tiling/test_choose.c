@@ -342,3 +342,25 @@ Test(choose, a_low_band_costs_what_its_kernels_make_of_it)
     cr_assert_float_eq(making_us(&net), 750, 1e-9, "by the way that takes less");
     net_done(&net);
 }
+
+/* In proportion, the others would get a row more than fills their tiles. */
+Test(choose, a_node_a_little_weaker_does_not_cost_the_others_a_tile)
+{
+    struct net net;
+    net_init(&net, NODES);
+    const int32_t map = conv(&net, net_input(&net, 64, 64, 64), 3, 32);
+    net_finish(&net);
+    struct geo_op *op = &net.g.op[0];
+    op->nways = 1;
+    op->way[0] = (struct geo_way){ .row_unit = 4, .work = op->macs };
+    struct plan_options o = options(PLAN_AUTO, NODES);
+    o.placement = PLAN_ROWS;
+    for (int32_t n = 0; n < NODES; n++)
+        o.weight[n] = n == 0 ? 97 : 100;
+    struct plan p = plan_of(&net, &o);
+    for (int32_t n = 0; n < NODES; n++)
+        cr_assert_eq(box_len(plan_share(&p, map, n)->own, ROW), 16, "node %d has %d rows", n,
+                     box_len(plan_share(&p, map, n)->own, ROW));
+    plan_done(&p);
+    net_done(&net);
+}
