@@ -648,6 +648,41 @@ Test(mesh, the_end_of_a_link_that_was_taken_is_seen_at_once)
     stage_close(&s);
 }
 
+/* A message that another one follows waits for it, or for word that there is none. */
+Test(mesh, messages_may_leave_together)
+{
+    const uint8_t payload[100] = { 0 };
+    uint8_t got[3 * (HEADER_BYTES + sizeof payload)];
+    struct mesh_slot slot[2];
+    struct stage s = { .loop = make_loop() };
+    make_config(&s.config, 2, true);
+    s.config.heartbeat_ms = 1000; /* what leaves is a sign of life: no heartbeat comes between */
+    s.config.lost_ms = 5000;
+    open_node(&s.node, s.loop, &s.config, 1);
+    const int fd = stage_join(&s, 1);
+
+    for (int i = 0; i < 2; i++) {
+        slot[i] = (struct mesh_slot){ .payload = payload,
+                                      .more = true,
+                                      .header = { .type = MSG_HALO, .length = sizeof payload } };
+        cr_assert_eq(mesh_send_slot(s.node.mesh, 0, &slot[i]), 0);
+    }
+    pump(s.loop, 20);
+    cr_assert_eq(recv(fd, got, sizeof got, MSG_DONTWAIT), -1);
+    cr_assert(atomic_load(&slot[0].busy) && atomic_load(&slot[1].busy));
+    cr_assert_eq(mesh_send(s.node.mesh, 0, &(struct header){ .type = MSG_FRAME_DONE }, NULL), 0);
+    cr_assert_not(atomic_load(&slot[0].busy) || atomic_load(&slot[1].busy));
+    cr_assert_eq(recv(fd, got, sizeof got, 0), (ssize_t)(sizeof got - sizeof payload));
+
+    cr_assert_eq(mesh_send_slot(s.node.mesh, 0, &slot[0]), 0);
+    cr_assert(atomic_load(&slot[0].busy));
+    mesh_flush(s.node.mesh, 0);
+    cr_assert_not(atomic_load(&slot[0].busy));
+    cr_assert_eq(recv(fd, got, sizeof got, 0), (ssize_t)(HEADER_BYTES + sizeof payload));
+    close(fd);
+    stage_close(&s);
+}
+
 Test(mesh, a_puller_leaves_a_link_that_is_lost)
 {
     struct stage s;

@@ -178,11 +178,13 @@ static void *send_on(void *arg)
             const uint32_t len = (frame * 7919 + i * 104729) % PAYLOAD;
             fill(s->payload[i], len);
             slot->payload = s->payload[i];
+            slot->more = frame % 5 == 0;
             slot->header = (struct header){
                 .type = MSG_HALO, .frame = frame, .transfer = s->first + i, .length = len
             };
             (void)mesh_send_slot(n->mesh, 1 - n->self, slot);
         }
+        mesh_flush(n->mesh, 1 - n->self);
         if (frame % 16 == 0) {
             const struct header h = { .type = MSG_MODEL_CHUNK, .length = frame % sizeof body };
             fill(body, h.length);
@@ -225,6 +227,8 @@ static void *pull_on(void *arg)
             usleep(100);
         if (i % 16 == 0)
             mesh_give_back(n->mesh, 1 - n->self);
+        if (i % 16 == 8)
+            mesh_take(n->mesh, 1 - n->self);
     }
     return NULL;
 }
