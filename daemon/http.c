@@ -20,7 +20,7 @@ enum {
     CROWD = 448,                   /* from here on a new client costs the slowest its place */
     CONNECTION_BYTES = 128 * 1024, /* headers, and twice what is received in one piece */
     BODIES = 4,                    /* bodies of the largest size that may be held at once */
-    EAGER = 16,    /* times what has come of a body: so much room is made, where more will come */
+    EAGER = 64,    /* times what has come of a body: so much room is made, where more will come */
     TICK_MS = 250, /* MHD 0.9.75 says "no timeout" at its connection limit and then hangs */
     FLUSH_MS = 200,
     BACKLOG = 128,
