@@ -411,6 +411,8 @@ bool local_is_open(const struct local_model *m, int32_t input)
 int local_open(struct split_session **s, const struct local_model *m, const struct local_options *o,
                int32_t nodes, const struct frame *f, struct diag *why)
 {
+    /* Without an input, as it would be: a model of no task is given tensors. */
+    const bool pixels = f ? f->pixels != NULL : m->sidecar.task != TASK_RAW;
     struct graph_input shape[LOCAL_MAX_INPUTS];
     int32_t nshapes = 0;
 
@@ -429,7 +431,7 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
         .weights = o->nweights > 0 && nodes == o->nodes ? o->weight : NULL,
         .inputs = shape,
         .ninputs = nshapes,
-        .pixels = !f || f->pixels ? &m->sidecar.pixels : NULL,
+        .pixels = pixels ? &m->sidecar.pixels : NULL,
         .halo = o->halo,
         .halo_file = m->has_halo ? &m->halo : NULL,
         .policy = o->policy,
