@@ -123,18 +123,20 @@ double cost_work_us(const struct cost *c, const struct plan *p, int32_t node)
 /* What one node, or the host, sends and receives of a tensor. */
 struct traffic {
     double in, out; /* bytes */
+    double work;    /* to code them: multiply-adds */
     int32_t messages_in, messages_out;
 };
 
-static double message_bytes(const struct cost *c, const struct plan *p,
-                            const struct plan_transfer *m)
+static struct traffic message_traffic(const struct cost *c, const struct plan *p,
+                                      const struct plan_transfer *m)
 {
     const int64_t values = box_values(m->box) * p->geo->tensor[m->tensor].batch;
     if (c->pixels && geometry_is_input(p->geo, m->tensor))
-        return (double)values;
+        return (struct traffic){ .in = (double)values };
     /* What is dropped is missed: were it free, whole maps would be. */
-    const enum halo halo = plan_halo(p, m);
-    return (double)halo_bytes(halo == HALO_DROP ? HALO_F32 : halo, values);
+    const enum halo as = plan_halo(p, m), halo = as == HALO_DROP ? HALO_F32 : as;
+    return (struct traffic){ .in = (double)halo_bytes(halo, values),
+                             .work = (double)halo_work(halo, values) };
 }
 
 static double travel_us(const struct cost *c, const struct plan *p, int32_t tensor)
@@ -145,21 +147,24 @@ static double travel_us(const struct cost *c, const struct plan *p, int32_t tens
         const int32_t count = demand_transfers(p, tensor, to, m);
         for (int32_t i = 0; i < count; i++) {
             struct traffic *sender = &traffic[m[i].from], *receiver = &traffic[to];
-            const double bytes = message_bytes(c, p, &m[i]);
-            receiver->in += bytes;
+            const struct traffic one = message_traffic(c, p, &m[i]);
+            receiver->in += one.in;
+            receiver->work += one.work;
             receiver->messages_in++;
             if (m[i].from == p->nodes)
                 continue; /* the picture goes out in any case */
-            sender->out += bytes;
+            sender->out += one.in;
+            sender->work += one.work;
             sender->messages_out++;
         }
     }
-    double bytes = 0, messages = 0;
+    double bytes = 0, messages = 0, work = 0;
     for (int32_t n = 0; n <= p->nodes; n++) {
+        work = larger(work, traffic[n].work);
         bytes = larger(bytes, larger(traffic[n].in, traffic[n].out));
         messages = larger(messages, larger(traffic[n].messages_in, traffic[n].messages_out));
     }
-    return bytes / c->of.link_bytes_per_us + messages * c->of.message_us;
+    return bytes / c->of.link_bytes_per_us + work / c->of.macs_per_us + messages * c->of.message_us;
 }
 
 struct tensor_cost cost_of(const struct cost *c, const struct plan *p, int32_t tensor)

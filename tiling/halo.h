@@ -31,5 +31,7 @@ int halo_parse(const char *name);
 
 /* Bytes of `values` values at most, without the head of their message. */
 int64_t halo_bytes(enum halo h, int64_t values);
+/* Multiply-adds that take about as long as to encode so many, or to decode them. */
+int64_t halo_work(enum halo h, int64_t values);
 
 #endif
