@@ -390,6 +390,7 @@ static int run(const struct options *o, const struct local_model *m, const struc
                  .pixels = f->pixels ? &m->sidecar.pixels : NULL,
                  .nodes = o->local.nodes,
                  .policy = o->local.policy,
+                 .costs = o->local.costs,
                  .head_bytes = HEADER_BYTES },
         .goal = goal_of(&m->sidecar),
         .peak = 255 / (double)m->sidecar.output_scale,

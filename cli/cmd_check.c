@@ -277,7 +277,8 @@ static int report(const struct options *o, const struct local_model *m,
                   const struct split_session *s, struct diag *why)
 {
     struct memory memory[PLAN_MAX_NODES], most = { 0 };
-    const int32_t nodes = o->local.nodes, threads = o->local.threads > 0 ? o->local.threads : 1;
+    const int32_t nodes = split_plan(s)->nodes,
+                  threads = o->local.threads > 0 ? o->local.threads : 1;
     struct view v = { .m = m->onnx, .g = split_graph(s), .p = split_plan(s) };
     struct table t;
     int rc = 0;

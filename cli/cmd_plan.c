@@ -73,7 +73,7 @@ static const struct argp argp = {
            "multiply-adds.  The bound is how many times faster than one node the cluster could be "
            "at most, were all nodes alike and messages free.  The plan is for all nodes; the last "
            "line says with how many of them a frame is estimated to take least: a coordinator "
-           "leaves the others out.",
+           "leaves the others out, and so does the plan of --config.",
     .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 }, { 0 } },
 };
 
@@ -83,12 +83,22 @@ struct view {
     const struct graph *g;
     const struct plan *p;
     const struct plan_options *options; /* of the plan */
-    bool pixels;                        /* the host sends inputs as bytes, not floats */
+    const struct fastest *fastest;
+    bool pixels; /* the host sends inputs as bytes, not floats */
 };
 
 static bool shows(const struct view *v, int32_t node)
 {
     return v->o->node < 0 || v->o->node == node;
+}
+
+/* "node 2", or what the cluster calls it. */
+static const char *node_text(const struct view *v, int32_t node, char *text, size_t cap)
+{
+    if (v->o->local.cluster)
+        return v->o->local.cluster->node[v->fastest->member[node]].name;
+    snprintf(text, cap, "node %d", node);
+    return text;
 }
 
 /* Bytes of `tensor` that `node` receives: from the host if `from_host`, else from other nodes. */
@@ -235,14 +245,18 @@ static void print_recomputed(const struct view *v, const struct plan *wide)
            plan_estimate_us(v->p, v->options) / 1000);
 }
 
-/* What plans for as many nodes, or for fewer of them, take. */
-static int find_fastest(const struct view *v, struct fastest *f, struct diag *why)
+/* What plans for all nodes that were asked for, or for fewer of them, take. */
+static int find_fastest(const struct options *o, const struct split_session *s, struct fastest *f,
+                        struct diag *why)
 {
-    struct plan_options o = *v->options;
+    struct plan_options all = *split_plan_options(s);
     struct geometry geo;
     struct plan p;
 
-    const int rc = fastest_plan(f, &geo, &p, v->g, &o, 1);
+    *f = *split_fastest(s);
+    if (o->local.cluster)
+        return 0;
+    const int rc = fastest_plan(f, &geo, &p, split_graph(s), &all, 1);
     if (rc < 0)
         return diag(why, rc, "planning for fewer nodes: %s", strerror(-rc));
     plan_done(&p);
@@ -250,19 +264,17 @@ static int find_fastest(const struct view *v, struct fastest *f, struct diag *wh
     return 0;
 }
 
-static int print_fastest(const struct view *v, struct diag *why)
+static void print_fastest(const struct view *v)
 {
-    struct fastest f;
-    const int rc = find_fastest(v, &f, why);
+    const int32_t nodes = v->o->local.nodes;
 
-    if (rc < 0 || v->p->nodes == 1)
-        return rc;
+    if (nodes == 1)
+        return;
     printf("estimates:");
-    for (int32_t n = 1; n <= v->p->nodes; n++)
-        if (f.estimate_us[n] > 0)
-            printf(" %.1f ms on %d%s", f.estimate_us[n] / 1000, n, n < v->p->nodes ? "," : ";");
-    printf(" a coordinator takes %d\n", f.nodes);
-    return 0;
+    for (int32_t n = 1; n <= nodes; n++)
+        if (v->fastest->estimate_us[n] > 0)
+            printf(" %.1f ms on %d%s", v->fastest->estimate_us[n] / 1000, n, n < nodes ? "," : ";");
+    printf(" a coordinator takes %d\n", v->fastest->nodes);
 }
 
 static int print_totals(const struct view *v, struct diag *why)
@@ -280,12 +292,13 @@ static int print_totals(const struct view *v, struct diag *why)
            sum.halo_bytes, sum.halo_messages, sum.host_bytes, sum.host_messages, plan_bound(v->p));
     print_recomputed(v, &wide);
     plan_done(&wide);
-    return print_fastest(v, why);
+    print_fastest(v);
+    return 0;
 }
 
 static int print_table(const struct view *v, struct diag *why)
 {
-    char align[3 + PLAN_MAX_NODES + 1 + 1] = { 0 };
+    char align[3 + PLAN_MAX_NODES + 1 + 1] = { 0 }, name[16];
     struct table t;
 
     memset(align, 'l', (size_t)(v->o->node < 0 ? 3 + v->p->nodes : 3 + 1) + 1);
@@ -295,7 +308,7 @@ static int print_table(const struct view *v, struct diag *why)
     table_add(&t, "rows x cols x chans");
     for (int32_t n = 0; n < v->p->nodes; n++)
         if (shows(v, n))
-            table_add(&t, "node %d", n);
+            table_add(&t, "%s", node_text(v, n, name, sizeof name));
     table_add(&t, "recomputed");
     for (int32_t i = 0; i < v->g->ntensors; i++)
         add_tensor(v, &t, i);
@@ -373,11 +386,6 @@ static int print_json(const struct view *v, struct diag *why)
 {
     const struct totals sum = total(v, v->p);
     const struct twice again = twice_in_all(v->p);
-    struct fastest f;
-    const int rc = find_fastest(v, &f, why);
-
-    if (rc < 0)
-        return rc;
     cJSON *root = cJSON_CreateObject();
 
     cJSON_AddStringToObject(root, "model", v->o->model);
@@ -393,7 +401,7 @@ static int print_json(const struct view *v, struct diag *why)
     cJSON_AddNumberToObject(root, "macs", macs_in_all(v->p->geo));
     cJSON_AddNumberToObject(root, "macs_added", again.macs);
     cJSON_AddNumberToObject(root, "estimate_us", plan_estimate_us(v->p, v->options));
-    cJSON_AddNumberToObject(root, "fastest_nodes", f.nodes);
+    cJSON_AddNumberToObject(root, "fastest_nodes", v->fastest->nodes);
     cJSON_AddNumberToObject(root, "bound", plan_bound(v->p));
     char *text = cJSON_Print(root);
     cJSON_Delete(root);
@@ -407,9 +415,10 @@ static int print_json(const struct view *v, struct diag *why)
 static void print_programs(const struct view *v, const struct split_session *s)
 {
     const struct program_names names = graph_names(v->g);
+    char name[16];
     for (int32_t n = 0; n < v->p->nodes; n++)
         if (shows(v, n)) {
-            printf("node %d\n", n);
+            printf("%s\n", node_text(v, n, name, sizeof name));
             program_dump(split_program(s, n), v->p->geo, &names, stdout);
         }
 }
@@ -418,14 +427,21 @@ static int show(const struct options *o, struct diag *why)
 {
     struct local_model m;
     struct split_session *s = NULL;
+    struct fastest fastest;
 
     int rc = local_load(&m, o->model, &o->local, why);
     if (rc < 0)
         return rc;
     rc = local_open(&s, &m, &o->local, o->local.nodes, NULL, why);
+    if (rc == 0)
+        rc = find_fastest(o, s, &fastest, why);
     if (rc < 0)
         goto out;
-    const struct view v = { o, split_graph(s), split_plan(s), split_plan_options(s),
+    const struct view v = { o,
+                            split_graph(s),
+                            split_plan(s),
+                            split_plan_options(s),
+                            &fastest,
                             m.sidecar.task != TASK_RAW };
     if (o->programs)
         print_programs(&v, s);
@@ -445,7 +461,7 @@ int cmd_plan(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return RESULT_USAGE;
     if (o.node >= o.local.nodes) {
-        complain("--node: %d of --local %d nodes, counted from 0", o.node, o.local.nodes);
+        complain("--node: %d of %d nodes, counted from 0", o.node, o.local.nodes);
         return RESULT_USAGE;
     }
     return show(&o, &why) < 0 ? complain("%s", why.text) : RESULT_OK;

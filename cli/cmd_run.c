@@ -252,7 +252,7 @@ static int run_one(struct runner *r, char *const *arg, int nargs, const struct p
         goto out;
     const struct result res = { .file = f.file,
                                 .ms = (double)(clock_ns() - start) / 1e6,
-                                .nnodes = r->o->local.nodes,
+                                .nnodes = split_plan(r->session)->nodes,
                                 .node = stats };
     progress_hide(p);
     rc = give(r, &f, &a, res, why);

@@ -30,14 +30,15 @@ static void take_arguments(struct options *o, struct argp_state *state)
     o->input = state->argv + state->next;
     o->ninputs = state->argc - state->next;
     /* Options come before arguments, so both are known by now; without them there is one node. */
-    o->is_local = o->local.nodes > 0 || o->local.nweights > 0;
+    o->is_local = o->local.counted || o->local.cluster;
     if (!o->is_local && o->ninputs > 1)
         argp_error(state, "one picture or tensor is sent to a server, '%s' is too much",
                    o->input[1]);
     if (!o->is_local)
         return;
     if (o->model)
-        argp_error(state, "--model names a model of a server; with --local give a file");
+        argp_error(state,
+                   "--model names a model of a server; with --local or --config give a file");
     if (o->ninputs < 2)
         argp_error(state, "--local needs a model and an input");
     o->model = *o->input++;

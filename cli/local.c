@@ -6,9 +6,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/command.h"
 #include "cli/parse.h"
 
-enum { KEY_LOCAL = 256, KEY_THREADS, KEY_WEIGHTS, KEY_HALO, KEY_POLICY, KEY_SHAPE, KEY_SIDECAR };
+enum {
+    KEY_LOCAL = 256,
+    KEY_THREADS,
+    KEY_WEIGHTS,
+    KEY_HALO,
+    KEY_POLICY,
+    KEY_CONFIG,
+    KEY_SHAPE,
+    KEY_SIDECAR
+};
 
 static const struct argp_option options[] = {
     { "local", KEY_LOCAL, "N", 0, "Number of nodes, 1 to 16 (default 1)", 0 },
@@ -23,6 +33,10 @@ static const struct argp_option options[] = {
     { "policy", KEY_POLICY, "POLICY", 0,
       "What a node does about values that it lacks: exchange them, recompute them from the "
       "network's inputs, or auto (the default), for every tensor what costs less",
+      0 },
+    { "config", KEY_CONFIG, "FILE", 0,
+      "Nodes, weights, threads, halo, policy and costs of a cluster.json, in place of --local and "
+      "--weights: as its coordinator plans while all nodes are up and as fast as the file says",
       0 },
     { "shape", KEY_SHAPE, "[NAME=]DIMS", 0,
       "Extents of an input whose shape the model leaves open, such as 1x3x224x224", 0 },
@@ -60,8 +74,44 @@ static void set_policy(struct local_options *o, const char *arg, struct argp_sta
         o->policy = (enum plan_policy)policy;
 }
 
+/* Weights are as fine as those that a coordinator plans by, whose average is rounded. */
+enum { WEIGHT_SCALE = 1000 };
+
+/* What the file of --config says, but for what the command line does. */
+static void take_cluster(struct local_options *o, const struct config *c)
+{
+    o->nodes = o->nweights = c->nnodes;
+    o->costs = c->costs;
+    if (o->halo == HALO_AUTO)
+        o->halo = c->halo;
+    if (o->policy == PLAN_AUTO)
+        o->policy = c->policy;
+    int32_t most = 0;
+    for (int32_t i = 0; i < c->nnodes; i++) {
+        o->weight[i] = WEIGHT_SCALE * c->node[i].weight;
+        most = c->node[i].threads > most ? c->node[i].threads : most;
+    }
+    if (o->threads == 0)
+        o->threads = most; /* plans are the same for any number */
+}
+
+static void load_cluster(struct local_options *o, const char *file, struct argp_state *state)
+{
+    static struct config c;
+    struct diag why = { "" };
+
+    if (config_load(&c, file, &why) < 0)
+        argp_failure(state, RESULT_FAILED, 0, "%s", why.text);
+    else
+        o->cluster = &c;
+}
+
 static void check(struct local_options *o, struct argp_state *state)
 {
+    if (o->cluster && o->counted)
+        argp_error(state, "--config says which nodes there are: neither --local nor --weights");
+    if (o->cluster)
+        take_cluster(o, o->cluster);
     if (o->nodes == 0)
         o->nodes = o->nweights > 0 ? o->nweights : 1;
     if (o->nweights > 0 && o->nweights != o->nodes)
@@ -79,6 +129,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!parse_int(arg, 1, PLAN_MAX_NODES, &o->nodes))
             argp_error(state, "--local: '%s' is not a number of nodes from 1 to %d", arg,
                        PLAN_MAX_NODES);
+        o->counted = true;
         return 0;
     case KEY_THREADS:
         if (!parse_int(arg, 1, POOL_MAX_THREADS, &o->threads))
@@ -92,12 +143,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
                        "--weights: '%s' is not a list such as 5,3,1 of 1 to %d whole numbers from "
                        "1 to 1000000",
                        arg, PLAN_MAX_NODES);
+        o->counted = true;
         return 0;
     case KEY_HALO:
         set_halo(o, arg, state);
         return 0;
     case KEY_POLICY:
         set_policy(o, arg, state);
+        return 0;
+    case KEY_CONFIG:
+        load_cluster(o, arg, state);
         return 0;
     case KEY_SHAPE:
         add_shape(o, arg, state);
@@ -435,6 +490,9 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
         .halo = o->halo,
         .halo_file = m->has_halo ? &m->halo : NULL,
         .policy = o->policy,
+        .costs = o->costs,
+        .least = o->cluster && nodes == o->nodes ? 1 : 0,
+        .sidecar = &m->sidecar,
     };
     note_nodes(m, o->halo, nodes);
     return split_open(s, m->split, &so, why);

@@ -6,6 +6,7 @@
 #include <argp.h>
 #include <stdbool.h>
 
+#include "daemon/config.h"
 #include "libsplit/image.h"
 #include "libsplit/npy.h"
 #include "libsplit/sidecar.h"
@@ -14,6 +15,7 @@
 enum { LOCAL_MAX_INPUTS = 8 };
 
 struct local_options {
+    bool counted;                             /* --local or --weights said how many nodes */
     int32_t nodes;                            /* 1..PLAN_MAX_NODES */
     int32_t threads;                          /* of each node; 0 means 1 */
     int32_t nweights, weight[PLAN_MAX_NODES]; /* nweights: 0 or nodes */
@@ -21,11 +23,15 @@ struct local_options {
     struct graph_input shape[LOCAL_MAX_INPUTS]; /* name NULL: the only input */
     enum halo halo;                             /* of what nodes send each other */
     enum plan_policy policy;                    /* what nodes do about values that they lack */
-    const char *sidecar;                        /* NULL: the one beside the model */
+    struct plan_costs costs;                    /* what plans are chosen by; 0: the default */
+    /* Of --config, or NULL; owned by the process.  Sessions for all of its nodes leave out those
+     * that its coordinator would: see split_fastest(). */
+    const struct config *cluster;
+    const char *sidecar; /* NULL: the one beside the model */
 };
 
-/* --local, --threads, --weights, --halo, --policy, --shape and --sidecar; a child parser whose
- * input is a struct local_options. */
+/* --local, --threads, --weights, --halo, --policy, --config, --shape and --sidecar; a child parser
+ * whose input is a struct local_options. */
 extern const struct argp local_argp;
 
 struct local_model {

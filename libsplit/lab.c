@@ -251,6 +251,7 @@ static int open_all(struct lab *l, const struct lab_options *o, struct diag *why
     l->options = (struct plan_options){ .placement = PLAN_MIXED,
                                         .nodes = o->nodes,
                                         .policy = o->policy,
+                                        .costs = o->costs,
                                         .pixels = o->pixels != NULL,
                                         .tensor_halo = l->tensor_halo };
     for (int32_t n = 0; n < o->nodes && n < PLAN_MAX_NODES; n++)

@@ -20,6 +20,7 @@ struct lab_options {
     const struct codec_pixels *pixels; /* NULL: inputs are tensors */
     int32_t nodes;
     enum plan_policy policy;
+    struct plan_costs costs;
     int32_t head_bytes; /* of a message, to be counted with it */
     bool video;         /* messages may build on those of the frame before */
     enum halo plain;    /* but HALO_F32: everything travels so, and no tensor takes a recipe */

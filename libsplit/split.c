@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libsplit/answer.h"
 #include "libsplit/kernel.h"
 #include "libsplit/local.h"
 #include "libsplit/session.h"
@@ -18,6 +19,8 @@ struct split_session {
     struct graph *graph; /* &own or the caller's */
     struct geometry geo;
     struct halo_choice halo;
+    bool *whole_pixels; /* of the options; NULL after session_open_graph() */
+    struct fastest fastest;
     struct plan_options options; /* of the plan */
     struct plan plan;
     struct program program[PLAN_MAX_NODES + 1]; /* the host's last */
@@ -85,12 +88,23 @@ static void free_ports(float **buffer, int32_t n)
     free(buffer);
 }
 
-static int make_plan(struct split_session *s, const struct plan_options *o, struct diag *why)
+/* By s->options, for all of their nodes. */
+static int plan_for_all(struct split_session *s)
 {
-    int err = graph_geometry(s->graph, o->nodes, &s->geo);
-    if (err)
-        return diag(why, err, "planning for %d nodes: %s", o->nodes, strerror(-err));
-    err = plan_build(&s->plan, &s->geo, o);
+    s->fastest = (struct fastest){ .nodes = s->options.nodes };
+    for (int32_t n = 0; n < s->options.nodes; n++)
+        s->fastest.member[n] = (uint8_t)n;
+    const int err = graph_geometry(s->graph, s->options.nodes, &s->geo);
+    return err ? err : plan_build(&s->plan, &s->geo, &s->options);
+}
+
+/* For all nodes if `least` is 0; else s->options become those of the nodes that stay. */
+static int make_plan(struct split_session *s, int32_t least, struct diag *why)
+{
+    const struct plan_options *o = &s->options;
+    int err = least == 0
+                  ? plan_for_all(s)
+                  : fastest_plan(&s->fastest, &s->geo, &s->plan, s->graph, &s->options, least);
     if (err == -EINVAL)
         return diag(why, err,
                     "a node's weight is not in 1..1000000, or the node of a whole "
@@ -121,15 +135,15 @@ static int pack_weights(struct split_session *s, struct diag *why)
     return graph_pack_all(s->graph, s->program, s->nodes, why);
 }
 
-static int open_session(struct split_session *s, const struct plan_options *o,
-                        const struct local_options *local, struct diag *why)
+/* By s->options. */
+static int open_session(struct split_session *s, int32_t least, const struct local_options *local,
+                        struct diag *why)
 {
-    if (o->nodes < 1 || o->nodes > PLAN_MAX_NODES)
-        return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", o->nodes,
+    if (s->options.nodes < 1 || s->options.nodes > PLAN_MAX_NODES)
+        return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", s->options.nodes,
                     PLAN_MAX_NODES);
-    s->nodes = o->nodes;
-    s->options = *o;
-    int err = make_plan(s, o, why);
+    int err = make_plan(s, least, why);
+    s->nodes = s->options.nodes;
     if (!err)
         err = make_programs(s, why);
     if (!err)
@@ -150,12 +164,24 @@ int session_open_graph(struct split_session **to, struct graph *g, const struct 
     if (!s)
         return diag(why, -ENOMEM, "not enough memory for a session");
     s->graph = g;
-    const int err = open_session(s, o, local, why);
+    s->options = *o;
+    const int err = open_session(s, 0, local, why);
     if (err)
         split_close(s);
     else
         *to = s;
     return err;
+}
+
+static int want_whole_pixels(struct split_session *s, const struct sidecar *sidecar,
+                             struct diag *why)
+{
+    s->whole_pixels = calloc((size_t)s->graph->ntensors + 1, sizeof(*s->whole_pixels));
+    if (!s->whole_pixels)
+        return diag(why, -ENOMEM, "not enough memory for a plan");
+    answer_whole_pixels(s->graph, sidecar, s->whole_pixels);
+    s->options.whole_pixels = s->whole_pixels;
+    return 0;
 }
 
 int split_open(struct split_session **to, const struct split_model *m,
@@ -165,15 +191,16 @@ int split_open(struct split_session **to, const struct split_model *m,
     if (nodes < 1 || nodes > PLAN_MAX_NODES)
         return diag(why, -EINVAL, "%d nodes asked for, 1 to %d are possible", nodes,
                     PLAN_MAX_NODES);
-    struct plan_options options = {
-        .placement = PLAN_MIXED, .nodes = nodes, .policy = o->policy, .pixels = o->pixels != NULL
-    };
-    for (int32_t n = 0; n < nodes; n++)
-        options.weight[n] = o->weights ? o->weights[n] : 1;
-
     struct split_session *s = calloc(1, sizeof(*s));
     if (!s)
         return diag(why, -ENOMEM, "%s: not enough memory for a session", m->onnx.file);
+    s->options = (struct plan_options){ .placement = PLAN_MIXED,
+                                        .nodes = nodes,
+                                        .policy = o->policy,
+                                        .costs = o->costs,
+                                        .pixels = o->pixels != NULL };
+    for (int32_t n = 0; n < nodes; n++)
+        s->options.weight[n] = o->weights ? o->weights[n] : 1;
     int err = graph_build(&s->own, &m->onnx, o->inputs, o->ninputs, why);
     if (err) {
         free(s);
@@ -184,10 +211,12 @@ int split_open(struct split_session **to, const struct split_model *m,
                                          .threads = o->threads,
                                          .recipes = &s->halo.recipes };
     err = halo_choose(&s->halo, o->halo_file, s->graph, o->halo, why);
-    options.halo = s->halo.mode;
-    options.tensor_halo = s->halo.tensor_halo;
+    s->options.halo = s->halo.mode;
+    s->options.tensor_halo = s->halo.tensor_halo;
+    if (!err && o->sidecar)
+        err = want_whole_pixels(s, o->sidecar, why);
     if (!err)
-        err = open_session(s, &options, &local, why);
+        err = open_session(s, o->least, &local, why);
     if (err)
         split_close(s);
     else
@@ -205,12 +234,14 @@ void split_close(struct split_session *s)
         program_done(&s->program[n]);
     plan_done(&s->plan);
     geometry_done(&s->geo);
+    free(s->whole_pixels);
     halo_choice_done(&s->halo);
     if (s->graph == &s->own)
         graph_done(&s->own);
     free(s);
 }
 
+const struct fastest *split_fastest(const struct split_session *s) { return &s->fastest; }
 const struct graph *split_graph(const struct split_session *s) { return s->graph; }
 const struct plan *split_plan(const struct split_session *s) { return &s->plan; }
 const struct plan_options *split_plan_options(const struct split_session *s) { return &s->options; }

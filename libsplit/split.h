@@ -15,8 +15,10 @@
 
 #include "libsplit/diag.h"
 #include "libsplit/exec.h"
+#include "libsplit/fastest.h"
 #include "libsplit/graph.h"
 #include "libsplit/halo_file.h"
+#include "libsplit/sidecar.h"
 #include "tiling/plan.h"
 
 struct split_model;   /* an ONNX file; shared by any number of sessions */
@@ -33,6 +35,12 @@ struct split_options {
     /* The model's calibration, needed by HALO_TQ and HALO_VIDEO; kept.  NULL: none. */
     const struct halo_file *halo_file;
     enum plan_policy policy; /* what nodes do about values that they lack */
+    struct plan_costs costs; /* what plans are chosen by; 0: the default */
+    /* Nodes without which a frame is estimated to take less are left out, as a coordinator does, as
+     * long as so many stay; 0: all nodes take part. */
+    int32_t least;
+    /* Whose task wants some outputs in whole pixels (libsplit/answer.h); NULL: nobody's. */
+    const struct sidecar *sidecar;
 };
 
 int split_load(struct split_model **m, const char *file, struct diag *why);
@@ -43,6 +51,9 @@ int split_open(struct split_session **s, const struct split_model *m, const stru
                struct diag *why);
 void split_close(struct split_session *s);
 
+/* Which of the nodes asked for take part, as nodes 0 .. split_plan()->nodes - 1; with estimates
+ * where fewer than all may. */
+const struct fastest *split_fastest(const struct split_session *s);
 const struct graph *split_graph(const struct split_session *s);
 const struct plan *split_plan(const struct split_session *s);
 /* What the plan was built from. */

@@ -49,7 +49,7 @@ fails() {
     shift 2
     run "$@"
     code=$?
-    if [ $code = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -qE -- "^splitctl: .*$regex" "$tmp/err"; then
+    if [ $code = 1 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -qE -- "^splitctl( [a-z]+)?: .*$regex" "$tmp/err"; then
         pass
     else
         fail "$name (code $code): splitctl $*"
@@ -139,7 +139,7 @@ usage() {
     misused "run without a model" "a model and an input are missing" run
     misused "run without an input" "an input is missing" run $superres
     misused "plan without a model" "a model is missing" plan
-    misused "plan of node 4 of 4" "4 of --local 4 nodes" plan $superres --local 4 --node 4 --shape 1x3x8x8
+    misused "plan of node 4 of 4" "4 of 4 nodes" plan $superres --local 4 --node 4 --shape 1x3x8x8
     misused "top: 0" "'0' is not a number" run $superres a.npy --top 0
     misused "timeout: 0" "'0' is not a number of seconds" status --timeout 0
     misused "infer without a picture" "a picture is missing" infer
@@ -317,6 +317,35 @@ comparing() {
         compare $superres --input $in --expect "$tmp/nan.npy" --tolerance 1e30
 }
 
+# cluster COSTS: the file of three nodes, of which the last has three times the speed.
+cluster() {
+    printf '{ "cluster": "attic", "coordinator": "ann", "halo": "q8", "costs": { %s }, "nodes": [' "$1"
+    printf '{ "name": "ann", "address": "tcp://127.0.0.1:7071", "threads": 2 },'
+    printf '{ "name": "bob", "address": "tcp://127.0.0.1:7072" },'
+    printf '{ "name": "eve", "address": "tcp://127.0.0.1:7073", "weight": 3 } ] }'
+}
+
+planning_for_a_cluster() {
+    cluster '"link_bytes_per_us": 100000, "message_us": 1' >"$tmp/fast.json"
+    cluster '"message_us": 100000' >"$tmp/slow.json"
+    succeeds "plan of a cluster" "a coordinator takes 3$" \
+        plan $superres --config="$tmp/fast.json" --shape 1x3x180x180
+    printed "its nodes have names" "^operator .* ann +bob +eve "
+    printed "and their weights" "^[^ ]+ +Conv .* 0\.\.(3[4-9]|4[0-9]) .* (6[6-9]|7[0-9])\.\.180 "
+    succeeds "its halos are the file's" "SEND .* to node 1 \([0-9]+ bytes of q8\)" \
+        plan $superres --config="$tmp/fast.json" --shape 1x3x180x180 --programs
+    succeeds "unless the command line says otherwise" "SEND .* to node 1 \([0-9]+ bytes of q4\)" \
+        plan $superres --config="$tmp/fast.json" --shape 1x3x180x180 --programs --halo q4
+    succeeds "its costs are the file's" "on 3; a coordinator takes 1$" \
+        plan $superres --config="$tmp/slow.json" --shape 1x3x180x180
+    printed "and who is left out is not shown" "^operator +type +rows x cols x chans +eve +recomputed$"
+    succeeds "check of a cluster" "^superres.onnx runs on 3 nodes: " \
+        check $superres --config="$tmp/fast.json" --shape 1x3x180x180
+    misused "a cluster, and a number of nodes" "neither --local nor --weights" \
+        plan $superres --config="$tmp/fast.json" --local 3 --shape 1x3x180x180
+    fails "no such cluster" "none.json" plan $superres --config="$tmp/none.json" --shape 1x3x180x180
+}
+
 planning() {
     succeeds "plan" "^per frame: [0-9]+ bytes in [0-9]+ messages between nodes" \
         plan $superres --local 4 --shape 1x3x180x180
@@ -331,6 +360,7 @@ planning() {
     succeeds "plan as JSON" '"halo_bytes":' plan $superres --local 2 --shape 1x3x180x180 --json
     printed "with every message" '"from":'
     printed "and what nodes own" '"owns":'
+    planning_for_a_cluster
     succeeds "more nodes than rows" "node 15" plan $superres --local 16 --shape 1x3x5x5
 }
 
