@@ -427,7 +427,7 @@ static int show(const struct options *o, struct diag *why)
 {
     struct local_model m;
     struct split_session *s = NULL;
-    struct fastest fastest;
+    struct fastest fastest = { 0 };
 
     int rc = local_load(&m, o->model, &o->local, why);
     if (rc < 0)
