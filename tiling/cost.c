@@ -70,16 +70,6 @@ static double slowest_us(const struct cost *c, const struct plan *p, int32_t ten
     return slowest;
 }
 
-/* Does no node compute all rows of `tensor`?  Only then another way than that of one node is
- * taken. */
-static bool is_low(const struct plan *p, int32_t tensor)
-{
-    for (int32_t n = 0; n < p->nodes; n++)
-        if (box_len(plan_share(p, tensor, n)->run, ROW) == p->geo->tensor[tensor].dim[ROW])
-            return false;
-    return true;
-}
-
 /* The way in which nodes make `tensor`, no input, and in `*us` what it takes the slowest. */
 static struct geo_way best_way(const struct cost *c, const struct plan *p, int32_t tensor,
                                double *us)
@@ -87,8 +77,7 @@ static struct geo_way best_way(const struct cost *c, const struct plan *p, int32
     const struct geo_op *op = &p->geo->op[p->geo->tensor[tensor].op];
     struct geo_way best = way_of(op, 0);
     *us = slowest_us(c, p, tensor, &best);
-    const int32_t ways = ways_of(op) > 1 && is_low(p, tensor) ? ways_of(op) : 1;
-    for (int32_t i = 1; i < ways; i++) {
+    for (int32_t i = 1; i < ways_of(op); i++) {
         const double with = slowest_us(c, p, tensor, &op->way[i]);
         if (with < *us) {
             best = op->way[i];

@@ -55,7 +55,9 @@ struct geo_op {
     int64_t weight_bytes; /* of way[0] */
     int64_t macs;         /* multiply-adds for the whole output, one image */
     /* way[0] is how one node computes it; the others are taken in its place, by all nodes, where
-     * bands of rows are so low that they take less.  0 ways: one, of `macs` and `weight_bytes`. */
+     * bands of rows are so low that they take less.  Estimates go by what takes least: that way[0]
+     * does for the whole output was found on the machine, whatever a plan's costs say.  0 ways:
+     * one, of `macs` and `weight_bytes`. */
     int32_t nways;
     struct geo_way way[GEO_MAX_WAYS];
 };
