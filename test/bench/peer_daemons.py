@@ -25,8 +25,10 @@ from infer import Client, tensors_request
 
 READY_S = 60
 # What plans are chosen by (cluster.json, "costs"): the defaults are a Raspberry Pi's on gigabit Ethernet, these
-# one core's of the machine on which this was written, and its loopback's (splitctl trace).
-COSTS = {"macs_per_us": 125000, "weight_bytes_per_us": 10000, "link_bytes_per_us": 4000, "message_us": 15}
+# one core's of the machine on which this was written, and its loopback's.  Memory gives 40 GB/s to one core and 25
+# to each of two; of a message of 400 KB, sender and receiver pack, copy and unpack for 160 us, of one of 2 KB for 20
+# to 30 (splitctl trace).
+COSTS = {"macs_per_us": 125000, "weight_bytes_per_us": 25000, "link_bytes_per_us": 2500, "message_us": 25}
 
 
 def free_ports(count):
