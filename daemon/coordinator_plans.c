@@ -339,6 +339,9 @@ static int prepare(struct deployment *d, struct diag *why)
     int32_t tensor = -1;
 
     memcpy(options.weight, d->weight, sizeof options.weight);
+    for (int32_t i = 0; i < d->nodes; i++)
+        if (d->member[i] == d->c->config->coordinator)
+            options.busy = bit(i);
     int rc = halo_choose(&d->halo, n->model->has_halo ? &n->model->halo : NULL, &n->graph,
                          d->wanted, why);
     if (rc < 0)

@@ -45,12 +45,14 @@ static struct plan_options for_strongest(const struct plan_options *all, int32_t
     struct plan_options o = *all;
     int64_t sum = 0;
     o.nodes = 0;
+    o.busy = 0;
     memset(o.weight, 0, sizeof o.weight);
     for (int32_t n = 0; n < all->nodes; n++) {
         sum += all->weight[n];
         if (rank(all, n) >= count)
             continue;
         member[o.nodes] = (uint8_t)n;
+        o.busy |= (all->busy >> n & 1) << o.nodes;
         o.weight[o.nodes++] = all->weight[n];
     }
     if (o.usual_weight == 0)

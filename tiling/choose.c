@@ -411,6 +411,59 @@ static void choose_cuts(struct chooser *c)
     }
 }
 
+/* ---- Who gets which band ---- */
+
+/* The node as strong as `node` that has the least to do, or `node` itself. */
+static int32_t idlest_alike(const struct chooser *c, const struct plan_options *o, int32_t node)
+{
+    int32_t idlest = node;
+    double least = cost_work_us(&c->cost, c->p, node) * (1 - CUT_MARGIN);
+    for (int32_t n = 0; n < o->nodes; n++) {
+        const double work = cost_work_us(&c->cost, c->p, n);
+        if (o->weight[n] == o->weight[node] && !(o->busy >> n & 1) && work < least) {
+            least = work;
+            idlest = n;
+        }
+    }
+    return idlest;
+}
+
+/* `b` with the height of band `from` at place `to`, and the others in the order in which they were.
+ */
+static struct bands moved(const struct bands *b, int32_t nodes, int32_t from, int32_t to)
+{
+    struct bands out = { { 0 } };
+    int32_t next = 0; /* of the others */
+    for (int32_t n = 0; n < nodes; n++) {
+        if (next == from)
+            next++;
+        const int32_t band = n == to ? from : next++;
+        out.at[n + 1] = out.at[n] + b->at[band + 1] - b->at[band];
+    }
+    return out;
+}
+
+/* Gives a busy node the bands of the one as strong that has the least to do, unless the plan takes
+ * longer then. */
+static void spare(struct chooser *c, const struct plan_options *o, int32_t busy)
+{
+    struct bands before[CUTS_MAX_HEIGHTS];
+    int32_t height[CUTS_MAX_HEIGHTS];
+    const int32_t count = cuts_heights(c->where, height), idlest = idlest_alike(c, o, busy);
+    if (idlest == busy)
+        return;
+    const double us = replan(c);
+    get_all(c, height, count, before);
+    for (int32_t i = 0; i < count; i++) {
+        const struct bands b = moved(&before[i], o->nodes, idlest, busy);
+        cuts_set(c->where, height[i], &b);
+    }
+    if (replan(c) > us * (1 + CUT_MARGIN)) {
+        set_all(c, height, count, before);
+        replan(c);
+    }
+}
+
 /* ---- All of it ---- */
 
 static bool is_recomputed(const struct chooser *c, const struct plan_options *o, int32_t t)
@@ -450,6 +503,9 @@ int choose(struct plan *p, struct placement *where, const struct readers *reader
             if (cuts)
                 choose_cuts(&c);
         }
+        for (int32_t n = 0; n < o->nodes && cuts; n++)
+            if (o->busy >> n & 1)
+                spare(&c, o, n);
         r = 0;
     }
     free(c.us);

@@ -53,6 +53,9 @@ struct plan_options {
     int32_t nodes;                  /* 1..PLAN_MAX_NODES, equal to geometry.nodes */
     int32_t weight[PLAN_MAX_NODES]; /* relative speed, 1..1000000 */
     int32_t usual_weight;           /* of the node that `costs` are about; 0: the average */
+    /* Nodes, a bit each, that have other work besides, as a coordinator's has: where bands of rows
+     * differ although weights do not, they get those with less to do. */
+    uint32_t busy;
     int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
     enum plan_policy policy;
     struct plan_costs costs;

@@ -428,6 +428,7 @@ struct plan_options net_options(struct rng *r, int32_t nodes, uint64_t *seed)
     /* The four highest bits tell random_cut() the number of nodes. */
     *seed = rng_next(r) >> 4 | (uint64_t)(nodes - 1) << 60;
     o.cut_ctx = seed;
+    o.busy = rng_chance(r, 50) ? UINT32_C(1) << rng_int(r, 0, nodes - 1) : 0;
     o.policy = (enum plan_policy)rng_int(r, PLAN_AUTO, PLAN_RECOMPUTE);
     o.costs = random_costs(r);
     o.pixels = rng_chance(r, 50);

@@ -393,3 +393,33 @@ Test(choose, a_node_a_little_weaker_does_not_cost_the_others_a_tile)
     plan_done(&p);
     net_done(&net);
 }
+
+/* What falls to `node`, one of eight, of a map of thirteen rows. */
+static int32_t rows_of_thirteen(uint32_t busy, int32_t node)
+{
+    struct net net;
+    net_init(&net, 8);
+    const int32_t map = conv(&net, net_input(&net, 13, 13, 256), 3, 64);
+    net_finish(&net);
+    struct plan_options o = options(PLAN_AUTO, 8);
+    o.placement = PLAN_ROWS;
+    o.busy = busy;
+    struct plan p = plan_of(&net, &o);
+    const int32_t rows = box_len(plan_share(&p, map, node)->own, ROW);
+    plan_done(&p);
+    net_done(&net);
+    return rows;
+}
+
+Test(choose, a_busy_node_gets_the_lesser_bands)
+{
+    int32_t all = 0, node = -1;
+    for (int32_t n = 0; n < 8; n++) {
+        all += rows_of_thirteen(0, n);
+        if (rows_of_thirteen(0, n) == 2)
+            node = n;
+    }
+    cr_assert_eq(all, 13);
+    cr_assert_geq(node, 0, "some node has two rows");
+    cr_assert_eq(rows_of_thirteen(UINT32_C(1) << node, node), 1);
+}
