@@ -56,7 +56,7 @@ struct plan_options {
     /* Nodes, a bit each, that have other work besides, as a coordinator's has: where bands of rows
      * differ although weights do not, they get those with less to do. */
     uint32_t busy;
-    int32_t whole;                  /* PLAN_WHOLE: the node, 0..nodes-1 */
+    int32_t whole; /* PLAN_WHOLE: the node, 0..nodes-1 */
     enum plan_policy policy;
     struct plan_costs costs;
     bool pixels;    /* the host sends inputs as bytes, not floats */
