@@ -31,6 +31,17 @@ class Client:
         self.socket = socket.create_connection(self.address, self.timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def is_open(self):
+        """False, too, if the server has ended a connection that had nothing to do for a while."""
+        if not self.socket:
+            return False
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def close(self):
         if self.socket:
             self.socket.close()
@@ -81,7 +92,8 @@ class Client:
         """(body, Inference-Header-Content-Length or None)"""
         fields = {"Host": self.address[0], "Content-Length": len(body), **(headers or {})}
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items())
-        if not self.socket:
+        if not self.is_open():
+            self.close()
             self.connect()
         try:
             status, fields, content = self.exchange(f"{head}\r\n".encode(), body)
