@@ -468,6 +468,7 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
 {
     /* Without an input, as it would be: a model of no task is given tensors. */
     const bool pixels = f ? f->pixels != NULL : m->sidecar.task != TASK_RAW;
+    const bool as_cluster = o->cluster && nodes == o->nodes;
     struct graph_input shape[LOCAL_MAX_INPUTS];
     int32_t nshapes = 0;
 
@@ -491,7 +492,8 @@ int local_open(struct split_session **s, const struct local_model *m, const stru
         .halo_file = m->has_halo ? &m->halo : NULL,
         .policy = o->policy,
         .costs = o->costs,
-        .least = o->cluster && nodes == o->nodes ? 1 : 0,
+        .busy = as_cluster ? UINT32_C(1) << o->cluster->coordinator : 0,
+        .least = as_cluster ? 1 : 0,
         .sidecar = &m->sidecar,
     };
     note_nodes(m, o->halo, nodes);

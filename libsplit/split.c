@@ -198,6 +198,7 @@ int split_open(struct split_session **to, const struct split_model *m,
                                         .nodes = nodes,
                                         .policy = o->policy,
                                         .costs = o->costs,
+                                        .busy = o->busy,
                                         .pixels = o->pixels != NULL };
     for (int32_t n = 0; n < nodes; n++)
         s->options.weight[n] = o->weights ? o->weights[n] : 1;

@@ -36,6 +36,7 @@ struct split_options {
     const struct halo_file *halo_file;
     enum plan_policy policy; /* what nodes do about values that they lack */
     struct plan_costs costs; /* what plans are chosen by; 0: the default */
+    uint32_t busy;           /* a bit for each node that has other work, too: plan_options.busy */
     /* Nodes without which a frame is estimated to take less are left out, as a coordinator does, as
      * long as so many stay; 0: all nodes take part. */
     int32_t least;

@@ -325,7 +325,23 @@ cluster() {
     printf '{ "name": "eve", "address": "tcp://127.0.0.1:7073", "weight": 3 } ] }'
 }
 
+# pair COORDINATOR: the file of two equal nodes.
+pair() {
+    printf '{ "cluster": "attic", "coordinator": "%s", "costs": { "message_us": 1 }, "nodes": [' "$1"
+    printf '{ "name": "ann", "address": "tcp://127.0.0.1:7071" },'
+    printf '{ "name": "bob", "address": "tcp://127.0.0.1:7072" } ] }'
+}
+
 planning_for_a_cluster() {
+    local coordinator
+    for coordinator in ann bob; do
+        pair $coordinator >"$tmp/$coordinator.json"
+        succeeds "plan of two" "a coordinator takes 2$" \
+            plan $superres --config="$tmp/$coordinator.json" --policy exchange --shape 1x3x25x25
+        cp "$tmp/kept" "$tmp/$coordinator.plan"
+    done
+    holds "the coordinator ann has the smaller half" grep -qE "^[^ ]+ +Conv .* 0\.\.12 .* 12\.\.25 " "$tmp/ann.plan"
+    holds "the coordinator bob has it, too" grep -qE "^[^ ]+ +Conv .* 0\.\.13 .* 13\.\.25 " "$tmp/bob.plan"
     cluster '"link_bytes_per_us": 100000, "message_us": 1' >"$tmp/fast.json"
     cluster '"message_us": 100000' >"$tmp/slow.json"
     succeeds "plan of a cluster" "a coordinator takes 3$" \
