@@ -12,6 +12,7 @@ reads one request per line from standard input and answers each with one line, b
 """
 import json
 import pathlib
+import select
 import socket
 import sys
 import time
@@ -33,14 +34,7 @@ class Client:
 
     def is_open(self):
         """False, too, if the server has ended a connection that had nothing to do for a while."""
-        if not self.socket:
-            return False
-        try:
-            return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+        return self.socket is not None and not select.select([self.socket], [], [], 0)[0]
 
     def close(self):
         if self.socket:
