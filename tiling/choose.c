@@ -413,14 +413,18 @@ static void choose_cuts(struct chooser *c)
 
 /* ---- Who gets which band ---- */
 
-/* The node as strong as `node` that has the least to do, or `node` itself. */
+/* By which part of its weight another node may differ and still count as alike. */
+static const double ALIKE = 0.1;
+
+/* The node about as strong as `node` that has the least to do, or `node` itself. */
 static int32_t idlest_alike(const struct chooser *c, const struct plan_options *o, int32_t node)
 {
     int32_t idlest = node;
     double least = cost_work_us(&c->cost, c->p, node) * (1 - CUT_MARGIN);
     for (int32_t n = 0; n < o->nodes; n++) {
         const double work = cost_work_us(&c->cost, c->p, n);
-        if (o->weight[n] == o->weight[node] && !(o->busy >> n & 1) && work < least) {
+        const bool alike = abs(o->weight[n] - o->weight[node]) <= ALIKE * o->weight[node];
+        if (alike && !(o->busy >> n & 1) && work < least) {
             least = work;
             idlest = n;
         }
@@ -443,8 +447,8 @@ static struct bands moved(const struct bands *b, int32_t nodes, int32_t from, in
     return out;
 }
 
-/* Gives a busy node the bands of the one as strong that has the least to do, unless the plan takes
- * longer then. */
+/* Gives a busy node the bands of the one about as strong that has the least to do, unless the plan
+ * takes longer then. */
 static void spare(struct chooser *c, const struct plan_options *o, int32_t busy)
 {
     struct bands before[CUTS_MAX_HEIGHTS];
