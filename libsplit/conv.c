@@ -369,7 +369,7 @@ int32_t conv_cut_channel(const struct graph *g, const struct op *op, int32_t at)
 {
     const struct chosen *chosen = op->packed;
     const struct conv c = conv_part(g, op, op->packed_channels);
-    return chosen->method->cut_channel ? chosen->method->cut_channel(&c, chosen->simd, at) : 0;
+    return chosen->method->cut_channel(&c, chosen->simd, at);
 }
 
 void conv_run(const struct kernel_call *call)

@@ -59,7 +59,6 @@ struct conv_method {
     void (*run)(const struct conv *c, const struct simd *simd, const void *packed,
                 const struct kernel_call *call);
     int32_t (*pieces)(const struct box *region); /* NULL: none, but rows */
-    /* NULL: nowhere. */
     int32_t (*cut_channel)(const struct conv *c, const struct simd *simd, int32_t at);
 };
 

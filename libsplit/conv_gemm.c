@@ -210,6 +210,14 @@ static void gemm_run(const struct conv *c, const struct simd *simd, const void *
         }
 }
 
+/* Between products, or between groups. */
+static int32_t gemm_cut_channel(const struct conv *c, const struct simd *simd, int32_t at)
+{
+    (void)simd;
+    const int32_t unit = c->group > 1 ? c->cout : CHANNELS;
+    return min_i32((at + unit / 2) / unit * unit, c->group * c->cout);
+}
+
 const struct conv_method conv_gemm = {
     .name = "gemm",
     .cut_rows = 1,
@@ -219,4 +227,5 @@ const struct conv_method conv_gemm = {
     .prepare = gemm_prepare,
     .release = weights_free,
     .run = gemm_run,
+    .cut_channel = gemm_cut_channel,
 };

@@ -385,3 +385,40 @@ bool chain_init(struct net *n, uint64_t seed, int32_t ops)
         net_output(n, n->in[0].tensor); /* and an output may be an input */
     return c.reduces;
 }
+
+/* 3x3 or 1x1, plain, depthwise or of groups; or a pool. */
+static int32_t add_wide(struct net *n, int32_t in)
+{
+    const int32_t channels = n->tensor[in].dim[CHAN], wide = net_between(n, 1, 150);
+    switch (net_random(n, 5)) {
+    case 0:
+        return net_conv(n, in, channels, channels, net_window(3, net_between(n, 1, 2), 1));
+    case 1:
+        return net_conv(n, in, wide, 1, net_window(1, 1, 0));
+    case 2:
+        return net_pool(n, in, net_random(n, 2) ? OP_MAX_POOL : OP_AVERAGE_POOL,
+                        net_window(3, 1, 1), true);
+    case 3: {
+        const int32_t group = channels % 4 == 0 ? 4 : 1;
+        return net_conv(n, in, group * net_between(n, 1, 40), group, net_window(3, 1, 1));
+    }
+    default: /* where Winograd's algorithm fits */
+        return net_conv(n, in, wide, 1, net_window(3, 1, 1));
+    }
+}
+
+bool wide_init(struct net *n, uint64_t seed)
+{
+    net_init(n, seed);
+    int32_t t = net_input(n, net_between(n, 1, 19), net_between(n, 1, 15), net_between(n, 1, 70),
+                          net_between(n, 1, 2));
+    for (int32_t i = 0; i < 4; i++) {
+        t = add_wide(n, t);
+        net_activate(n);
+    }
+    const bool reduces = net_random(n, 3) == 0;
+    if (reduces)
+        t = net_reduce(n, t, REDUCE_MEAN);
+    net_output(n, net_conv(n, t, net_between(n, 1, 200), 1, net_window(1, 1, 0)));
+    return reduces;
+}

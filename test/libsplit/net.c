@@ -103,6 +103,13 @@ struct op *net_op(struct net *n, enum op_type type, int32_t ninputs, const int32
     return op;
 }
 
+struct window net_window(int32_t kernel, int32_t stride, int32_t pad)
+{
+    return (struct window){
+        { kernel, kernel }, { stride, stride }, { 1, 1 }, { pad, pad }, { pad, pad }
+    };
+}
+
 int32_t net_window_out(const struct window *w, enum axis a, int32_t len)
 {
     const int32_t span = (w->kernel[a] - 1) * w->dilation[a] + 1;

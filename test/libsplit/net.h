@@ -37,6 +37,9 @@ void net_output(struct net *n, int32_t tensor);
 struct op *net_op(struct net *n, enum op_type type, int32_t ninputs, const int32_t *input,
                   int32_t rows, int32_t cols, int32_t channels);
 
+/* The same on both axes. */
+struct window net_window(int32_t kernel, int32_t stride, int32_t pad);
+
 /* Output extent of a window on an axis of `len`; below 1 if it does not fit. */
 int32_t net_window_out(const struct window *w, enum axis a, int32_t len);
 

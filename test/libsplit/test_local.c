@@ -12,6 +12,7 @@
 #include <criterion/criterion.h>
 
 #include "chain.h"
+#include "libsplit/conv.h"
 #include "libsplit/kernel.h"
 #include "libsplit/session.h"
 
@@ -162,20 +163,20 @@ static struct values to_nhwc(const struct net *n, const struct values *in)
     return v;
 }
 
-static void chain_case(uint64_t seed)
+/* `n` on one node is what the plainest loops yield, and on many what it is on one, whatever the
+ * plan.  Ends `n`. */
+static void check_nodes(struct net *n, bool reduces, uint64_t seed)
 {
-    struct net n;
-    const bool reduces = chain_init(&n, seed, 1 + (int32_t)(seed % 12));
-    struct values in = random_inputs(&n), nhwc = to_nhwc(&n, &in);
+    struct values in = random_inputs(n), nhwc = to_nhwc(n, &in);
     const struct plan_options one = { .placement = PLAN_ROWS, .nodes = 1, .weight = { 1 } };
-    struct values want = run_on(&n, &one, &in);
-    expect_reference(&n, &want, &nhwc, seed);
+    struct values want = run_on(n, &one, &in);
+    expect_reference(n, &want, &nhwc, seed);
 
     for (int way = 0; way < 8; way++) {
         struct plan_options o = { .placement = way < 3 ? PLAN_ROWS : PLAN_MIXED };
-        o.nodes = net_random(&n, 8) ? net_between(&n, 2, 8) : PLAN_MAX_NODES;
+        o.nodes = net_random(n, 8) ? net_between(n, 2, 8) : PLAN_MAX_NODES;
         for (int32_t i = 0; i < o.nodes; i++)
-            o.weight[i] = way == 0 ? 1 : net_between(&n, 1, 9);
+            o.weight[i] = way == 0 ? 1 : net_between(n, 1, 9);
         struct cuts cuts = { seed, o.nodes };
         o.cut_ctx = &cuts;
         o.policy = (enum plan_policy)(way % 3);
@@ -185,15 +186,22 @@ static void chain_case(uint64_t seed)
             o.along = random_axis;
         if (way >= 5)
             o.recompute = random_recompute;
-        struct values got = run_on(&n, &o, &in);
-        expect_same(&n, &got, &want, !reduces, seed, &o);
+        struct values got = run_on(n, &o, &in);
+        expect_same(n, &got, &want, !reduces, seed, &o);
         free_values(&got);
     }
     free_values(&want);
     free_values(&nhwc);
     free_values(&in);
-    graph_unpack(&n.g);
-    net_done(&n);
+    graph_unpack(&n->g);
+    net_done(n);
+}
+
+static void chain_case(uint64_t seed)
+{
+    struct net n;
+    const bool reduces = chain_init(&n, seed, 1 + (int32_t)(seed % 12));
+    check_nodes(&n, reduces, seed);
 }
 
 enum { CHAINS = 250 };
@@ -228,6 +236,47 @@ Test(local, products_never_depend_on_the_cut)
     static const uint64_t seeds[] = { 1874, 3171, 4123, 9824, 13864, 15488 };
     for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++)
         chain_case(seeds[i]);
+}
+
+/* The number of layers that would go by Winograd's algorithm, whose last bits depend on the cut. */
+static int32_t winograd_layers(const struct net *n)
+{
+    int32_t layers = 0;
+    for (int32_t i = 0; i < n->g.nops; i++) {
+        if (n->op[i].type != OP_CONV)
+            continue;
+        const struct conv c = conv_of(&n->g, &n->op[i]);
+        const struct conv_method *method = conv_choose(&c, simd_best());
+        layers += method == &conv_winograd2 || method == &conv_winograd4;
+    }
+    return layers;
+}
+
+/* What SPLITD_EXACT=1 promises, of every machine whose kernels run here; the last is one that
+ * nobody wrote vectors for. */
+static void check_kernels(const struct simd *simd)
+{
+    enum { NETWORKS = 60 };
+    int32_t given_up = 0;
+    setenv("SPLITD_SIMD", simd->name, 1);
+    for (uint64_t seed = 0; seed < NETWORKS; seed++) {
+        struct net n;
+        const bool reduces = wide_init(&n, seed);
+        setenv("SPLITD_EXACT", "0", 1);
+        given_up += winograd_layers(&n);
+        setenv("SPLITD_EXACT", "1", 1);
+        cr_assert_eq(winograd_layers(&n), 0);
+        check_nodes(&n, reduces, seed);
+    }
+    cr_assert(given_up > 0 || simd == &simd_portable, "%s", simd->name);
+    for (uint64_t seed = 0; seed < NETWORKS; seed++)
+        chain_case(seed);
+}
+
+Test(local, exact_kernels_are_the_same_on_many_nodes)
+{
+    for (const struct simd *const *s = simd_usable(); *s; s++)
+        check_kernels(*s);
 }
 
 Test(local, placement_on_one_node_is_the_same)
