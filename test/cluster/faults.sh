@@ -6,15 +6,21 @@
 #   test/cluster/faults.sh [-q] [-t] [-b BUILD] [-m NAME=MODEL.onnx]... [FAULT[:RUNS]...]
 #
 # From the project's root, after make.  -q is the short form: the most telling faults, once or twice
-# each.  -t: everything over TLS.  -m asks other models than the demo's.  Ends with a table: how often,
-# requests lost and answered wrongly, and recovery: by how much the slowest request that was under way
-# between a fault and the return to four nodes took longer than requests do otherwise (median).
+# each.  -t: everything over TLS, which hostile peers and strangers do not get past.  -m asks other models
+# than the demo's.  Ends with a table: how often, requests lost and answered wrongly, and recovery: by how
+# much the slowest request that was under way between a fault and the return to four nodes took longer than
+# requests do otherwise (median).
 # Needs root, iproute2, nftables and control groups (scripts/emulate).
 set -u
 
 here=$(dirname "$0")
 # shellcheck source=scripts/emulate
 . scripts/emulate
+
+usage() {
+    echo "usage: $0 [-q] [-t] [-b BUILD] [-m NAME=MODEL.onnx]... [FAULT[:RUNS]...]" >&2
+    exit 2
+}
 
 build=build quick='' tls='' models=()
 while getopts qtb:m: option; do
@@ -23,7 +29,7 @@ while getopts qtb:m: option; do
     t) tls=1 ;;
     b) build=$OPTARG ;;
     m) models+=("${OPTARG%%=*}=$(realpath "${OPTARG#*=}")") ;;
-    *) exit 2 ;;
+    *) usage ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -87,8 +93,8 @@ fi
 
 for fault in "$@"; do
     if ! declare -F "fault_${fault%%:*}" >/dev/null; then
-        echo "'$fault' is no fault: ${faults[*]}"
-        exit 2
+        echo "'$fault' is no fault; these are: ${faults[*]}" >&2
+        usage
     fi
 done
 table_is_strict

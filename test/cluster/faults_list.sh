@@ -185,9 +185,10 @@ fault_disk() {
     back
 }
 
-# peer MODE WHAT EVENT: somebody who greets as n4.
+# peer MODE WHAT EVENT: somebody who greets as n4.  Without a certificate, where links ask for one.
 peer() {
     local mode=$1 event=$3 peer_pid
+    [ -z "$tls" ] || event='link-failed node=n4'
     begin "$2" 1.0
     kill_node 3
     sleep 0.3
@@ -196,8 +197,8 @@ peer() {
         emulate_exec 3 "$build/cluster-peer" listen 7070 faults n4 "$mode"
     ) &
     peer_pid=$!
-    sleep "${4:-1.5}"
-    [ -z "$event" ] || says 0 "$event"
+    sleep 1.5
+    says 0 "$event"
     alive "$2"
     kill -KILL $peer_pid
     wait $peer_pid 2>/dev/null
@@ -205,8 +206,9 @@ peer() {
     back
 }
 
+fault_garbage() { repeat "${1:-1}" peer garbage "a peer sends garbage" 'garbage-on-link node=n4'; }
+
 fault_peers() {
-    peer garbage "a peer sends garbage" 'garbage-on-link node=n4'
     peer half "a peer sends half a message" 'link-lost node=n4 .*silent'
     peer huge "a peer announces 4 GB" 'garbage-on-link node=n4 .*longer'
     peer other "a peer of another cluster" 'peer-refused .*cluster'
@@ -214,16 +216,17 @@ fault_peers() {
     peer old "a peer sends old epochs" 'link-up node=n4'
 }
 
-# strangers MODE WHAT: many of them dial n3 as n2, who is there already.
+# strangers MODE WHAT NODE EVENT: many of them dial n3 as NODE.  n2 is there already.
 strangers() {
-    local i dialers=()
+    local i dialers=() event=$4
+    [ -z "$tls" ] || event='(link-failed|peer-refused) '
     begin "$2" 1.0
     for ((i = 0; i < 40; i++)); do
         on_client "$build/cluster-peer" dial 198.18.0.12 7070 faults "$3" "$1" 2>/dev/null &
         dialers+=($!)
     done
     sleep 1.5
-    says 2 "$4"
+    says 2 "$event"
     alive "$2"
     kill_node 1
     sleep 0.3
@@ -289,8 +292,8 @@ fault_throttle() {
     back
 }
 
-faults=(kill two freeze hiccup cable silence parting reboot empty loss alone coordinator disk peers
-    strangers slow throttle)
+faults=(kill two freeze hiccup cable silence parting reboot empty loss alone coordinator disk garbage
+    peers strangers slow throttle)
 
 quick_faults() {
     fault_kill 2
@@ -298,5 +301,5 @@ quick_faults() {
     fault_silence 1
     fault_parting 1
     one_coordinator "coordinator killed, back in 0.5 s"
-    peer garbage "a peer sends garbage" 'garbage-on-link node=n4'
+    fault_garbage 1
 }
