@@ -184,19 +184,26 @@ static void check_limits(struct doctor *d, const int64_t *need)
     }
 }
 
-/* What all models take, on every node, while all nodes are there. */
-static void add_needs(const struct doctor *d, int64_t need[CONFIG_MAX_NODES])
+/* What all models take, on every node, while all nodes are there.  Returns whether any takes some.
+ */
+static bool add_needs(const struct doctor *d, int64_t need[CONFIG_MAX_NODES])
 {
+    bool any = false;
+
     for (int32_t i = 0; i < d->config->nmodels; i++) {
+        const struct config_model *m = &d->config->model[i];
         int64_t one[CONFIG_MAX_NODES] = { 0 };
-        char path[PATH_MAX];
+        const bool beside = m->sidecar[0] == '\0';
+        char file[PATH_MAX], sidecar[PATH_MAX];
         /* A model that cannot be read, or that takes any size, is another check's business. */
-        if (!path_of(d, d->config->model[i].file, path) ||
-            need_bytes(path, d->config, one, NULL) < 0)
+        if (!path_of(d, m->file, file) || (!beside && !path_of(d, m->sidecar, sidecar)) ||
+            need_bytes(file, beside ? NULL : sidecar, d->config, one, NULL) < 0)
             continue;
+        any = true;
         for (int32_t n = 0; n < d->config->nnodes; n++)
             need[n] += one[n];
     }
+    return any;
 }
 
 void doctor_memory(struct doctor *d)
@@ -206,12 +213,16 @@ void doctor_memory(struct doctor *d)
 
     if (!is_coordinator(d))
         return;
-    add_needs(d, need);
+    if (!add_needs(d, need))
+        return;
     check_limits(d, need);
     const double mine = (double)need[d->self];
-    if (total == 0 || mine == 0)
+    if (mine == 0)
+        doctor_say(d, DOCTOR_FINE,
+                   "the models run faster without this node and take none of its memory");
+    else if (total == 0)
         return;
-    if (mine > 0.75 * (double)total)
+    else if (mine > 0.75 * (double)total)
         doctor_say(d, mine > (double)total ? DOCTOR_ERROR : DOCTOR_WARNING,
                    "the models take %.0f MB of this machine's %.0f MB", mine / mega,
                    (double)total / mega);
