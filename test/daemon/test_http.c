@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -377,6 +378,54 @@ Test(http, endless_chunks_are_cut_off)
     cr_expect_geq(read_to_end(fd, reply), 0, "still open after 10 MB");
     cr_expect_eq(s->calls, 0);
     close(fd);
+    free(body);
+    stop(s);
+}
+
+/* What malloc() has given away; 0 under a sanitizer's. */
+static size_t given_bytes(void)
+{
+    const struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+/* Who announces a large body and sends little of it is given room for all of it: as long as all
+ * rooms together are no more than four of the largest bodies. */
+Test(http, announced_bodies_take_no_more_than_is_allowed)
+{
+    enum { CLIENTS = 40, BODIES = 4, FIRST = 2000, ELSE = 4096 };
+    struct server *s = start();
+    char reply[REPLY], head[256], *body = calloc(1, MAX_BODY);
+    int fd[CLIENTS], served = 0, refused = 0;
+    const int other = dial(s);
+
+    for (int i = 0; i < CLIENTS; i++)
+        fd[i] = dial(s);
+    const size_t before = given_bytes();
+    snprintf(head, sizeof head,
+             "POST /now HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+             MAX_BODY);
+    for (int i = 0; i < CLIENTS; i++) {
+        say(fd[i], head);
+        put(fd[i], body, FIRST);
+    }
+    for (int i = 0; i < 3; i++) { /* others are served; and those are all waited for */
+        say(other, "GET /now HTTP/1.1\r\nHost: a\r\n\r\n");
+        cr_expect(read_until(other, "GET /now"));
+    }
+    const size_t after = given_bytes();
+    cr_expect_leq(after, before + BODIES * MAX_BODY + CLIENTS * ELSE, "%zu bytes more",
+                  after - before);
+    for (int i = 0; i < CLIENTS; i++) {
+        put(fd[i], body, MAX_BODY - FIRST);
+        cr_expect_gt(read_to_end(fd[i], reply), 0);
+        served += strstr(reply, "POST /now 100000 0") != NULL;
+        refused += strstr(reply, "HTTP/1.1 503") != NULL && strstr(reply, "Retry-After") != NULL;
+        close(fd[i]);
+    }
+    cr_expect_eq(served, BODIES);
+    cr_expect_eq(refused, CLIENTS - BODIES);
+    close(other);
     free(body);
     stop(s);
 }
