@@ -1,6 +1,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,7 @@
 struct options {
     struct local_options local;
     struct result_options result;
-    const char *model, *output_dir;
+    const char *model, *output;
     char **input;
     int ninputs;
 };
@@ -28,7 +29,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[1] = &o->result;
         return 0;
     case 'o':
-        o->output_dir = arg;
+        o->output = arg;
         return 0;
     case ARGP_KEY_ARGS:
         o->model = state->argv[state->next];
@@ -46,7 +47,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option options[] = {
-    { "output-dir", 'o', "DIR", 0, "Write outputs (.npy) or pictures (.png) here", 0 },
+    { "output", 'o', "OUT", 0,
+      "Where pictures and tensors go: a folder, or the file (.png, .jpg) for one picture", 0 },
     { 0 },
 };
 
@@ -57,7 +59,8 @@ static const struct argp argp = {
     .doc = "Runs a model in this process, with threads in place of nodes.\vAn INPUT is a picture "
            "(JPEG or PNG), prepared as the model's sidecar says, or a tensor (.npy).  For a model "
            "with several inputs give each as NAME=FILE.npy; for one input, every file is a run "
-           "of its own.",
+           "of its own.\n\nWith --output the picture is written with boxes or segments drawn on "
+           "it, of a segmentation into a folder also the class of every pixel.",
     .children = (const struct argp_child[]){ { &local_argp, 0, NULL, 0 },
                                              { &result_argp, 0, NULL, 0 },
                                              { 0 } },
@@ -70,6 +73,7 @@ struct runner {
     struct split_session *session;
     struct graph_input shape[LOCAL_MAX_INPUTS]; /* that the session was opened for */
     bool pixels;                                /* it takes pictures */
+    bool into_dir;                              /* --output is a folder */
 };
 
 static bool session_fits(const struct runner *r, const struct frame *f)
@@ -111,9 +115,14 @@ struct finish {
 static int write_picture(struct finish *x)
 {
     const struct image *picture = x->f->picture.data ? &x->f->picture : NULL;
+    const char *out = x->r->o->output;
     struct image im;
+    int rc = 0;
 
-    int rc = output_name(x->picture, x->r->o->output_dir, x->f->file, NULL, ".png", x->why);
+    if (x->r->into_dir)
+        rc = output_name(x->picture, out, x->f->file, NULL, ".png", x->why);
+    else if (snprintf(x->picture, OUTPUT_PATH_MAX, "%s", out) >= OUTPUT_PATH_MAX)
+        rc = diag(x->why, -ENAMETOOLONG, "%s: the name is too long", out);
     if (rc == 0)
         rc = task_draw(&x->answer, 0, picture, &im, x->why);
     if (rc < 0)
@@ -124,10 +133,10 @@ static int write_picture(struct finish *x)
     return rc;
 }
 
-/* Prints the result and writes the picture, if a folder was given. */
+/* Prints the result and writes the picture, if there is a place for it. */
 static int finish(struct finish *x)
 {
-    const int rc = x->r->o->output_dir ? write_picture(x) : 0;
+    const int rc = x->r->o->output ? write_picture(x) : 0;
     return rc < 0 ? rc : result_print(&x->res, x->r->o->result.json, stdout, x->why);
 }
 
@@ -170,8 +179,8 @@ static int give_segments(struct finish *x)
         return rc;
     x->res.nclasses = task_shares(x->answer.sidecar, &map, x->r->o->result.top, top);
     x->res.classes = top;
-    if (x->r->o->output_dir) {
-        rc = output_name(x->class_map, x->r->o->output_dir, x->f->file, "classes", ".png", x->why);
+    if (x->r->into_dir) {
+        rc = output_name(x->class_map, x->r->o->output, x->f->file, "classes", ".png", x->why);
         if (rc == 0)
             rc = image_save(&map, x->class_map, x->why);
         x->res.class_map = x->class_map;
@@ -193,7 +202,7 @@ static int give_tensors(const struct runner *r, const struct answer *a, struct r
         tensor[i] =
             (struct result_tensor){ g->output[i].name, port_shape(&g->output[i], a->values[i]),
                                     a->values[i], NULL };
-    return result_give_tensors(res, tensor, g->noutputs, r->o->output_dir, r->o->result.json, why);
+    return result_give_tensors(res, tensor, g->noutputs, r->o->output, r->o->result.json, why);
 }
 
 static int give(const struct runner *r, const struct frame *f, const struct answer *a,
@@ -203,7 +212,7 @@ static int give(const struct runner *r, const struct frame *f, const struct answ
     const struct graph *g = split_graph(r->session);
     struct task_tensor tensor[RESULT_MAX_TENSORS] = { 0 };
 
-    if (task == TASK_RAW || (task == TASK_IMAGE && !r->o->output_dir) || g->noutputs < 1 ||
+    if (task == TASK_RAW || (task == TASK_IMAGE && !r->o->output) || g->noutputs < 1 ||
         g->noutputs > RESULT_MAX_TENSORS)
         return give_tensors(r, a, res, why);
     for (int32_t i = 0; i < g->noutputs; i++)
@@ -282,6 +291,21 @@ static int run_all(struct runner *r)
     return result;
 }
 
+/* One picture goes to the file OUT, everything else into a folder. */
+static int prepare_output(struct runner *r, struct diag *why)
+{
+    const struct options *o = r->o;
+    const bool tensors = o->result.raw || r->model.sidecar.task == TASK_RAW;
+
+    if (!o->output)
+        return 0;
+    r->into_dir = tensors || o->ninputs > 1 || !output_is_picture(o->output);
+    if (!r->into_dir)
+        return 0;
+    const int rc = output_make_dir(o->output, why);
+    return rc < 0 ? rc : output_check_names(o->input, o->ninputs, why);
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct options o = { 0 };
@@ -289,14 +313,10 @@ int cmd_run(int argc, char **argv)
 
     if (argp_parse(&argp, argc, argv, 0, NULL, &o) != 0)
         return RESULT_USAGE;
-    if (o.output_dir && (output_make_dir(o.output_dir, &why) < 0 ||
-                         output_check_names(o.input, o.ninputs, &why) < 0))
-        return complain("%s", why.text);
-
     struct runner r = { .o = &o };
     if (local_load(&r.model, o.model, &o.local, &why) < 0)
         return complain("%s", why.text);
-    const int result = run_all(&r);
+    const int result = prepare_output(&r, &why) < 0 ? complain("%s", why.text) : run_all(&r);
     split_close(r.session);
     local_done(&r.model);
     return result;

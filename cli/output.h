@@ -10,6 +10,9 @@ enum { OUTPUT_PATH_MAX = 4096 };
 
 bool output_is_dir(const char *path);
 
+/* Ends in .png, .jpg or .jpeg, and is no folder. */
+bool output_is_picture(const char *path);
+
 /* Makes the folder, and those above it, unless it is there.  Returns 0 or an error of mkdir(2),
  * with `*why`. */
 int output_make_dir(const char *path, struct diag *why);

@@ -261,10 +261,15 @@ running() {
 
     mkdir -p "$tmp/other" && cp conf/demo/dogs.png "$tmp/other/"
     fails "two results in one file" "would go to the same file" \
-        run run $superres conf/demo/dogs.png "$tmp/other/dogs.png" -o "$tmp/1"
+        run $superres conf/demo/dogs.png "$tmp/other/dogs.png" -o "$tmp/1"
     fails "output folder without a name" "No such file" run $superres conf/demo/dogs.png -o ""
     fails "output folder is a file" "Not a directory" \
-        run run $superres conf/demo/dogs.png -o "$tmp/1/dogs.png"
+        run $superres conf/demo/dogs.png --raw -o "$tmp/1/dogs.png"
+    succeeds "one picture into a file" "^conf/demo/dogs.png  -> $tmp/own.png$" \
+        run $superres conf/demo/dogs.png --local 4 -o "$tmp/own.png"
+    holds "it is there" test -s "$tmp/own.png"
+    fails "a file in a missing folder" "none/own.png: .*No such file" \
+        run $superres conf/demo/dogs.png -o "$tmp/none/own.png"
 }
 
 # count_of TEXT FILE
