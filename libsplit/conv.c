@@ -84,7 +84,7 @@ void conv_finish(const struct kernel_call *call, const struct act *rest)
 /* What a way costs, in the time of one multiply or add.  Fitted to one core of a Zen 5 server; the
  * ratio of arithmetic to memory is about that of a Raspberry Pi 4 or 5 with all cores at work. */
 enum {
-    FLOPS_PER_BYTE = 10, /* weights come from memory: they do not wait in a cache for a frame */
+    FLOPS_PER_BYTE = 8, /* weights come from memory: they do not wait in a cache for a frame */
     FLOPS_PER_TRANSFORM2 = 28, /* per value of a transformed tile, F(2x2) */
     FLOPS_PER_TRANSFORM4 = 40, /* F(4x4) */
     FLOPS_PER_KERNEL2 = 250,   /* per kernel that is transformed in a frame */
@@ -117,25 +117,36 @@ static struct price direct_price(const struct conv *c)
     };
 }
 
-static struct price winograd_price(const struct conv *c, const struct simd *simd, int32_t m)
+/* Output pixels of a way's tiles. */
+static const struct {
+    int32_t rows, cols;
+} tile[CONV_WAYS] = {
+    [CONV_DIRECT] = { 1, 1 },     [CONV_WINOGRAD12] = { 1, 2 }, [CONV_WINOGRAD2] = { 2, 2 },
+    [CONV_WINOGRAD24] = { 2, 4 }, [CONV_WINOGRAD4] = { 4, 4 },
+};
+
+static struct price winograd_price(const struct conv *c, const struct simd *simd, int32_t rows,
+                                   int32_t cols)
 {
-    const int32_t tile_rows = (c->out[ROW] + m - 1) / m, tile_cols = (c->out[COL] + m - 1) / m;
-    const double tiles = (double)tile_rows * tile_cols;
-    const double filters = (double)c->cin * c->cout, positions = (m + 2) * (m + 2);
+    const int32_t down = (c->out[ROW] + rows - 1) / rows, across = (c->out[COL] + cols - 1) / cols;
+    const double tiles = (double)down * across, positions = (rows + 2) * (cols + 2);
+    /* A tile that ends early, of r x q pixels, has (r + 2) * (q + 2). */
+    const double used = (double)(c->out[ROW] + 2 * down) * (c->out[COL] + 2 * across);
+    const double filters = (double)c->cin * c->cout;
     return (struct price){
-        .products = positions * product_cost(tiles, c->cin, c->cout),
+        .products = product_cost(used, c->cin, c->cout),
         .weights = c->keep ? positions * filters : (double)conv_depth(c) * c->cout,
         .transforms = positions * tiles * ((double)c->cin + c->cout) *
-                      (m == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4),
-        .kernels = c->keep ? 0 : filters * (m == 2 ? FLOPS_PER_KERNEL2 : FLOPS_PER_KERNEL4),
-        .blocks = ceil(tiles / conv_winograd_tiles(c, simd, m)),
+                      (cols == 2 ? FLOPS_PER_TRANSFORM2 : FLOPS_PER_TRANSFORM4),
+        .kernels = c->keep ? 0 : filters * (cols == 2 ? FLOPS_PER_KERNEL2 : FLOPS_PER_KERNEL4),
+        .blocks = ceil(tiles / conv_winograd_tiles(c, simd, rows, cols)),
     };
 }
 
 static struct price price_of(const struct conv *c, const struct simd *simd, enum conv_way way)
 {
     return way == CONV_DIRECT ? direct_price(c)
-                              : winograd_price(c, simd, way == CONV_WINOGRAD2 ? 2 : 4);
+                              : winograd_price(c, simd, tile[way].rows, tile[way].cols);
 }
 
 /* Results must not depend on how a map is cut, not even in the last bit. */
@@ -165,7 +176,7 @@ static enum conv_way way_of(const struct conv *c, const struct simd *simd)
     enum conv_way best = CONV_DIRECT;
     if (c->way != CONV_BY_COST)
         return c->way;
-    for (enum conv_way way = CONV_WINOGRAD2; way < CONV_WAYS; way++)
+    for (enum conv_way way = CONV_DIRECT + 1; way < CONV_WAYS; way++)
         if (conv_cost(c, simd, way) < conv_cost(c, simd, best))
             best = way;
     return best;
@@ -178,9 +189,8 @@ static struct geo_way geo_way(const struct conv *c, const struct simd *simd, enu
     const struct price p = price_of(c, simd, way);
     const double more = p.blocks > 1 ? p.blocks - 1 : 0;
     return (struct geo_way){
-        .row_unit = way == CONV_DIRECT      ? 1
-                    : way == CONV_WINOGRAD2 ? 2
-                                            : 4,
+        .row_unit = tile[way].rows,
+        .row_more = way == CONV_DIRECT ? 0 : 2,
         .work = (int64_t)((p.products + p.transforms + more * p.kernels) / 2),
         .band_work = (int64_t)(p.kernels / 2),
         .weight_bytes = (int64_t)(p.weights * sizeof(float)),
@@ -202,8 +212,8 @@ int32_t conv_geo_ways(const struct graph *g, const struct op *op, struct geo_way
 const struct conv_method *conv_choose(const struct conv *c, const struct simd *simd)
 {
     static const struct conv_method *const method[CONV_WAYS] = {
-        [CONV_DIRECT] = &conv_direct,
-        [CONV_WINOGRAD2] = &conv_winograd2,
+        [CONV_DIRECT] = &conv_direct,       [CONV_WINOGRAD12] = &conv_winograd12,
+        [CONV_WINOGRAD2] = &conv_winograd2, [CONV_WINOGRAD24] = &conv_winograd24,
         [CONV_WINOGRAD4] = &conv_winograd4,
     };
     if (conv_depthwise.fits(c))

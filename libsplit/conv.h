@@ -10,7 +10,15 @@
 #include "libsplit/simd.h"
 
 /* How a convolution is computed, where there is a choice. */
-enum conv_way { CONV_BY_COST, CONV_DIRECT, CONV_WINOGRAD2, CONV_WINOGRAD4, CONV_WAYS };
+enum conv_way {
+    CONV_BY_COST,
+    CONV_DIRECT,
+    CONV_WINOGRAD12,
+    CONV_WINOGRAD2,
+    CONV_WINOGRAD24,
+    CONV_WINOGRAD4,
+    CONV_WAYS
+};
 
 /* A convolution as its kernels see it. */
 struct conv {
@@ -62,14 +70,18 @@ struct conv_method {
     int32_t (*cut_channel)(const struct conv *c, const struct simd *simd, int32_t at);
 };
 
-extern const struct conv_method conv_direct;    /* micro-kernels on the map itself */
-extern const struct conv_method conv_winograd2; /* F(2x2, 3x3): 2.25 times fewer products */
-extern const struct conv_method conv_winograd4; /* F(4x4, 3x3): 4 times fewer */
-extern const struct conv_method conv_depthwise; /* a kernel per channel */
-extern const struct conv_method conv_gemm;      /* im2col and OpenBLAS */
+extern const struct conv_method conv_direct;     /* micro-kernels on the map itself */
+extern const struct conv_method conv_winograd12; /* F(1x2, 3x3): 1.5 times fewer products */
+extern const struct conv_method conv_winograd2;  /* F(2x2, 3x3): 2.25 times fewer products */
+extern const struct conv_method conv_winograd24; /* F(2x4, 3x3): 3 times fewer */
+extern const struct conv_method conv_winograd4;  /* F(4x4, 3x3): 4 times fewer */
+extern const struct conv_method conv_depthwise;  /* a kernel per channel */
+extern const struct conv_method conv_gemm;       /* im2col and OpenBLAS */
 
-/* Tiles of F(m x m, 3x3) for which Winograd's algorithm reads, or transforms, its kernels once. */
-int32_t conv_winograd_tiles(const struct conv *c, const struct simd *simd, int32_t m);
+/* Tiles of F(rows x cols, 3x3) for which Winograd's algorithm reads, or transforms, its kernels
+ * once. */
+int32_t conv_winograd_tiles(const struct conv *c, const struct simd *simd, int32_t rows,
+                            int32_t cols);
 
 /* The way to compute `c` on this kind of machine: c->way, or the one that costs least by arithmetic
  * and weights to read.  Where the environment says SPLITD_EXACT=1, only ways whose results are bit

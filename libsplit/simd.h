@@ -102,7 +102,12 @@ typedef void simd_blend_fn(const float *const *x, const float *weight, int32_t t
  * Input: x[n * n] points at the tile's pixels (zeros where it hangs over the map); V gets
  * value (position p, channel first + k) at v[p * v_position + k].
  * Output: reads position p of channel k at v[p * v_position + k] and writes `rows` x `cols`
- * (1..m each) pixels. */
+ * (1..m each) pixels.
+ *
+ * Positions are those of n rows and n columns.  A tile need not have all: m - 1 output rows take
+ * those of rows 0..n - 2, and what stands elsewhere reaches no pixel that is written.  Tiles of
+ * m = 4 that are short, at most 2 output rows, have rows 0, 1, 2 and, for 2 of them, 5 only; the
+ * same for columns.  Kernels are those of any other tile. */
 struct simd_tile {
     const float *const *x;
     float *v;
@@ -169,7 +174,7 @@ struct simd {
     simd_max_fn *max;
     simd_average_fn *average;
     simd_blend_fn *blend;
-    simd_tile_fn *winograd_in[5], *winograd_out[5]; /* [m], m = 2 or 4 */
+    simd_tile_fn *winograd_in[5][2][2], *winograd_out[5][2][2]; /* [m][short rows][short columns] */
     simd_kernel_fn *winograd_kernel[5];
     simd_add_fn *add;
     simd_activate_fn *activate;

@@ -242,7 +242,7 @@ static void make_key(const struct graph *g, char key[KEY_BYTES])
             hash = mix(hash, (uint64_t)about[k]);
     }
     processor(cpu, sizeof cpu);
-    snprintf(key, KEY_BYTES, "splitd %s ways %016" PRIx64 " %s%s", SPLITD_VERSION, hash,
+    snprintf(key, KEY_BYTES, "splitd %s tiles %016" PRIx64 " %s%s", SPLITD_VERSION, hash,
              simd_best()->name, cpu);
 }
 

@@ -35,9 +35,10 @@ static struct geo_way way_of(const struct geo_op *op, int32_t i)
 }
 
 /* `rows`, and what is computed with them. */
-static double in_units(int32_t rows, int32_t unit)
+static double in_units(int32_t rows, const struct geo_way *way)
 {
-    return unit > 1 ? (rows + unit - 1) / unit * unit : rows;
+    const int32_t unit = way->row_unit > 1 ? way->row_unit : 1, units = (rows + unit - 1) / unit;
+    return way->row_more > 0 ? (double)rows + (double)units * way->row_more : (double)units * unit;
 }
 
 /* What it takes a node of speed 1 to compute `run` in a way. */
@@ -45,8 +46,7 @@ static double run_us(const struct cost *c, const struct geometry *g, const struc
                      const struct geo_way *way, struct box run)
 {
     const struct box whole = geometry_whole(g, op->out);
-    const double rows =
-        in_units(box_len(run, ROW), way->row_unit) / in_units(box_len(whole, ROW), way->row_unit);
+    const double rows = in_units(box_len(run, ROW), way) / in_units(box_len(whole, ROW), way);
     const double cols = (double)box_len(run, COL) / box_len(whole, COL);
     const double channels = (double)box_len(run, CHAN) / box_len(whole, CHAN);
     const double images = g->tensor[op->out].batch;

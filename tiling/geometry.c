@@ -61,7 +61,8 @@ static bool tensor_ok(const struct geometry *g, int32_t t)
 
 static bool way_ok(const struct geo_way *w)
 {
-    return w->row_unit >= 0 && w->row_unit <= BOX_MAX_EXTENT && w->work >= 0 && w->band_work >= 0 &&
+    return w->row_unit >= 0 && w->row_unit <= BOX_MAX_EXTENT && w->row_more >= 0 &&
+           w->row_more <= BOX_MAX_EXTENT && w->work >= 0 && w->band_work >= 0 &&
            w->weight_bytes >= 0;
 }
 

@@ -15,7 +15,7 @@
 #include "tiling/box.h"
 #include "tiling/reach.h"
 
-enum { GEO_MAX_INPUTS = 64, GEO_MAX_TENSORS = 1 << 16, GEO_NO_OP = -1, GEO_MAX_WAYS = 3 };
+enum { GEO_MAX_INPUTS = 64, GEO_MAX_TENSORS = 1 << 16, GEO_NO_OP = -1, GEO_MAX_WAYS = 5 };
 
 enum geo_kind {
     GEO_MAP,     /* needs what its reaches say */
@@ -37,9 +37,11 @@ struct geo_input {
 /* What one way to compute an operator takes, for plans to weigh.  All for one image; a band of
  * channels takes its part. */
 struct geo_way {
-    /* Output rows that are computed together, counted from a band's first row: a band takes as long
-     * as one of the next multiple; 0 counts as 1. */
+    /* Output rows that are computed together, counted from a band's first row; 0 counts as 1. */
     int32_t row_unit;
+    /* Where a band ends early in its last unit, r rows of that take (r + row_more) / (row_unit +
+     * row_more) of a whole one; 0: as long as that. */
+    int32_t row_more;
     int64_t work;         /* multiply-adds of a plain product that takes as long, whole output */
     int64_t band_work;    /* the same once more for every band of rows, however low */
     int64_t weight_bytes; /* read meanwhile: what takes longer counts */

@@ -60,8 +60,10 @@ struct network {
 };
 
 /* Ways to compute a convolution, in the order of the columns. */
-static const struct conv_method *const ways[] = { &conv_direct, &conv_winograd2, &conv_winograd4,
-                                                  &conv_depthwise, &conv_gemm };
+static const struct conv_method *const ways[] = { &conv_direct,    &conv_winograd12,
+                                                  &conv_winograd2, &conv_winograd24,
+                                                  &conv_winograd4, &conv_depthwise,
+                                                  &conv_gemm };
 enum { WAYS = sizeof(ways) / sizeof(*ways) };
 
 struct layer {

@@ -14,8 +14,10 @@
 
 static const float SENTINEL = -12345.5F;
 
-static const struct conv_method *const ways[] = { &conv_direct, &conv_winograd2, &conv_winograd4,
-                                                  &conv_depthwise, &conv_gemm };
+static const struct conv_method *const ways[] = { &conv_direct,    &conv_winograd12,
+                                                  &conv_winograd2, &conv_winograd24,
+                                                  &conv_winograd4, &conv_depthwise,
+                                                  &conv_gemm };
 
 static void *must(void *p)
 {
@@ -189,7 +191,8 @@ static void check_pieces(struct trial *t, const struct simd *simd, const struct 
 static void expect_near(const struct trial *t, const struct simd *simd,
                         const struct conv_method *way, const float *got)
 {
-    const double allowed = (way == &conv_winograd4 ? 3e-5 : 1e-5) * (1 + t->largest);
+    const double allowed =
+        (way == &conv_winograd4 || way == &conv_winograd24 ? 3e-5 : 1e-5) * (1 + t->largest);
     for (int64_t i = 0; i < net_values(&t->net, t->op->output); i++)
         cr_assert(fabs((double)got[i] - t->want[i]) <= allowed, "%s %s: value %lld is %g, want %g",
                   simd->name, way->name, (long long)i, (double)got[i], t->want[i]);
@@ -286,7 +289,7 @@ static void check_all(struct trial *t)
         bool any = false;
         for (const struct simd *const *s = simd_usable(); *s && ways[w]->fits(&t->conv); s++) {
             check_way(t, *s, ways[w], whole);
-            if (ways[w] == &conv_winograd2 || ways[w] == &conv_winograd4)
+            if (ways[w]->fits == conv_winograd2.fits)
                 check_kept(t, *s, ways[w], whole);
             if ((*s)->fused && any)
                 cr_assert_eq(memcmp(first, whole, bytes), 0, "%s: %s differs", ways[w]->name,

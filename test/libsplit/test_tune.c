@@ -158,4 +158,6 @@ Test(tune, bands_are_computed_with_fewer_weights)
     if (alone == CONV_WINOGRAD4)
         cr_assert_lt(fourth, alone);
     cr_assert_eq(way_in_bands(112, 4), way_in_bands(112, 1), "bands of 28 rows are large enough");
+    if (way_in_bands(28, 1) == CONV_WINOGRAD4)
+        cr_assert_eq(way_in_bands(28, 7), CONV_WINOGRAD24, "lower tiles have fewer kernels");
 }

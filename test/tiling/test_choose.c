@@ -344,6 +344,10 @@ Test(choose, a_low_band_costs_what_its_kernels_make_of_it)
     op->nways = 1;
     op->way[0] = (struct geo_way){ .row_unit = 4, .work = 1000 };
     cr_assert_float_eq(making_us(&net, ROW), 600, 1e-9, "ten rows are three tiles of five");
+    op->way[0].row_more = 2;
+    cr_assert_float_eq(making_us(&net, ROW), 1000. * (10 + 3 * 2) / (20 + 5 * 2), 1e-9,
+                       "the last takes less than whole ones");
+    op->way[0].row_more = 0;
     op->way[0].band_work = 70;
     cr_assert_float_eq(making_us(&net, ROW), 670, 1e-9);
     op->way[0].weight_bytes = 900;

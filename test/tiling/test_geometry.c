@@ -66,6 +66,7 @@ Test(geometry, every_broken_promise_is_found)
     REFUSED(g->op[0].nways, GEO_MAX_WAYS + 1);
     REFUSED(g->op[0].nways, -1);
     REFUSED(g->op[0].way[0].row_unit, -1);
+    REFUSED(g->op[0].way[0].row_more, -1);
     REFUSED(g->op[0].way[0].work, -1);
     REFUSED(g->op[0].way[0].band_work, -1);
     REFUSED(g->op[0].way[0].weight_bytes, -1);

@@ -68,6 +68,7 @@ static void ways_at_random(struct net *net, uint64_t seed)
         op->nways = rng_int(&r, 0, GEO_MAX_WAYS);
         for (int32_t w = 0; w < op->nways; w++)
             op->way[w] = (struct geo_way){ .row_unit = rng_int(&r, 0, 4),
+                                           .row_more = rng_int(&r, 0, 2),
                                            .work = rng_int(&r, 0, 1000000),
                                            .band_work = rng_int(&r, 0, 100000),
                                            .weight_bytes = rng_int(&r, 0, 1000000) };
