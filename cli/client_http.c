@@ -55,8 +55,9 @@ int http_new(struct http **out, const struct http_target *to, double timeout_s, 
 
     if (base[0] == '\0')
         return diag(why, -EINVAL, "the server's URL is empty");
-    if (strstr(base, "://") && strncasecmp(base, "http://", 7) != 0 &&
-        strncasecmp(base, "https://", 8) != 0)
+    const char *host = strstr(base, "://");
+    if (host && (strspn(host + 3, "/") == strlen(host + 3) ||
+                 (strncasecmp(base, "http://", 7) != 0 && strncasecmp(base, "https://", 8) != 0)))
         return diag(why, -EINVAL, "%s: is no http:// or https:// URL", base);
 
     struct http *h = calloc(1, sizeof *h);

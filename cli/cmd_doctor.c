@@ -177,8 +177,9 @@ static void print_findings(const struct doctor *d)
         count[f->severity]++;
         printf("%-8s %s: %s\n", severities[f->severity].human, f->check, f->text);
     }
-    printf("%d errors, %d warnings, %d notes\n", count[DOCTOR_ERROR], count[DOCTOR_WARNING],
-           count[DOCTOR_NOTE]);
+    printf("%d error%s, %d warning%s, %d note%s\n", count[DOCTOR_ERROR],
+           plural(count[DOCTOR_ERROR]), count[DOCTOR_WARNING], plural(count[DOCTOR_WARNING]),
+           count[DOCTOR_NOTE], plural(count[DOCTOR_NOTE]));
 }
 
 int cmd_doctor(int argc, char **argv)

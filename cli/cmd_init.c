@@ -468,8 +468,8 @@ static void print_commands(const struct options *o, const struct model *m, const
     const struct node *coordinator = &o->node[c->coordinator];
     const char *sudo = c->secure ? "sudo " : "", *terminal = c->secure ? "-t " : "";
 
-    printf("%s: cluster %s, %d nodes, coordinator %s, %d models.\n", o->output, c->cluster,
-           c->nnodes, coordinator->name, c->nmodels);
+    printf("%s: cluster %s, %d node%s, coordinator %s, %d model%s.\n", o->output, c->cluster,
+           c->nnodes, plural(c->nnodes), coordinator->name, c->nmodels, plural(c->nmodels));
     if (c->insecure)
         printf("Links between nodes are not encrypted: use it where you trust every machine, or "
                "say --tls.\n");

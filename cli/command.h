@@ -25,4 +25,7 @@ int cmd_trace(int argc, char **argv);
 /* Writes "splitctl: <sentence>" to stderr.  Returns RESULT_FAILED. */
 __attribute__((format(printf, 1, 2))) int complain(const char *fmt, ...);
 
+/* The ending of a noun of which there are `n`. */
+static inline const char *plural(long n) { return n == 1 ? "" : "s"; }
+
 #endif

@@ -178,7 +178,7 @@ static void check_limits(struct doctor *d, const int64_t *need)
         const int64_t most = d->config->node[i].max_memory;
         if (most > 0 && need[i] > most)
             doctor_say(d, DOCTOR_ERROR,
-                       "%s: the models take %.0f MB, and its max_memory is %.0f MB: a lower weight "
+                       "%s: the models take %.1f MB, and its max_memory is %.0f MB: a lower weight "
                        "takes less",
                        d->config->node[i].name, (double)need[i] / mega, (double)most / mega);
     }
@@ -224,10 +224,10 @@ void doctor_memory(struct doctor *d)
         return;
     else if (mine > 0.75 * (double)total)
         doctor_say(d, mine > (double)total ? DOCTOR_ERROR : DOCTOR_WARNING,
-                   "the models take %.0f MB of this machine's %.0f MB", mine / mega,
+                   "the models take %.1f MB of this machine's %.0f MB", mine / mega,
                    (double)total / mega);
     else
-        doctor_say(d, DOCTOR_FINE, "the models take %.0f MB of this machine's %.0f MB", mine / mega,
+        doctor_say(d, DOCTOR_FINE, "the models take %.1f MB of this machine's %.0f MB", mine / mega,
                    (double)total / mega);
 }
 

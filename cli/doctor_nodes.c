@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/command.h"
 #include "cli/doctor.h"
 #include "cli/status.h"
 
@@ -18,9 +19,9 @@ void doctor_config(struct doctor *d)
     if (!d->config || d->self < 0)
         doctor_say(d, DOCTOR_ERROR, "%s", d->config_why.text);
     else
-        doctor_say(d, DOCTOR_FINE, "%s: cluster %s, %d nodes, %d models; this machine is %s",
-                   d->config_file, d->config->cluster, d->config->nnodes, d->config->nmodels,
-                   d->config->node[d->self].name);
+        doctor_say(d, DOCTOR_FINE, "%s: cluster %s, %d node%s, %d model%s; this machine is %s",
+                   d->config_file, d->config->cluster, d->config->nnodes, plural(d->config->nnodes),
+                   d->config->nmodels, plural(d->config->nmodels), d->config->node[d->self].name);
 }
 
 static int32_t node_count(const struct doctor *d) { return d->config ? d->config->nnodes : 0; }

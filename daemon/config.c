@@ -47,10 +47,19 @@ __attribute__((format(printf, 3, 4))) static int fail(const struct place *p, con
     return diag(p->why, -EINVAL, "%s: %s%s: %s", p->file, p->path, key, text);
 }
 
+/* "expected ..., not 7": whatever stands there, cut off. */
+static int unexpected(const struct place *p, const struct key *k, const cJSON *v)
+{
+    char *found = cJSON_PrintUnformatted(v);
+    const int rc = fail(p, k->name, "expected %s, not %.60s", k->meaning, found ? found : "this");
+    cJSON_free(found);
+    return rc;
+}
+
 static int set_text(const struct place *p, const struct key *k, const cJSON *v, void *object)
 {
     if (!cJSON_IsString(v) || v->valuestring[0] == '\0')
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     const size_t len = strlen(v->valuestring);
     if (len >= k->size)
         return fail(p, k->name, "longer than the %zu bytes that are allowed", k->size - 1);
@@ -61,7 +70,7 @@ static int set_text(const struct place *p, const struct key *k, const cJSON *v, 
 static int set_int(const struct place *p, const struct key *k, const cJSON *v, void *object)
 {
     if (!cJSON_IsNumber(v))
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     const double x = v->valuedouble;
     if (!(x >= k->min && x <= k->max) || x != (int32_t)x)
         return fail(p, k->name, "%g is not a whole number in %d..%d (%s)", x, k->min, k->max,
@@ -74,7 +83,7 @@ static int set_int(const struct place *p, const struct key *k, const cJSON *v, v
 static int set_bool(const struct place *p, const struct key *k, const cJSON *v, void *object)
 {
     if (!cJSON_IsBool(v))
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     const bool value = cJSON_IsTrue(v);
     memcpy((char *)object + k->off, &value, sizeof value);
     return 0;
@@ -103,7 +112,7 @@ static int set_size(const struct place *p, const struct key *k, const cJSON *v, 
 {
     const int64_t bytes = cJSON_IsString(v) ? parse_size(v->valuestring) : 0;
     if (bytes < 1000000)
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     memcpy((char *)object + k->off, &bytes, sizeof bytes);
     return 0;
 }
@@ -113,7 +122,7 @@ static int set_halo(const struct place *p, const struct key *k, const cJSON *v, 
     const char *text = cJSON_IsString(v) ? v->valuestring : "";
     const int mode = strcmp(text, halo_name(HALO_AUTO)) == 0 ? HALO_AUTO : halo_parse(text);
     if (mode < 0)
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     const enum halo halo = (enum halo)mode;
     memcpy((char *)object + k->off, &halo, sizeof halo);
     return 0;
@@ -124,7 +133,7 @@ static int set_late_halo(const struct place *p, const struct key *k, const cJSON
     const char *text = cJSON_IsString(v) ? v->valuestring : "";
     const bool conceal = strcmp(text, "conceal") == 0;
     if (!conceal && strcmp(text, "wait") != 0)
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     memcpy((char *)object + k->off, &conceal, sizeof conceal);
     return 0;
 }
@@ -133,10 +142,21 @@ static int set_policy(const struct place *p, const struct key *k, const cJSON *v
 {
     const int found = cJSON_IsString(v) ? plan_policy_parse(v->valuestring) : -EINVAL;
     if (found < 0)
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     const enum plan_policy policy = (enum plan_policy)found;
     memcpy((char *)object + k->off, &policy, sizeof policy);
     return 0;
+}
+
+static int unknown(const struct place *p, const struct key *keys, int nkeys, const char *name)
+{
+    char known[256] = "";
+    size_t len = 0;
+
+    for (int i = 0; i < nkeys && len < sizeof known; i++)
+        len +=
+            (size_t)snprintf(known + len, sizeof known - len, "%s%s", i ? ", " : "", keys[i].name);
+    return fail(p, name, "unknown setting; expected one of %s", known);
 }
 
 /* Fills `object` from `json` by the rows of `keys`. */
@@ -153,7 +173,7 @@ static int fill(const struct place *p, const struct key *keys, int nkeys, const 
         while (i < nkeys && strcmp(keys[i].name, v->string) != 0)
             i++;
         if (i == nkeys)
-            return fail(p, v->string, "unknown setting");
+            return unknown(p, keys, nkeys, v->string);
         if (seen[i])
             return fail(p, v->string, "set twice");
         seen[i] = true;
@@ -314,7 +334,7 @@ static int set_nodes(const struct place *p, const struct key *k, const cJSON *v,
     const cJSON *item;
 
     if (!cJSON_IsArray(v))
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     const int n = cJSON_GetArraySize(v);
     if (n < 1 || n > CONFIG_MAX_NODES)
         return fail(p, k->name, "%d nodes, expected 1..%d", n, CONFIG_MAX_NODES);
@@ -339,7 +359,7 @@ static int set_models(const struct place *p, const struct key *k, const cJSON *v
     const cJSON *item;
 
     if (!cJSON_IsArray(v))
-        return fail(p, k->name, "expected %s", k->meaning);
+        return unexpected(p, k, v);
     if (cJSON_GetArraySize(v) > CONFIG_MAX_MODELS)
         return fail(p, k->name, "%d models, expected 0..%d", cJSON_GetArraySize(v),
                     CONFIG_MAX_MODELS);

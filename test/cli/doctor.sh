@@ -376,7 +376,7 @@ sed -i 's|"name": "pi2"|"weight": 4, &|' "$tmp/c.json"
 sha=$(sha256sum <"$tmp/c.json" | cut -d' ' -f1)
 good 1
 good 2
-finds "memory" 4 '^ok +memory: the models take [0-9]+ MB of this'
+finds "memory" 4 '^ok +memory: the models take [0-9.]+ MB of this'
 kb=100
 until file proc/meminfo "MemTotal: $kb kB" && "$splitctl" doctor --config "$tmp/c.json" --node pi2 \
     --root "$root" --timeout 0.5 | grep -q '^warning *memory' || [ $kb -gt 10000 ]; do

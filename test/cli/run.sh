@@ -473,6 +473,7 @@ server() {
     local gone=http://127.0.0.1:9
     fails "no server" "$gone: cannot be reached" infer conf/demo/dogs.png --server $gone --timeout 0.3
     fails "no server for status" "$gone: cannot be reached" status --server $gone --timeout 0.3
+    fails "no host" "is no http:// or https:// URL" status --server http://
     fails "not HTTP" "is no http:// or https:// URL" status --server ftp://127.0.0.1
     fails "no such host" "cannot be reached" status --server http://no.such.host.invalid --timeout 5
     fails "an empty URL" "URL is empty" status --server ""
