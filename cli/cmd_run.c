@@ -299,9 +299,15 @@ static int prepare_output(struct runner *r, struct diag *why)
 
     if (!o->output)
         return 0;
-    r->into_dir = tensors || o->ninputs > 1 || !output_is_picture(o->output);
+    r->into_dir = !output_is_picture(o->output);
+    if (!r->into_dir && tensors)
+        return diag(why, -EINVAL, "%s: names a picture, but %s: name a folder", o->output,
+                    o->result.raw ? "--raw gives tensors"
+                                  : "without a sidecar that states a task a model gives tensors");
     if (!r->into_dir)
-        return 0;
+        return o->ninputs == 1 ? 0
+                               : diag(why, -EINVAL, "%s: one file for %d inputs: name a folder",
+                                      o->output, o->ninputs);
     const int rc = output_make_dir(o->output, why);
     return rc < 0 ? rc : output_check_names(o->input, o->ninputs, why);
 }

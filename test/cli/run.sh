@@ -264,7 +264,11 @@ running() {
         run $superres conf/demo/dogs.png "$tmp/other/dogs.png" -o "$tmp/1"
     fails "output folder without a name" "No such file" run $superres conf/demo/dogs.png -o ""
     fails "output folder is a file" "Not a directory" \
-        run $superres conf/demo/dogs.png --raw -o "$tmp/1/dogs.png"
+        run $superres conf/demo/dogs.png -o "$tmp/1/dogs.png/"
+    fails "tensors into a picture" "x.png: names a picture, but --raw gives tensors: name a folder" \
+        run $superres conf/demo/dogs.png --raw -o "$tmp/x.png"
+    fails "two pictures into one" "x.png: one file for 2 inputs" \
+        run $superres conf/demo/dogs.png conf/demo/fashion/8-bag.png -o "$tmp/x.png"
     succeeds "one picture into a file" "^conf/demo/dogs.png  -> $tmp/own.png$" \
         run $superres conf/demo/dogs.png --local 4 -o "$tmp/own.png"
     holds "it is there" test -s "$tmp/own.png"
