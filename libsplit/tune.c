@@ -90,7 +90,7 @@ static struct view make_map(const struct tensor *x)
     struct view v = { .box = whole,
                       .pixel_stride = x->dim[CHAN],
                       .row_stride = (ptrdiff_t)x->dim[CHAN] * x->dim[COL],
-                      .data = malloc(values * sizeof(float)) };
+                      .data = malloc((values + 1) * sizeof(float)) }; /* never of nothing */
     for (size_t i = 0; v.data && i < values; i++)
         v.data[i] = (float)(i % 251) / 256;
     return v;
