@@ -19,7 +19,8 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 # Longest first.  Other things than kernels do not depend on the processor.
-jobs="cortex-a72 test-libsplit $most
+jobs="cortex-a72 test-libsplit $most -local/*
+cortex-a72 test-libsplit local/*
 cortex-a72 test-tiling
 cortex-a53 test-libsplit $kernels
 cortex-a76 test-libsplit $kernels
